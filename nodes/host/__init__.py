@@ -1,0 +1,1 @@
+"""The only code of the pack that imports ComfyUI's internals."""

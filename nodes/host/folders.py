@@ -1,0 +1,83 @@
+"""Where the pack reads and writes, by the host's own folder_paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ...pave_core.errors import ConfigError
+from ...pave_core.run_folder import RunFolder, safe_name
+
+REWARD_MODELS = "reward_models"
+
+
+def register() -> None:
+    """Make models/reward_models known to the host, so that extra_model_paths.yaml can point it elsewhere."""
+    folder_paths.add_model_folder_path(REWARD_MODELS, str(Path(folder_paths.models_dir) / REWARD_MODELS))
+
+
+def reward_models() -> list[str]:
+    """The files in models/reward_models."""
+    return folder_paths.get_filename_list(REWARD_MODELS)
+
+
+def reward_model(name: str) -> Path:
+    """The path of one of them."""
+    path = folder_paths.get_full_path(REWARD_MODELS, name)
+    if path is None:
+        raise ConfigError(f"checkpoint: {name!r} is not in models/{REWARD_MODELS}: put the file there and press R in the page to refresh")
+    return Path(path)
+
+
+def runs() -> Path:
+    """The folder of run folders."""
+    return Path(folder_paths.get_output_directory()) / "pave"
+
+
+def resumable_runs() -> list[str]:
+    """The names of runs that left a checkpoint, newest first."""
+    return RunFolder.resumable(runs())
+
+
+def lora_of_run(run: str) -> Path:
+    """Where a run keeps its LoRA so far; the host's loaders list it after a refresh."""
+    return _loras() / "pave" / f"{run}.safetensors"
+
+
+def lora_file(name: str) -> Path:
+    """A fresh path for a LoRA that a user names: <name>.safetensors, or <name>_2 and so on where that is taken."""
+    stem = safe_name("name", name.removesuffix(".safetensors"))
+    path = _loras() / f"{stem}.safetensors"
+    number = 2
+    while path.exists():
+        path = _loras() / f"{stem}_{number}.safetensors"
+        number += 1
+    return path
+
+
+def _loras() -> Path:
+    return Path(folder_paths.get_output_directory()) / "loras"
+
+
+def prompt_files() -> list[str]:
+    """The .txt files of the input folder."""
+    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.txt"))
+
+
+def read_prompt_file(name: str) -> str:
+    """The text of one of them."""
+    if name not in prompt_files():
+        raise ConfigError(f"file: {name!r} is not a .txt file of the input folder: put it there and press R in the page to refresh")
+    try:
+        return (Path(folder_paths.get_input_directory()) / name).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"file: {name} can not be read as UTF-8 text ({error}): save it again as UTF-8") from error
+
+
+def clip_config(weights: Path) -> Path:
+    """The open_clip config that lies beside a checkpoint: <checkpoint>.json or open_clip_config.json."""
+    for path in (weights.with_suffix(".json"), weights.parent / "open_clip_config.json"):
+        if path.is_file():
+            return path
+    raise ConfigError(f"architecture: there is no {weights.stem}.json or open_clip_config.json beside {weights.name}: choose the architecture by name")

@@ -1,0 +1,239 @@
+"""A host MODEL as the core's Policy, and a host VAE as its Decoder.
+
+    v(x, sigma) = (x - denoised) / sigma          denoised from the host's own sampling_function: the same guidance and patches as in generation
+
+Memory is the host's: the model is loaded by load_models_gpu and may be evicted by a VAE or another model and come back. The adapter is
+put in and taken out as a ModelPatcher injection, so that the host loads, patches (LoRAs, ModelSamplingSD3) and offloads the model's own
+layers as if there were no adapter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.sd
+import node_helpers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import PatcherInjection
+from torch import Tensor, nn
+
+from ...pave_core.config import LoraConfig
+from ...pave_core.errors import ConfigError
+from ...pave_core.lora import LoraAdapter
+from ...pave_core.schedule import check_sigmas
+from ...pave_core.trainer import seeded
+
+SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
+_INJECTION = "pave_lora"
+
+
+def scoring_device() -> torch.device:
+    """Where rewards compute."""
+    return comfy.model_management.get_torch_device()
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the policy generates; the same widgets as a KSampler has, so that training sees what generation does."""
+
+    width: int
+    height: int
+    scheduler: str = "simple"
+    cfg: float = 1.0
+    guidance: float = 3.5
+    negative_prompt: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for recipes."""
+        return asdict(self)
+
+
+class NativeCond:
+    """A prompt's conditioning: as the text encoder gave it, and as the loaded model wants it (made on first use)."""
+
+    def __init__(self, positive: list[Any]) -> None:
+        self.positive = positive
+        self.processed: dict[str, list[Any]] | None = None
+
+
+class NativePolicy:
+    """The policy on a clone of MODEL; use it as a context manager. The MODEL that came in is left as it was.
+
+    Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the card.
+    """
+
+    def __init__(self, model: ModelPatcher, clip: comfy.sd.CLIP, vae: comfy.sd.VAE, settings: SamplingSettings, lora: LoraConfig, seed: int) -> None:
+        require_flow_model(model)
+        self.latent_shape = latent_shape(model, vae, settings)
+        self.device: torch.device = model.load_device
+        self._source, self._clip, self._settings = model, clip, settings
+        self._lora, self._seed = lora, seed
+        self._patcher = model.clone()
+        self._negative: list[Any] | None = None
+        self._adapter: LoraAdapter | None = None
+        self._options: dict[str, Any] = {}
+
+    def __enter__(self) -> NativePolicy:
+        self._load()
+        try:
+            self._release_inference_tensors()
+            model = self._patcher.model.diffusion_model
+            self._adapter = LoraAdapter(model, self._lora, seeded(self._seed, "adapter"), self.device)
+            self._adapter.detach()
+            self._patcher.set_injections(_INJECTION, [PatcherInjection(inject=self._inject, eject=self._eject)])
+            self._patcher.inject_model()
+            self._patcher.pre_run()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._patcher.eject_model()
+        self._patcher.remove_injections(_INJECTION)
+        self._patcher.cleanup()
+
+    def sigmas(self, steps: int) -> tuple[float, ...]:
+        """The model's own schedule, as KSampler would use it: T + 1 floats."""
+        sampling = self._patcher.get_model_object("model_sampling")
+        return check_sigmas(comfy.samplers.calculate_sigmas(sampling, self._settings.scheduler, steps).tolist(), steps)
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> NativeCond:
+        """The host's text encoder, as CLIPTextEncode and FluxGuidance call it."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._negative is None:
+            self._negative = self._encode(self._settings.negative_prompt)
+        return NativeCond(self._encode(prompt))
+
+    def _encode(self, text: str) -> list[Any]:
+        cond = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
+        return node_helpers.conditioning_set_values(cond, {"guidance": self._settings.guidance})
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
+        """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if not self._patcher.is_injected:
+            self._load()
+        if cond.processed is None:
+            cond.processed = self._process(cond)
+        denoised = comfy.samplers.sampling_function(
+            self._patcher.model, x, sigma, cond.processed["negative"], cond.processed["positive"], self._settings.cfg, self._options
+        )
+        return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
+
+    @torch.no_grad()
+    def _process(self, cond: NativeCond) -> dict[str, list[Any]]:
+        assert self._negative is not None  # encode() made `cond`
+        conds = {"positive": comfy.sampler_helpers.convert_cond(cond.positive), "negative": comfy.sampler_helpers.convert_cond(self._negative)}
+        self._options = comfy.model_patcher.create_model_options_clone(self._patcher.model_options)
+        comfy.sampler_helpers.prepare_model_patcher(self._patcher, conds, self._options)
+        empty = torch.zeros(1, *self.latent_shape, device=self.device)
+        return comfy.samplers.process_conds(self._patcher.model, empty, conds, self.device, latent_image=empty, seed=0)
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The adapter's parameters."""
+        return self._require_adapter().parameters()
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The base model, with whatever patches MODEL came with."""
+        with self._require_adapter().disabled():
+            yield
+
+    def fingerprint(self) -> str:
+        """A digest of the base weights' names, shapes and first values, and of the patches that lie on MODEL."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in self._source.model.diffusion_model.state_dict().items():
+            plain = name.replace(".base_layer", "")
+            if ".lora_" not in name and f"diffusion_model.{plain}" not in self._source.patches:
+                digest.update(f"{plain}{tuple(value.shape)}".encode())
+                digest.update(value.flatten()[:64].to("cpu", torch.float32).numpy().tobytes())
+        for key, patches in sorted(self._source.patches.items()):
+            digest.update(f"{key}{[(p[0], p[2]) for p in patches]}".encode())
+        return digest.hexdigest()
+
+    def export(self) -> dict[str, Tensor]:
+        """The adapter in the host's key format, on the CPU."""
+        return self._require_adapter().export()
+
+    def _require_adapter(self) -> LoraAdapter:
+        if self._adapter is None:
+            raise RuntimeError("NativePolicy is used outside its with block")
+        return self._adapter
+
+    def _load(self) -> None:
+        """Bring the model to its device, with room for the activations of a backward pass."""
+        memory = self._patcher.memory_required((2, *self.latent_shape))
+        comfy.model_management.load_models_gpu([self._patcher], memory_required=memory)
+
+    def _inject(self, patcher: ModelPatcher) -> None:
+        self._release_inference_tensors()
+        self._require_adapter().attach()
+
+    def _eject(self, patcher: ModelPatcher) -> None:
+        self._require_adapter().detach()
+
+    def _release_inference_tensors(self) -> None:
+        """Replace each parameter and buffer that was made under inference_mode by a clone that autograd accepts, one at a time."""
+        if not any(t.is_inference() for t in self._patcher.model.diffusion_model.state_dict().values()):
+            return
+        if hasattr(self._patcher, "unpin_all_weights"):
+            self._patcher.unpin_all_weights()  # a pinned weight must not be freed while the host still has it registered
+        for module in self._patcher.model.diffusion_model.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.is_inference():
+                    module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.is_inference():
+                    module._buffers[name] = buffer.clone()
+
+
+class NativeDecoder:
+    """A host VAE as the core's Decoder, with the latent format of `model`."""
+
+    def __init__(self, model: ModelPatcher, vae: comfy.sd.VAE) -> None:
+        self._process_out = model.model.process_latent_out
+        self._vae = vae
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (B, *S) -> images (B, H, W, 3) in [0, 1] on the CPU, tiled only where the host must."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        images = self._vae.decode(self._process_out(latents))
+        return images.reshape(-1, *images.shape[-3:])[..., :3].float().cpu()
+
+
+def require_flow_model(model: ModelPatcher) -> None:
+    """ConfigError unless MODEL is a rectified-flow model that predicts the velocity."""
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.CONST):
+        kind = type(model.model).__name__
+        raise ConfigError(
+            f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, Qwen-Image, Z-Image, Lumina 2, Chroma, AuraFlow, HiDream, Wan)"
+        )
+
+
+def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, settings: SamplingSettings) -> tuple[int, ...]:
+    """*S of one image of settings.width x settings.height; ConfigError where MODEL and VAE do not belong together."""
+    latent_format = model.model.latent_format
+    if vae.latent_channels != latent_format.latent_channels:
+        raise ConfigError(
+            f"vae: it has {vae.latent_channels} latent channels, the model has {latent_format.latent_channels}: connect the VAE that belongs to this model"
+        )
+    factor = int(vae.spacial_compression_decode())
+    for name, size in (("width", settings.width), ("height", settings.height)):
+        if size < factor or size % factor:
+            raise ConfigError(f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use {max(factor, size // factor * factor)}")
+    frames = (1,) if latent_format.latent_dimensions == 3 else ()
+    return (latent_format.latent_channels, *frames, settings.height // factor, settings.width // factor)

@@ -1,0 +1,223 @@
+"""One training run on the host's objects: from MODEL, CLIP and VAE to a LoRA, its pictures and its folder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import torch
+from comfy.model_management import InterruptProcessingException
+from comfy.model_patcher import ModelPatcher
+from comfyui_version import __version__ as comfyui_version
+from torch import Tensor
+
+from ...pave_core import __version__
+from ...pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
+from ...pave_core.config import TrainConfig
+from ...pave_core.errors import ConfigError
+from ...pave_core.evaluation import Evaluation, evaluate, summarise
+from ...pave_core.plots import before_after_grid, reward_curve
+from ...pave_core.prompts import PromptSet
+from ...pave_core.recipe import LoraWeights, save_lora
+from ...pave_core.rewards.base import RewardMix, describe, require_spread
+from ...pave_core.run_folder import RunFolder
+from ...pave_core.trainer import TrainState, train
+from ...pave_core.types import Cond, Reward, StepMetrics
+from . import folders
+from .policy import NativeDecoder, NativePolicy, SamplingSettings
+from .progress import Progress
+
+logger = logging.getLogger("pave")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run is kept and what it is measured on."""
+
+    name: str
+    resume: str | None
+    evaluation_seeds: tuple[int, ...]
+    evaluate_every: int  # 0: only before and after
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What Pave Train gives out."""
+
+    model: ModelPatcher
+    lora: LoraWeights
+    loss_map: dict[str, list[float]]
+    curve: Tensor  # (1, H, W, 3)
+    grid: Tensor  # (1, H, W, 3)
+    summary: str
+
+
+@dataclass
+class _Run:
+    """A run under way."""
+
+    policy: NativePolicy
+    decoder: NativeDecoder
+    reward: RewardMix
+    judge: Reward | None
+    prompts: PromptSet
+    conds: Mapping[str, Cond]
+    config: TrainConfig
+    settings: RunSettings
+    folder: RunFolder
+    recipe: dict[str, Any]
+    progress: Progress
+
+    def evaluate(self) -> Evaluation:
+        conds = {prompt: self.conds[prompt] for prompt in self.prompts.evaluated}
+        return evaluate(self.policy, self.decoder, self.reward, self.judge, conds, self.settings.evaluation_seeds, self.config.rollout)
+
+    def lora(self, step: int) -> LoraWeights:
+        return LoraWeights(self.policy.export(), self.recipe | {"step": step})
+
+    def keep(self, state: TrainState) -> Path:
+        """Write the checkpoint and the LoRA so far; the LoRA's path."""
+        save_checkpoint(self.folder.checkpoint, state.capture(self.recipe))
+        path = folders.lora_of_run(self.folder.name)
+        save_lora(path, self.lora(state.step))
+        return path
+
+    def train(self, state: TrainState, history: list[dict[str, Any]], evaluations: dict[int, Evaluation]) -> None:
+        """Train to the end; whatever stops it, what was learnt is kept."""
+        conds = {prompt: self.conds[prompt] for prompt in self.prompts.train}
+        try:
+            for metrics in train(self.policy, self.decoder, self.reward, conds, self.config, state):
+                history.append(self.folder.log(metrics))
+                self.progress.step(metrics)
+                self._every(metrics, state, evaluations)
+        except BaseException as error:
+            why = "cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})"
+            lora = self.keep(state)
+            logger.warning(
+                f"Pave-GRPO {why} after step {state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
+                f"to go on, set resume to {self.folder.name!r}"
+            )
+            raise
+
+    def _every(self, metrics: StepMetrics, state: TrainState, evaluations: dict[int, Evaluation]) -> None:
+        last = metrics.step == self.config.run.iterations
+        if metrics.step % self.config.run.checkpoint_every == 0 or last:
+            self.keep(state)
+        if self.settings.evaluate_every and metrics.step % self.settings.evaluate_every == 0 or last:
+            evaluations[metrics.step] = evaluation = self.evaluate()
+            self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, metrics.step)
+
+
+def run_training(
+    model: ModelPatcher,
+    clip: comfy.sd.CLIP,
+    vae: comfy.sd.VAE,
+    prompts: PromptSet,
+    reward: Reward | RewardMix,
+    judge: Reward | None,
+    config: TrainConfig,
+    sampling: SamplingSettings,
+    settings: RunSettings,
+    node_id: str | None,
+) -> RunResult:
+    """Train a LoRA on a clone of `model`; `model` itself generates as before afterwards.
+
+    Raises ConfigError for input that can not work, before anything is written; the host's interruption after Cancel, when checkpoint and LoRA are kept.
+    """
+    started = time.perf_counter()
+    mix = RewardMix.of(reward)
+    with torch.inference_mode(False), NativePolicy(model, clip, vae, sampling, config.lora, config.run.seed) as policy:
+        recipe = _recipe(policy, prompts, mix, judge, config, sampling)
+        state = TrainState.begin(policy, config)
+        folder, history = _open_folder(state, recipe, config, settings)
+        conds = {prompt: policy.encode(prompt) for prompt in (*prompts.train, *prompts.held_out)}
+        progress = Progress(node_id, config.run.iterations)
+        run = _Run(policy, NativeDecoder(model, vae), mix, judge, prompts, conds, config, settings, folder, recipe, progress)
+        logger.info(f"Pave-GRPO: {len(prompts.train)} prompts to train on, {len(prompts.held_out)} held out, run folder {folder.path}")
+        try:
+            with policy.reference():
+                evaluations = {0: run.evaluate()}
+            require_spread(evaluations[0].scores)
+            run.train(state, history, evaluations)
+        finally:
+            folder.close()
+        return _finish(model, run, history, evaluations, time.perf_counter() - started)
+
+
+def _recipe(policy: NativePolicy, prompts: PromptSet, mix: RewardMix, judge: Reward | None, config: TrainConfig, sampling: SamplingSettings) -> dict[str, Any]:
+    return {
+        "pack": __version__,
+        "comfyui": comfyui_version,
+        "method": "Pave-GRPO (arXiv 2606.01636)",
+        "model": policy.fingerprint(),
+        "config": config.to_dict(),
+        "sampling": sampling.to_dict(),
+        "reward": mix.describe(),
+        "judge": describe(judge) if judge is not None else None,
+        "prompts": list(prompts.train),
+        "held_out": list(prompts.held_out),
+    }
+
+
+def _open_folder(state: TrainState, recipe: dict[str, Any], config: TrainConfig, settings: RunSettings) -> tuple[RunFolder, list[dict[str, Any]]]:
+    """A new run's folder, or the resumed run's with `state` restored from it; and the records of the steps that are done."""
+    if settings.resume is None:
+        return RunFolder.new(folders.runs(), settings.name), []
+    folder = RunFolder.existing(folders.runs(), settings.resume)
+    checkpoint = load_checkpoint(folder.checkpoint)
+    versions = ("pack", "comfyui")
+    check_recipe({k: v for k, v in checkpoint.recipe.items() if k not in versions}, {k: v for k, v in recipe.items() if k not in versions})
+    if checkpoint.step >= config.run.iterations:
+        raise ConfigError(f"iterations: {settings.resume!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none")
+    state.restore(checkpoint)
+    return folder, folder.rewind(checkpoint.step)
+
+
+def _finish(model: ModelPatcher, run: _Run, history: list[dict[str, Any]], evaluations: dict[int, Evaluation], seconds: float) -> RunResult:
+    before, after = evaluations[0], evaluations[run.config.run.iterations]
+    lora = run.lora(run.config.run.iterations)
+    curve, grid = reward_curve(history, evaluations), before_after_grid(before, after)
+    figures = summarise(before, after) | {
+        "steps": run.config.run.iterations,
+        "train_seconds": seconds,
+        "zero_spread_groups": sum(r["zero_spread_groups"] for r in history),
+        "groups": sum(r["groups"] for r in history),
+        "skipped_steps": sum(r["skipped"] for r in history),
+        "held_out_prompts": len(run.prompts.held_out),
+        "run_folder": str(run.folder.path),
+        "lora": str(folders.lora_of_run(run.folder.name)),
+        "curve": str(run.folder.save_picture("curve", curve)),
+        "grid": str(run.folder.save_picture("grid", grid)),
+    }
+    run.folder.save_summary(figures)
+    trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
+    loss_map = {"loss": [-r["reward_mean"] for r in history if r["reward_mean"] is not None]}
+    return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid.unsqueeze(0), summary_text(figures))
+
+
+def summary_text(figures: Mapping[str, Any]) -> str:
+    """The figures of summary.json for a person."""
+    gain = figures["reward_after"] - figures["reward_before"]
+    error = figures["reward_se"]
+    where = f"{figures['held_out_prompts']} held-out prompts" if figures["held_out_prompts"] else "the training prompts (none are held out)"
+    lines = [
+        f"{figures['steps']} steps in {figures['train_seconds']:.0f} s",
+        f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain {gain:+.4f} +- {error:.4f})",
+    ]
+    if len(figures["rewards"]) > 1:
+        lines += [f"  {name}: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
+    if figures["judge_before"] is not None:
+        lines.append(f"judge, never trained on: {figures['judge_before']:.4f} -> {figures['judge_after']:.4f}")
+    if figures["zero_spread_groups"]:
+        lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
+    if figures["skipped_steps"]:
+        lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
+    if gain <= 2 * error:
+        lines.append("The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images more finely.")
+    return "\n".join([*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])

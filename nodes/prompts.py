@@ -1,0 +1,51 @@
+"""The prompts to train on."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..pave_core.prompts import parse_prompts, split_prompts
+from .host import folders
+from .schema import CATEGORY, Prompts
+
+NO_FILE = "none"
+
+
+class PavePrompts(io.ComfyNode):
+    """Prompts from text or a file, with a part held out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PavePrompts",
+            display_name="Pave Prompts",
+            category=CATEGORY,
+            description="The prompts to train on, one a line. A part of them is held out: never trained on, used to measure whether what was learnt carries over.",
+            inputs=[
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="a red circle on a dark background\na blue star on a light background",
+                    tooltip="One prompt a line. Blank lines and lines that begin with # are skipped.",
+                ),
+                io.Combo.Input("file", options=[NO_FILE, *folders.prompt_files()], default=NO_FILE, tooltip="A .txt file in the input folder, one prompt a line; added to the text above."),
+                io.Float.Input(
+                    "held_out", default=0.2, min=0.0, max=0.9, step=0.05,
+                    tooltip="The fraction of the prompts that is kept for evaluation. With 0, or one prompt only, the training prompts are evaluated.",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Chooses which prompts are held out."),
+            ],
+            outputs=[Prompts.Output(display_name="prompts", tooltip="The prompts, for Pave Train.")],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, text: str, file: str, held_out: float, seed: int) -> str:
+        return folders.read_prompt_file(file) if file != NO_FILE else ""
+
+    @classmethod
+    def execute(cls, text: str, file: str, held_out: float, seed: int) -> io.NodeOutput:
+        lines = text if file == NO_FILE else f"{text}\n{folders.read_prompt_file(file)}"
+        return io.NodeOutput(split_prompts(parse_prompts(lines), held_out, seed))
+
+
+NODES = [PavePrompts]

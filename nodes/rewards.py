@@ -1,0 +1,127 @@
+"""What you like: rewards score images, higher is better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..pave_core.rewards.base import RewardMix
+from ..pave_core.rewards.clip_score import DTYPES, CLIPScore, architectures
+from ..pave_core.rewards.colour import ColourReward
+from ..pave_core.rewards.shapes import Adherence
+from .host import folders, tiny
+from .host.policy import scoring_device
+from .schema import CATEGORY, Reward, advanced
+
+BUNDLED = "bundled tiny CLIP"
+AUTO = "auto"
+MIX_SIZE = 4
+
+
+class PaveCLIPScore(io.ComfyNode):
+    """How well an image fits its prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PaveCLIPScore",
+            display_name="Pave CLIP Score",
+            category=CATEGORY,
+            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put checkpoints into models/reward_models.",
+            inputs=[
+                io.Combo.Input("checkpoint", options=[BUNDLED, *folders.reward_models()], default=BUNDLED, tooltip="An open_clip checkpoint in models/reward_models; press R to refresh."),
+                io.Combo.Input(
+                    "architecture", options=[AUTO, *architectures()], default=AUTO,
+                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, beside the file. OpenAI's weights need a name that ends in -quickgelu.",
+                ),
+                advanced(io.Combo.Input("precision", options=list(DTYPES), default="fp32", tooltip="The number format of the CLIP network. bf16 halves its memory.")),
+                advanced(io.Int.Input("batch_size", default=16, min=1, max=1024, tooltip="Images scored in one call. Lower it if scoring runs out of memory.")),
+            ],
+            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
+        weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else folders.reward_model(checkpoint)
+        chosen = folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
+        return io.NodeOutput(CLIPScore(weights, chosen, scoring_device(), precision, batch_size))
+
+
+class PaveColour(io.ComfyNode):
+    """A preference for one colour."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def channel(name: str, default: float) -> Any:
+            return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=f"How much {name} the colour has that you like.")
+
+        return io.Schema(
+            node_id="PaveColour",
+            display_name="Pave Colour",
+            category=CATEGORY,
+            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. Alone it floods the image with the colour: mix it with a CLIP score.",
+            inputs=[
+                channel("red", 1.0),
+                channel("green", 0.75),
+                channel("blue", 0.4),
+                advanced(io.Float.Input("softness", default=0.5, min=0.05, max=2.0, step=0.05, tooltip="The distance in RGB at which a pixel's score has fallen to 0.61. Small is strict.")),
+            ],
+            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
+        )
+
+    @classmethod
+    def execute(cls, red: float, green: float, blue: float, softness: float) -> io.NodeOutput:
+        return io.NodeOutput(ColourReward(red, green, blue, softness))
+
+
+class PaveTinyAdherence(io.ComfyNode):
+    """An impartial judge for the bundled model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PaveTinyAdherence",
+            display_name="Pave Tiny Adherence",
+            category=CATEGORY,
+            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
+            outputs=[Reward.Output(display_name="judge", tooltip="For the judge input of Pave Train.")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(Adherence(tiny.SHAPE_CLASSIFIER))
+
+
+class PaveRewardMix(io.ComfyNode):
+    """Several rewards at once."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = []
+        for i in range(1, MIX_SIZE + 1):
+            inputs.append(Reward.Input(f"reward_{i}", optional=i > 1, tooltip="A reward. Each is there to keep the others honest."))
+            inputs.append(io.Float.Input(f"weight_{i}", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=f"How much reward_{i} counts. A negative weight dislikes what it likes."))
+        inputs.append(
+            io.Combo.Input(
+                "normalise", options=["within group", "raw"], default="within group",
+                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that scales do not matter. raw: the weighted sum as it is.",
+            )
+        )  # fmt: skip
+        return io.Schema(
+            node_id="PaveRewardMix",
+            display_name="Pave Reward Mix",
+            category=CATEGORY,
+            description="Several rewards with weights. One reward alone is soon fooled; two that disagree are not.",
+            inputs=inputs,
+            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train.")],
+        )
+
+    @classmethod
+    def execute(cls, normalise: str, **inputs: Any) -> io.NodeOutput:
+        places = [i for i in range(1, MIX_SIZE + 1) if inputs.get(f"reward_{i}") is not None]
+        rewards = tuple(inputs[f"reward_{i}"] for i in places)
+        return io.NodeOutput(RewardMix(rewards, tuple(inputs[f"weight_{i}"] for i in places), normalise))  # pyright: ignore[reportArgumentType]
+
+
+NODES = [PaveCLIPScore, PaveColour, PaveTinyAdherence, PaveRewardMix]

@@ -1,0 +1,188 @@
+"""The settings of a run: frozen dataclasses that check themselves.
+
+The defaults are the released hyper-parameters of Pave-GRPO in LoRA mode (arXiv 2606.01636 and its code). `PRESETS` names whole sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_args
+
+from .errors import ConfigError
+
+Targets = Literal["attention", "attention + MLP", "all linear"]
+Init = Literal["gaussian", "kaiming"]
+OptimizerStep = Literal["accumulated", "per_step"]
+
+
+def _at_least(owner: str, name: str, value: float, low: float, remedy: str) -> None:
+    if not (math.isfinite(value) and value >= low):
+        raise ConfigError(f"{owner}{name}: {value} is below {low}: {remedy}")
+
+
+def _positive(name: str, value: float, remedy: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name}: {value} is not a positive number: {remedy}")
+
+
+def _one_of(name: str, value: str, literal: Any) -> None:
+    if value not in get_args(literal):
+        raise ConfigError(f"{name}: {value!r} is not known: choose one of {', '.join(get_args(literal))}")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How images are drawn: T, K, G and eta of the method."""
+
+    steps: int = 16
+    branch_steps: tuple[int, ...] = (0, 2, 4, 6)
+    group_size: int = 12
+    eta: float = 0.8
+    batch_size: int = 4  # latents in one network call; memory against speed, no effect on the result but rounding
+
+    def __post_init__(self) -> None:
+        _at_least("", "steps", self.steps, 2, "a branch step and the step after it are needed")
+        _at_least("", "group_size", self.group_size, 2, "an advantage compares the images of a group; the paper uses 12")
+        _at_least("", "batch_size", self.batch_size, 1, "use 1 for the least memory")
+        _positive("eta", self.eta, "without noise all branches are the same image; the paper uses 0.8")
+        if not self.branch_steps:
+            raise ConfigError("branch_steps: empty: name at least one step, such as 0, 2, 4, 6")
+        for k in self.branch_steps:
+            if not 0 <= k < self.steps:
+                raise ConfigError(f"branch_steps: {k} is outside [0, {self.steps}): lower it or raise steps")
+            if k == self.steps - 1:
+                raise ConfigError(f"branch_steps: {k} is the last of {self.steps} steps, its noise would stay in the image: use at most {k - 1}")
+        if sorted(set(self.branch_steps)) != list(self.branch_steps):
+            raise ConfigError(f"branch_steps: {_join(self.branch_steps)} repeats a step or is not in rising order: write each once, rising")
+
+
+@dataclass(frozen=True)
+class PaveConfig:
+    """The objective: the segment set S (empty = plain GRPO) and the advantage's clamp."""
+
+    segments: tuple[int, ...] = (2, 3)
+    advantage_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        for n in self.segments:
+            if n < 2:
+                raise ConfigError(f"segments: {n} is below 2: 1 is the plain step, which is always there; leave the field empty for plain GRPO")
+        if len(set(self.segments)) != len(self.segments):
+            raise ConfigError(f"segments: {_join(self.segments)} repeats a number: write each once")
+        _positive("advantage_clip", self.advantage_clip, "the paper uses 5")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The adapter."""
+
+    rank: int = 64
+    alpha: float = 128.0
+    targets: Targets = "attention"
+    init: Init = "gaussian"
+
+    def __post_init__(self) -> None:
+        _at_least("", "rank", self.rank, 1, "8 to 64 are usual")
+        _positive("alpha", self.alpha, "the adapter is scaled by alpha / rank; twice the rank is the paper's")
+        _one_of("targets", self.targets, Targets)
+        _one_of("init", self.init, Init)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW. `step` says when it moves: once an iteration, or once a branch step (the released code's DeepSpeed mode)."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 0
+    step: OptimizerStep = "accumulated"
+
+    def __post_init__(self) -> None:
+        _positive("learning_rate", self.learning_rate, "1e-4 is the paper's for LoRA, 1e-3 suits the bundled tiny model")
+        _positive("max_grad_norm", self.max_grad_norm, "the paper uses 1")
+        _at_least("", "weight_decay", self.weight_decay, 0, "the paper uses 1e-4")
+        _at_least("", "warmup_steps", self.warmup_steps, 0, "0 switches the warm-up off")
+        for beta in self.betas:
+            if not 0 <= beta < 1:
+                raise ConfigError(f"betas: {beta} is outside [0, 1): the paper uses 0.9 and 0.999")
+        _one_of("optimizer_step", self.step, OptimizerStep)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The length of the run and its randomness."""
+
+    iterations: int = 300
+    prompts_per_step: int = 1
+    seed: int = 0
+    checkpoint_every: int = 25
+
+    def __post_init__(self) -> None:
+        _at_least("", "iterations", self.iterations, 1, "300 is the paper's")
+        _at_least("", "prompts_per_step", self.prompts_per_step, 1, "more prompts a step give a steadier gradient and take longer")
+        _at_least("", "seed", self.seed, 0, "use 0 or more")
+        _at_least("", "checkpoint_every", self.checkpoint_every, 1, "use a large number for few checkpoints")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that the core needs to know of a run."""
+
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    pave: PaveConfig = field(default_factory=PaveConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain JSON values; from_dict reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of to_dict. Missing keys take their default; an unknown key is a ConfigError."""
+        return _from_dict(cls, values, "config")
+
+
+def _from_dict(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name: f for f in fields(cls)}
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{where}.{name}: not a known setting: remove it, or use one of {', '.join(known)}")
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        default = known[name].default_factory() if callable(known[name].default_factory) else known[name].default
+        if is_dataclass(default):
+            built[name] = _from_dict(type(default), value, f"{where}.{name}")
+        else:
+            built[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)
+
+
+def _join(numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(n) for n in numbers)
+
+
+def parse_int_set(name: str, text: str) -> tuple[int, ...]:
+    """ "0, 2, 4" -> (0, 2, 4), in rising order; an empty text gives (). `name` is the field that an error speaks of."""
+    parts = [part for part in text.replace(",", " ").split() if part]
+    try:
+        return tuple(sorted(int(part) for part in parts))
+    except ValueError:
+        raise ConfigError(f"{name}: {text!r} is not a list of whole numbers: write it like 0, 2, 4") from None
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "paper": TrainConfig(),
+    "quick": TrainConfig(
+        rollout=RolloutConfig(steps=8, branch_steps=(0, 1, 2), group_size=8, batch_size=32),
+        lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
+        optim=OptimConfig(learning_rate=1e-3),
+        run=RunConfig(iterations=60, prompts_per_step=4, checkpoint_every=20),
+    ),
+}
+"""Named settings: "paper" is the released LoRA run, "quick" suits the bundled tiny model on a CPU."""

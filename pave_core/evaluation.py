@@ -1,0 +1,76 @@
+"""Held-out evaluation: the same prompts and the same seeds before and after training, by plain ODE sampling as in generation.
+
+    gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i) / sqrt(N)          paired over (prompt, seed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from .config import RolloutConfig
+from .rewards.base import RewardMix, score
+from .rollout import ode
+from .types import Cond, Decoder, Policy, Reward
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """N = prompts x seeds samples, prompt by prompt."""
+
+    prompts: tuple[str, ...]  # N
+    seeds: tuple[int, ...]  # N
+    images: Tensor  # (N, H, W, 3)
+    scores: dict[str, Tensor]  # reward name -> (N,)
+    total: Tensor  # (N,) weighted raw sum
+    judge: Tensor | None  # (N,) a reward that is never trained on
+
+
+def evaluate(
+    policy: Policy,
+    decoder: Decoder,
+    reward: RewardMix,
+    judge: Reward | None,
+    conds: Mapping[str, Cond],
+    seeds: Sequence[int],
+    config: RolloutConfig,
+) -> Evaluation:
+    """One sample for each prompt of `conds` and each of `seeds`. A seed's noise is the host's own: KSampler (euler) makes the same image from it."""
+    sigmas = policy.sigmas(config.steps)
+    noise = torch.cat([torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    start = noise.to(policy.device) * sigmas[0]
+    images = torch.cat([decoder.decode(ode(policy, start, cond, sigmas, config.batch_size)) for cond in conds.values()])
+    prompts = tuple(prompt for prompt in conds for _ in seeds)
+    scores = reward.score(images, prompts)
+    judged = score(judge, images, prompts) if judge is not None else None
+    return Evaluation(prompts, tuple(seeds) * len(conds), images, scores, reward.total(scores), judged)
+
+
+def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds; the error is 0 for N = 1."""
+    gain = after - before
+    error = gain.std().item() / sqrt(len(gain)) if len(gain) > 1 else 0.0
+    return gain.mean().item(), error
+
+
+def summarise(before: Evaluation, after: Evaluation) -> dict[str, object]:
+    """The comparison as JSON values: reward_before, reward_after, reward_se, judge_before, judge_after, and every reward by itself."""
+    _, error = paired_gain(before.total, after.total)
+    by_reward = {
+        name: {"before": before.scores[name].mean().item(), "after": after.scores[name].mean().item(), "se": paired_gain(before.scores[name], after.scores[name])[1]}
+        for name in before.scores
+    }
+    judged = before.judge is not None and after.judge is not None
+    return {
+        "reward_before": before.total.mean().item(),
+        "reward_after": after.total.mean().item(),
+        "reward_se": error,
+        "judge_before": before.judge.mean().item() if judged else None,
+        "judge_after": after.judge.mean().item() if judged else None,
+        "rewards": by_reward,
+        "held_out_images": len(before.prompts),
+    }

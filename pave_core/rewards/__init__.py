@@ -1,0 +1,1 @@
+"""Rewards: scores of images. One file a reward; heavy imports happen inside, when a reward is made."""
