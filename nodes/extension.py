@@ -11,9 +11,8 @@ from .host import folders, routes
 class PaveExtension(ComfyExtension):
     """What the host asks for."""
 
-    async def on_load(self) -> None:
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # Here, because older hosts never call on_load() and the schemas below list the folders' files.
         folders.register()
         routes.register()
-
-    async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [*policy.NODES, *prompts.NODES, *rewards.NODES, *train.NODES, *lora.NODES]

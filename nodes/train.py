@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..pave_core.config import Init, OptimizerStep, Targets, TrainConfig
+from ..pave_core.config import Init, OptimizerStep, PaveConfig, RolloutConfig, Targets, TrainConfig, parse_int_set
 from ..pave_core.errors import ConfigError
 from ..pave_core.run_folder import safe_name
 from .host import folders
@@ -114,22 +114,18 @@ class PaveTrain(io.ComfyNode):
                 io.Image.Output(display_name="grid", tooltip="Held-out prompts before and after, from the same seeds."),
                 io.String.Output(display_name="summary", tooltip="The figures in words."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, branch_steps: str) -> bool | str:
-        """Check all settings together; the host asks for one of them, the others come from the graph."""
-        inputs = cls.hidden.prompt[cls.hidden.unique_id]["inputs"]
-        if any(isinstance(value, list) for name, value in inputs.items() if name in _DEFAULTS or name in ("preset", "seed", "run_name")):
-            return True  # a linked value is not known yet; execute() checks again
+    def validate_inputs(cls, steps: int, branch_steps: str, segments: str, run_name: str) -> bool | str:
+        """What the widgets' own ranges do not say. The host repeats the message for each field that is named here, so they are few."""
         try:
-            train_config(inputs["preset"], inputs["seed"], inputs)
-            safe_name("run_name", inputs["run_name"])
+            RolloutConfig(steps=steps, branch_steps=parse_int_set("branch_steps", branch_steps))
+            PaveConfig(segments=parse_int_set("segments", segments))
+            safe_name("run_name", run_name)
         except ConfigError as error:
             return str(error)
-        except KeyError:
-            return True  # a missing input is the host's own error
         return True
 
     @classmethod

@@ -85,7 +85,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigError with the first setting in which the checkpoint's recipe differs from this run's."""
-    _check_equal(saved, now, "")
+    _check_equal(saved, json.loads(json.dumps(now)), "")
 
 
 def _check_equal(saved: Any, now: Any, where: str) -> None:

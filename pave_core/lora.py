@@ -46,7 +46,7 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
         def wanted(name: str) -> bool:
             return any(part in kinds or part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds for part in name.split("."))
 
-        chosen = [name for name in names if wanted(name) and "modulation" not in name]
+        chosen = [name for name in names if wanted(name) and "modulation" not in name and "embed" not in name]
     if not chosen:
         shown = ", ".join(names[:6]) or "none"
         raise ConfigError(f"targets: {targets!r} matches no layer of this model (its linear layers: {shown}, ...): choose all linear")
@@ -69,6 +69,7 @@ class LoraAdapter:
             peft_config._register_custom_module(dict.fromkeys(foreign, PeftLinear))
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
+        del model.peft_config  # peft's note to itself; detach() is to leave nothing behind
         self._model = model
         self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in targets}  # pyright: ignore[reportAttributeAccessIssue]
         for layer in self._layers.values():

@@ -40,7 +40,7 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     errors = [e.total.std().item() / math.sqrt(len(e.total)) if len(e.total) > 1 else 0.0 for _, e in held]
     top.errorbar([s for s, _ in held], [e.total.mean().item() for _, e in held], yerr=errors, color=_ORANGE, marker="o", capsize=4, linewidth=1.5, label="held-out prompts, fixed seeds")  # noqa: E501
     top.set_ylabel("reward")
-    top.legend(loc="best", frameon=False, fontsize=9)
+    top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
     top.set_title("Pave-GRPO: is it learning?", loc="left", color=_INK, fontsize=12)
 
     for (name, _), colour in zip(_components(history), (_BLUE, _ORANGE, _GREEN, _MUTED), strict=False):
@@ -51,7 +51,7 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     bottom.set_ylabel("gain, in spreads\nwithin a group")
     bottom.set_xlabel("step")
     if _components(history):
-        bottom.legend(loc="best", frameon=False, fontsize=9)
+        bottom.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=9)
     for axes in (top, bottom):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -32,7 +32,6 @@ class Progress:
             f"Pave-GRPO step {metrics.step}/{self._steps} | reward {metrics.reward_mean:.4f} (spread {metrics.reward_std:.4f}) | "
             f"loss {metrics.loss:+.2e} | gradient {metrics.grad_norm:.3g} | {seconds:.2f} s{idle}{note}"
         )
-        if PromptServer.instance is not None:
-            event = {"node": self._node_id, "step": metrics.step, "steps": self._steps, "seconds": seconds}
-            figures = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
-            PromptServer.instance.send_sync("pave.step", event | {name: getattr(metrics, name) for name in figures})
+        event = {"node": self._node_id, "step": metrics.step, "steps": self._steps, "seconds": seconds}
+        figures = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
+        PromptServer.instance.send_sync("pave.step", event | {name: getattr(metrics, name) for name in figures})

@@ -11,8 +11,6 @@ from ..presets import preset_widgets
 
 def register() -> None:
     """GET /pave/presets: {preset name: {widget of Pave Train: value}}, for the script that fills the widgets."""
-    if PromptServer.instance is None:
-        return
 
     @PromptServer.instance.routes.get("/pave/presets")
     async def presets(request: web.Request) -> web.Response:

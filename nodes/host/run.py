@@ -146,7 +146,10 @@ def run_training(
             run.train(state, history, evaluations)
         finally:
             folder.close()
-        return _finish(model, run, history, evaluations, time.perf_counter() - started)
+        lora = run.lora(config.run.iterations)
+    # The adapter is out of the model again: the host's own patching sees the layer names that it knows.
+    trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    return _finish(run, trained, lora, history, evaluations, time.perf_counter() - started)
 
 
 def _recipe(policy: NativePolicy, prompts: PromptSet, mix: RewardMix, judge: Reward | None, config: TrainConfig, sampling: SamplingSettings) -> dict[str, Any]:
@@ -178,9 +181,10 @@ def _open_folder(state: TrainState, recipe: dict[str, Any], config: TrainConfig,
     return folder, folder.rewind(checkpoint.step)
 
 
-def _finish(model: ModelPatcher, run: _Run, history: list[dict[str, Any]], evaluations: dict[int, Evaluation], seconds: float) -> RunResult:
+def _finish(
+    run: _Run, trained: ModelPatcher, lora: LoraWeights, history: list[dict[str, Any]], evaluations: dict[int, Evaluation], seconds: float
+) -> RunResult:
     before, after = evaluations[0], evaluations[run.config.run.iterations]
-    lora = run.lora(run.config.run.iterations)
     curve, grid = reward_curve(history, evaluations), before_after_grid(before, after)
     figures = summarise(before, after) | {
         "steps": run.config.run.iterations,
@@ -195,7 +199,6 @@ def _finish(model: ModelPatcher, run: _Run, history: list[dict[str, Any]], evalu
         "grid": str(run.folder.save_picture("grid", grid)),
     }
     run.folder.save_summary(figures)
-    trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
     loss_map = {"loss": [-r["reward_mean"] for r in history if r["reward_mean"] is not None]}
     return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid.unsqueeze(0), summary_text(figures))

@@ -1,0 +1,76 @@
+"""The bundled tiny model as the host's own objects: MODEL (SD3 class), CLIP (CLIP-style text encoder), VAE (TAESD class).
+
+MODEL and VAE are plain files that the stock UNETLoader and VAELoader take too. The text encoder is smaller than any the host
+detects from weights, so its configuration is given here and the CLIP object is built around it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import comfy.utils
+
+TINY = Path(__file__).resolve().parents[2] / "assets" / "tiny"
+DIFFUSION_MODEL = TINY / "diffusion_model.safetensors"
+VAE = TINY / "vae.safetensors"
+TEXT_ENCODER = TINY / "text_encoder.safetensors"
+OPEN_CLIP_MODEL = TINY / "open_clip_model.safetensors"
+OPEN_CLIP_CONFIG = TINY / "open_clip_config.json"
+SHAPE_CLASSIFIER = TINY / "shape_classifier.safetensors"
+
+MAX_TOKENS = 16  # a caption has about nine; longer prompts go on in further windows, as with every CLIP of the host
+TEXT_CONFIG = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 256,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": MAX_TOKENS,
+    "eos_token_id": 49407,
+}
+
+
+class _TokenWindow(comfy.sd1_clip.SDTokenizer):
+    """The standard CLIP tokenizer with windows of MAX_TOKENS tokens."""
+
+    def __init__(self, **options):
+        super().__init__(max_length=MAX_TOKENS, embedding_size=TEXT_CONFIG["hidden_size"], **options)
+
+
+class TinyTokenizer(comfy.sd1_clip.SD1Tokenizer):
+    def __init__(self, **options):
+        super().__init__(tokenizer=_TokenWindow, **options)
+
+
+class _TextModel(comfy.sd1_clip.SDClipModel):
+    """The host's CLIP text model at the tiny size; gives the normed last layer (., 16, 64) and the projected pooled output (., 64)."""
+
+    def __init__(self, **options):
+        super().__init__(max_length=MAX_TOKENS, textmodel_json_config=dict(TEXT_CONFIG), **options)
+
+
+class TinyTextEncoder(comfy.sd1_clip.SD1ClipModel):
+    def __init__(self, **options):
+        super().__init__(clip_model=_TextModel, **options)
+
+
+def load_clip() -> comfy.sd.CLIP:
+    """The text encoder as a host CLIP; memory is managed as for every other CLIP."""
+    weights = comfy.utils.load_torch_file(str(TEXT_ENCODER), safe_load=True)
+    target = comfy.supported_models_base.ClipTarget(TinyTokenizer, TinyTextEncoder)
+    clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(weights))
+    missing, unexpected = clip.load_sd(weights)
+    if missing or unexpected:
+        raise RuntimeError(f"{TEXT_ENCODER.name} does not fit: missing {missing}, unexpected {unexpected}; rebuild it with tools/make_tiny.py")
+    return clip
+
+
+def load_tiny() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """MODEL, CLIP, VAE of the bundled tiny model: 64x64 images, latents (., 16, 8, 8)."""
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(VAE), safe_load=True))
+    vae.throw_exception_if_invalid()
+    return comfy.sd.load_diffusion_model(str(DIFFUSION_MODEL)), load_clip(), vae

@@ -1,0 +1,60 @@
+"""Every test can import the tools (`_server`, `_client`, ...) and the core (`pave_core`), as the tools themselves do."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from _package import load_core  # noqa: E402
+
+load_core()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The pack's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where tests leave pictures to look at."""
+    folder = ROOT / "tests" / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The ComfyUI that tests use: the one of tools/test.py."""
+    from _comfyui import find_comfyui
+
+    folder = find_comfyui(None, ROOT) or ROOT / ".pave" / "comfyui"
+    if not (folder / "main.py").is_file():
+        pytest.skip("no ComfyUI: run the tests with `python tools/test.py`, which gets one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The real server with the pack linked in, and folders of its own for models, input, output and user."""
+    from _comfyui import link_pack
+    from _server import ComfyServer
+
+    base = tmp_path_factory.mktemp("comfyui")
+    for name in ("input", "models"):
+        (base / name).mkdir()
+    link_pack(base / "custom_nodes", ROOT)
+    # Without the API nodes the page does not talk to the internet either.
+    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=("--disable-api-nodes",)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    """A connected client of the server."""
+    with server.client() as connected:
+        yield connected

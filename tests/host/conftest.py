@@ -1,0 +1,95 @@
+"""The real ComfyUI in the test's own process, on the CPU unless there is CUDA, with its folders in a temporary directory."""
+
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The host's modules: .nodes, .folder_paths, .execution, .comfy; and .base, the folder that holds its models, input and output."""
+    # Before the first import of folder_paths, which computes its paths then. The host parses argv only when it is the main program.
+    sys.path.insert(0, str(comfyui))
+    base = tmp_path_factory.mktemp("host")
+    args = importlib.import_module("comfy.cli_args").args
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    folder_paths = importlib.import_module("folder_paths")
+    for folder in ("input", "output", "temp", "user", *(f"models/{name}" for name in ("loras", "vae", "diffusion_models", "text_encoders"))):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    folder_paths.add_model_folder_path("loras", str(base / "output" / "loras"))
+    importlib.import_module("utils.install_util")  # before nodes, which puts comfy/ with its utils.py on sys.path
+    nodes = importlib.import_module("nodes")
+    importlib.import_module("server").PromptServer(asyncio.new_event_loop())  # packs register their routes on it
+    asyncio.run(nodes.init_builtin_extra_nodes())
+    torch.set_num_threads(1)  # two threads that wait for each other crawl when another program has a core
+    return SimpleNamespace(
+        base=base, folder_paths=folder_paths, nodes=nodes, execution=importlib.import_module("execution"), comfy=importlib.import_module("comfy.sd")
+    )
+
+
+@pytest.fixture(scope="session")
+def pack(host: SimpleNamespace, root: Path) -> ModuleType:
+    """The pack, loaded by the host's own loader; its nodes are in host.nodes.NODE_CLASS_MAPPINGS."""
+    assert asyncio.run(host.nodes.load_custom_node(str(root))), "the host could not load the pack: see the log above"
+    return sys.modules[str(root).replace(".", "_x_")]
+
+
+@pytest.fixture(scope="session")
+def modules(pack: ModuleType) -> SimpleNamespace:
+    """The pack's own modules, as the host loaded them."""
+    prefix = pack.__name__
+
+    def module(name: str) -> ModuleType:
+        return importlib.import_module(f"{prefix}.{name}")
+
+    return SimpleNamespace(
+        config=module("pave_core.config"),
+        errors=module("pave_core.errors"),
+        rollout=module("pave_core.rollout"),
+        trainer=module("pave_core.trainer"),
+        prompts=module("pave_core.prompts"),
+        checkpoint=module("pave_core.checkpoint"),
+        rewards=SimpleNamespace(
+            base=module("pave_core.rewards.base"), colour=module("pave_core.rewards.colour"), clip_score=module("pave_core.rewards.clip_score")
+        ),
+        policy=module("nodes.host.policy"),
+        run=module("nodes.host.run"),
+        folders=module("nodes.host.folders"),
+        tiny=module("nodes.host.tiny"),
+    )
+
+
+@pytest.fixture
+def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
+    """Stock nodes by plain calls, under inference_mode as the host runs them; MODEL and VAE of the tiny model from the stock loaders."""
+    tiny = modules.tiny
+    for folder, file in (("diffusion_models", tiny.DIFFUSION_MODEL), ("vae", tiny.VAE)):
+        link = host.base / "models" / folder / file.name
+        if not link.exists():
+            link.write_bytes(file.read_bytes())
+    classes = host.nodes.NODE_CLASS_MAPPINGS
+
+    def call(name: str, **inputs):
+        """The outputs of a node; V1 and V3 alike."""
+        node = classes[name]
+        with torch.inference_mode():
+            result = getattr(node(), node.FUNCTION)(**inputs)
+        return getattr(result, "result", result)
+
+    def sample(model, positive, seed: int, cfg: float = 1.0, negative=None, steps: int = 4) -> torch.Tensor:
+        """KSampler (euler, simple) from an empty 64x64 latent: the latent."""
+        empty = {"samples": torch.zeros(1, 16, 8, 8)}
+        inputs = {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "latent_image": empty}
+        return call("KSampler", model=model, seed=seed, steps=steps, cfg=cfg, positive=positive, negative=negative or positive, **inputs)[0]["samples"]
+
+    (model,) = call("UNETLoader", unet_name=tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    (vae,) = call("VAELoader", vae_name=tiny.VAE.name)
+    with torch.inference_mode():
+        clip = tiny.load_clip()
+    return SimpleNamespace(call=call, sample=sample, model=model, vae=vae, clip=clip)

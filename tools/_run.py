@@ -1,0 +1,214 @@
+"""One training run through the server's API: what the user sees meanwhile, and what it left behind.
+
+Standard library only: the quickstart runs this under whatever Python started it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from _client import ComfyClient, Event, PromptError, failure
+
+
+class RunError(RuntimeError):
+    """The run ended without what it should have made."""
+
+
+class StopRequest:
+    """Ctrl-C as a request instead of an exception, so that a run is interrupted in good order. A second Ctrl-C is an exception again."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def __enter__(self) -> StopRequest:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        if self.made:
+            raise KeyboardInterrupt
+        self.made = True
+
+
+class ProgressBar:
+    """The run on one line of a terminal; elsewhere a line for each node, and one for about every tenth of the training."""
+
+    def __init__(self, prompt: dict[str, Any]):
+        self._titles = {node: content.get("_meta", {}).get("title", content["class_type"]) for node, content in prompt.items()}
+        self._live = sys.stdout.isatty()
+        self._width = 0
+        self._tenth = -1
+        self._trained = False
+
+    def show(self, event: Event) -> None:
+        data = event.data
+        if event.kind == "pave.step":
+            self._trained = True
+            step, steps = data["step"], data["steps"]
+            done = 24 * step // steps
+            left = int(data["seconds"] * (steps - step))
+            text = (
+                f"[{'#' * done}{'.' * (24 - done)}] {step}/{steps}  reward {data['reward_mean']:.3f} +/- {data['reward_std']:.3f}"
+                f"  {data['seconds']:.1f} s/step  {left // 60}:{left % 60:02} left"
+            )
+            tenth = 10 * step // steps
+            if self._live or tenth != self._tenth:
+                self._print(text)
+            self._tenth = tenth
+        elif event.kind == "executing" and data.get("node") is not None:
+            self._trained = False
+            self._print(f"{self._title(data)} ...")
+        elif event.kind == "progress" and self._live and not self._trained:
+            self._print(f"{self._title(data)} {data['value']:.0f}/{data['max']:.0f}")
+
+    def close(self) -> None:
+        if self._live and self._width:
+            print(flush=True)
+
+    def _title(self, data: dict[str, Any]) -> str:
+        return self._titles.get(data["node"], data["node"])
+
+    def _print(self, text: str) -> None:
+        if self._live:
+            text = text[: shutil.get_terminal_size().columns - 1]
+            print("\r" + text.ljust(self._width), end="", flush=True)
+            self._width = len(text)
+        else:
+            print(text, flush=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The quickstart's table; its fields are the keys of --json.
+
+    Rewards are means over held-out prompts at fixed seeds, reward_se the standard error of their paired difference. Adherence is
+    the share of those images in which the judge finds the prompt's colour and shape.
+    """
+
+    reward_before: float
+    reward_after: float
+    reward_se: float
+    adherence_before: float | None
+    adherence_after: float | None
+    train_seconds: float
+    steps: int
+    lora: str
+    curve: str
+    grid: str
+    comfyui_version: str
+
+    def table(self) -> str:
+        gain = self.reward_after - self.reward_before
+        rows = [
+            ("", "before", "after", ""),
+            ("reward", f"{self.reward_before:.4f}", f"{self.reward_after:.4f}", f"{gain:+.4f}, standard error {self.reward_se:.4f}"),
+        ]
+        if self.adherence_before is not None and self.adherence_after is not None:
+            change = 100 * (self.adherence_after - self.adherence_before)
+            rows.append(("adherence", f"{self.adherence_before:.1%}", f"{self.adherence_after:.1%}", f"{change:+.1f} points"))
+        lines = [f"{name:<12}{before:>9}{after:>9}   {note}".rstrip() for name, before, after, note in rows]
+        lines += [f"{'training':<12}{self.train_seconds:8.0f} s   {self.steps} steps, ComfyUI {self.comfyui_version}"]
+        lines += [f"{name:<12}{path}" for name, path in (("LoRA", self.lora), ("curve", self.curve), ("grid", self.grid))]
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+class TrainingRun:
+    """A prompt with one PaveTrain in it, run on a server that writes below `output`."""
+
+    def __init__(self, client: ComfyClient, prompt: dict[str, Any], output: Path):
+        self._client = client
+        self._prompt = prompt
+        self._output = output
+        self._before = set(self._folders())
+        self._start = time.time()
+        self.seconds = 0.0
+
+    def follow(self, workflow: dict[str, Any] | None = None) -> bool:
+        """Queue, show the progress, wait for the end. False when the user stopped it. Raises PromptError with a failing node's message."""
+        prompt_id = self._client.queue(self._prompt, workflow)
+        bar = ProgressBar(self._prompt)
+        interrupted = False
+        try:
+            with StopRequest() as stop:
+                for event in self._client.events(prompt_id):
+                    if stop.made and not interrupted:
+                        print("\nStopping ...", flush=True)
+                        self._client.interrupt()
+                        interrupted = True
+                    if event.kind == "execution_error":
+                        raise PromptError(failure(event))
+                    if event.kind == "execution_interrupted":
+                        interrupted = True
+                    bar.show(event)
+        finally:
+            bar.close()
+        return not interrupted
+
+    def folder(self) -> Path | None:
+        """The run's own folder, output/pave/<run>_<number>; None when it never got that far."""
+        new = [folder for folder in self._folders() if folder not in self._before]
+        return max(new, key=lambda folder: folder.stat().st_mtime, default=None)
+
+    def result(self, comfyui_version: str) -> Result:
+        """Read the finished run. Raises RunError when a file that it should have written is not there."""
+        folder = self.folder()
+        if folder is None:
+            raise RunError(f"the run ended, but left no folder in {self._output / 'pave'}")
+        summary = json.loads(self._fresh(folder / "summary.json").read_text(encoding="utf-8"))
+        return Result(
+            reward_before=summary["reward_before"],
+            reward_after=summary["reward_after"],
+            reward_se=summary["reward_se"],
+            adherence_before=summary["judge_before"],
+            adherence_after=summary["judge_after"],
+            train_seconds=summary["train_seconds"],
+            steps=summary["steps"],
+            lora=str(self._saved_lora()),
+            curve=str(self._fresh(folder / "curve.png")),
+            grid=str(self._fresh(folder / "grid.png")),
+            comfyui_version=comfyui_version,
+        )
+
+    def left_behind(self) -> str:
+        """After a stop: where the checkpoint and the LoRA so far are."""
+        folder = self.folder()
+        lora = self._output / "loras" / "pave" / f"{folder.name}.safetensors" if folder else None
+        kept = [("Checkpoint", folder / "checkpoint.safetensors")] if folder else []
+        kept += [("LoRA so far", lora)] if lora else []
+        lines = [f"{name}: {path}" for name, path in kept if path.is_file()]
+        return "\n".join(lines) or "Stopped before the first step: there is nothing to keep."
+
+    def _folders(self) -> list[Path]:
+        parent = self._output / "pave"
+        return [folder for folder in parent.iterdir() if folder.is_dir()] if parent.is_dir() else []
+
+    def _saved_lora(self) -> Path:
+        """What the graph's PaveSaveLoRA wrote: <name>.safetensors, with a number after the name when that was taken."""
+        (name,) = (node["inputs"]["name"] for node in self._prompt.values() if node["class_type"] == "PaveSaveLoRA")
+        loras = self._output / "loras"
+        written = [file for file in loras.glob(f"{name}*.safetensors") if self._is_fresh(file)]
+        if not written:
+            raise RunError(f"the run ended, but {loras / name}.safetensors was not written")
+        return max(written, key=lambda file: file.stat().st_mtime)
+
+    def _fresh(self, file: Path) -> Path:
+        if not self._is_fresh(file):
+            raise RunError(f"the run ended, but {file} was not written")
+        return file
+
+    def _is_fresh(self, file: Path) -> bool:
+        # Two seconds, because some file systems keep no finer times.
+        return file.is_file() and file.stat().st_mtime >= self._start - 2

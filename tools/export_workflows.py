@@ -1,0 +1,44 @@
+"""Writes workflows/api/*.json, what the page exports from workflows/*.json: open each in the real page, save what it would send.
+
+    python tools/export_workflows.py
+
+Run it after changing a workflow or the inputs of a node; a browser test compares the two.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from _browser import export_prompt, load_workflow, open_page
+from _comfyui import link_pack
+from _environment import Environment, prepare
+from _package import ROOT
+from _server import ComfyServer
+
+
+def main() -> int:
+    environment = prepare(tests=True)
+    if Path(sys.prefix) != environment.python.parent.parent:
+        # Playwright is in the private environment.
+        return subprocess.run([str(environment.python), __file__]).returncode
+    export(environment)
+    return 0
+
+
+def export(environment: Environment) -> None:
+    workflows = ROOT / "workflows"
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        link_pack(base / "custom_nodes", ROOT)
+        with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server, open_page(server.url) as page:
+            for file in sorted(workflows.glob("*.json")):
+                load_workflow(page, file)
+                target = workflows / "api" / file.name
+                target.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
+                print(target.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Runs every check of the project: ruff, pyright, then pytest on core, host, tools and browser.
+
+    python tools/test.py                      everything
+    python tools/test.py tests/core -k sde    arguments go to pytest
+    python tools/test.py --comfyui PATH       against this ComfyUI instead of the private one
+
+The environment is the quickstart's plus test tools. The exit code is 0 only when all three are content.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit(f"The tests need Python 3.10 or newer; this is Python {sys.version_info[0]}.{sys.version_info[1]}.")
+
+import argparse
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from _browser import find_chromium
+from _environment import prepare
+from _package import ROOT
+from _setup import SetupError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="the ComfyUI to test against")
+    args, pytest_args = parser.parse_known_args()
+    try:
+        environment = prepare(args.comfyui, tests=True)
+    except SetupError as error:
+        print(f"Set-up: {error}", file=sys.stderr)
+        return 1
+    provide_chromium()
+
+    def run(*command: str) -> bool:
+        print(f"$ {' '.join(command)}", flush=True)
+        env = {**os.environ, "COMFYUI_PATH": str(environment.comfyui)}
+        return subprocess.run([str(environment.python), "-m", *command], cwd=ROOT, env=env).returncode == 0
+
+    # Not `all`: each has its say, and pytest's summary comes last.
+    results = [run("ruff", "check", "."), run("pyright"), run("pytest", *pytest_args)]
+    return 0 if all(results) else 1
+
+
+def provide_chromium() -> None:
+    """Install Debian's Chromium where that is possible; say so where it is not. The browser tests are skipped without one."""
+    if find_chromium():
+        return
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        print("Chromium for the browser tests: apt-get install chromium ...", flush=True)
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+            done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(f"{' '.join(command)} failed: {done.stderr.strip()}", flush=True)
+    if not find_chromium():
+        print("No Chromium or Chrome found: the browser tests will be skipped. Install one, or name it in CHROMIUM_PATH.", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
