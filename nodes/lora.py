@@ -19,11 +19,16 @@ class PaveSaveLoRA(io.ComfyNode):
             node_id="PaveSaveLoRA",
             display_name="Pave Save LoRA",
             category=CATEGORY,
-            description="Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it after a refresh (R).",
+            description="Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it after a "
+            "refresh (R).",
             is_output_node=True,
             inputs=[
                 LoraModel.Input("lora", tooltip="The LoRA of Pave Train."),
-                io.String.Input("name", default="pave_lora", tooltip="The file's name, without a folder. If it is taken, a number is added: nothing is overwritten."),
+                io.String.Input(
+                    "name",
+                    default="pave_lora",
+                    tooltip="The file's name, without a folder. If it is taken, a number is added: nothing is overwritten.",
+                ),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
         )

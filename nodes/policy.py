@@ -17,7 +17,8 @@ class PaveTinyModel(io.ComfyNode):
             node_id="PaveTinyModel",
             display_name="Pave Tiny Model",
             category=CATEGORY,
-            description="A tiny text-to-image flow model that comes with the pack: coloured shapes at 64x64. For trying things out in minutes, on a CPU. "
+            description="A tiny text-to-image flow model that comes with the pack: coloured shapes at 64x64. For trying things out in "
+            "minutes, on a CPU. "
             "Replace it by the MODEL, CLIP and VAE of your own workflow.",
             outputs=[
                 io.Model.Output(display_name="model", tooltip="A flow model of the SD3 kind, 64x64 images."),

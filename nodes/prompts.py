@@ -20,7 +20,8 @@ class PavePrompts(io.ComfyNode):
             node_id="PavePrompts",
             display_name="Pave Prompts",
             category=CATEGORY,
-            description="The prompts to train on, one a line. A part of them is held out: never trained on, used to measure whether what was learnt carries over.",
+            description="The prompts to train on, one a line. A part of them is held out: never trained on, used to measure whether what was "
+            "learnt carries over.",
             inputs=[
                 io.String.Input(
                     "text",
@@ -28,15 +29,25 @@ class PavePrompts(io.ComfyNode):
                     default="a red circle on a dark background\na blue star on a light background",
                     tooltip="One prompt a line. Blank lines and lines that begin with # are skipped.",
                 ),
-                io.Combo.Input("file", options=[NO_FILE, *folders.prompt_files()], default=NO_FILE, tooltip="A .txt file in the input folder, one prompt a line; added to the text above."),
+                io.Combo.Input(
+                    "file",
+                    options=[NO_FILE, *folders.prompt_files()],
+                    default=NO_FILE,
+                    tooltip="A .txt file in the input folder, one prompt a line; added to the text above.",
+                ),
                 io.Float.Input(
-                    "held_out", default=0.2, min=0.0, max=0.9, step=0.05,
-                    tooltip="The fraction of the prompts that is kept for evaluation. With 0, or one prompt only, the training prompts are evaluated.",
+                    "held_out",
+                    default=0.2,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="The fraction of the prompts that is kept for evaluation. With 0, or one prompt only, the training prompts are "
+                    "evaluated.",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Chooses which prompts are held out."),
             ],
             outputs=[Prompts.Output(display_name="prompts", tooltip="The prompts, for Pave Train.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def fingerprint_inputs(cls, text: str, file: str, held_out: float, seed: int) -> str:

@@ -28,18 +28,35 @@ class PaveCLIPScore(io.ComfyNode):
             node_id="PaveCLIPScore",
             display_name="Pave CLIP Score",
             category=CATEGORY,
-            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put checkpoints into models/reward_models.",
+            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put "
+            "checkpoints into models/reward_models.",
             inputs=[
-                io.Combo.Input("checkpoint", options=[BUNDLED, *folders.reward_models()], default=BUNDLED, tooltip="An open_clip checkpoint in models/reward_models; press R to refresh."),
                 io.Combo.Input(
-                    "architecture", options=[AUTO, *architectures()], default=AUTO,
-                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, beside the file. OpenAI's weights need a name that ends in -quickgelu.",
+                    "checkpoint",
+                    options=[BUNDLED, *folders.reward_models()],
+                    default=BUNDLED,
+                    tooltip="An open_clip checkpoint in models/reward_models; press R to refresh.",
                 ),
-                advanced(io.Combo.Input("precision", options=list(DTYPES), default="fp32", tooltip="The number format of the CLIP network. bf16 halves its memory.")),
-                advanced(io.Int.Input("batch_size", default=16, min=1, max=1024, tooltip="Images scored in one call. Lower it if scoring runs out of memory.")),
+                io.Combo.Input(
+                    "architecture",
+                    options=[AUTO, *architectures()],
+                    default=AUTO,
+                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, beside the file. OpenAI's "
+                    "weights need a name that ends in -quickgelu.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "precision", options=list(DTYPES), default="fp32", tooltip="The number format of the CLIP network. bf16 halves its memory."
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "batch_size", default=16, min=1, max=1024, tooltip="Images scored in one call. Lower it if scoring runs out of memory."
+                    )
+                ),
             ],
             outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -60,12 +77,22 @@ class PaveColour(io.ComfyNode):
             node_id="PaveColour",
             display_name="Pave Colour",
             category=CATEGORY,
-            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. Alone it floods the image with the colour: mix it with a CLIP score.",
+            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. "
+            "Alone it floods the image with the colour: mix it with a CLIP score.",
             inputs=[
                 channel("red", 1.0),
                 channel("green", 0.75),
                 channel("blue", 0.4),
-                advanced(io.Float.Input("softness", default=0.5, min=0.05, max=2.0, step=0.05, tooltip="The distance in RGB at which a pixel's score has fallen to 0.61. Small is strict.")),
+                advanced(
+                    io.Float.Input(
+                        "softness",
+                        default=0.5,
+                        min=0.05,
+                        max=2.0,
+                        step=0.05,
+                        tooltip="The distance in RGB at which a pixel's score has fallen to 0.61. Small is strict.",
+                    )
+                ),
             ],
             outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
         )
@@ -84,7 +111,8 @@ class PaveTinyAdherence(io.ComfyNode):
             node_id="PaveTinyAdherence",
             display_name="Pave Tiny Adherence",
             category=CATEGORY,
-            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
+            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the "
+            "image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
             outputs=[Reward.Output(display_name="judge", tooltip="For the judge input of Pave Train.")],
         )
 
@@ -101,13 +129,25 @@ class PaveRewardMix(io.ComfyNode):
         inputs = []
         for i in range(1, MIX_SIZE + 1):
             inputs.append(Reward.Input(f"reward_{i}", optional=i > 1, tooltip="A reward. Each is there to keep the others honest."))
-            inputs.append(io.Float.Input(f"weight_{i}", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=f"How much reward_{i} counts. A negative weight dislikes what it likes."))
+            inputs.append(
+                io.Float.Input(
+                    f"weight_{i}",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip=f"How much reward_{i} counts. A negative weight dislikes what it likes.",
+                )
+            )
         inputs.append(
             io.Combo.Input(
-                "normalise", options=["within group", "raw"], default="within group",
-                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that scales do not matter. raw: the weighted sum as it is.",
+                "normalise",
+                options=["within group", "raw"],
+                default="within group",
+                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that scales do not matter. "
+                "raw: the weighted sum as it is.",
             )
-        )  # fmt: skip
+        )
         return io.Schema(
             node_id="PaveRewardMix",
             display_name="Pave Reward Mix",

@@ -73,18 +73,73 @@ def _method_widgets() -> list[Any]:
 
 def _run_widgets() -> list[Any]:
     return [
-        io.Int.Input("seed", default=0, min=0, max=2**53 - 1, control_after_generate=False, tooltip="Everything random follows from it: the same seed on the same machine gives the same LoRA."),
-        io.Int.Input("width", default=512, min=16, max=4096, step=8, tooltip="Image width while training. 64 for the bundled model, 512 for large ones; they carry over to larger images."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**53 - 1,
+            control_after_generate=False,
+            tooltip="Everything random follows from it: the same seed on the same machine gives the same LoRA.",
+        ),
+        io.Int.Input(
+            "width",
+            default=512,
+            min=16,
+            max=4096,
+            step=8,
+            tooltip="Image width while training. 64 for the bundled model, 512 for large ones; they carry over to larger images.",
+        ),
         io.Int.Input("height", default=512, min=16, max=4096, step=8, tooltip="Image height while training."),
-        io.Float.Input("cfg", default=1.0, min=0.0, max=30.0, step=0.1, tooltip="Classifier-free guidance, as in your KSampler. 1 switches it off and is twice as fast."),
-        io.String.Input("run_name", default="pave", tooltip="The run's folder is output/pave/<name>_<number>; metrics, TensorBoard events, checkpoint and pictures are kept there."),
-        io.Combo.Input("resume", options=[NO_RESUME, *folders.resumable_runs()], default=NO_RESUME, tooltip="Go on with a run that was cancelled or is to be longer. All other settings must be as they were. Press R to refresh the list."),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=0.0,
+            max=30.0,
+            step=0.1,
+            tooltip="Classifier-free guidance, as in your KSampler. 1 switches it off and is twice as fast.",
+        ),
+        io.String.Input(
+            "run_name",
+            default="pave",
+            tooltip="The run's folder is output/pave/<name>_<number>; metrics, TensorBoard events, checkpoint and pictures are kept there.",
+        ),
+        io.Combo.Input(
+            "resume",
+            options=[NO_RESUME, *folders.resumable_runs()],
+            default=NO_RESUME,
+            tooltip="Go on with a run that was cancelled or is to be longer. All other settings must be as they were. Press R to refresh the list.",
+        ),
         advanced(io.String.Input("negative_prompt", default="", tooltip="As in your KSampler; only matters when cfg is not 1.")),
-        advanced(io.Float.Input("guidance", default=3.5, min=0.0, max=30.0, step=0.1, tooltip="Embedded guidance of distilled models such as FLUX.1-dev; others ignore it.")),
+        advanced(
+            io.Float.Input(
+                "guidance",
+                default=3.5,
+                min=0.0,
+                max=30.0,
+                step=0.1,
+                tooltip="Embedded guidance of distilled models such as FLUX.1-dev; others ignore it.",
+            )
+        ),
         advanced(io.Combo.Input("scheduler", options=SCHEDULERS, default="simple", tooltip="The sigma schedule, as in your KSampler.")),
-        advanced(io.Int.Input("evaluation_seeds", default=4, min=1, max=256, tooltip="Images of each held-out prompt, from seeds 1, 2, 3, ... (the same before and after).")),
-        advanced(io.Int.Input("evaluate_every", default=0, min=0, max=100_000, tooltip="Steps between evaluations on the held-out prompts. 0: only before and after.")),
-    ]  # fmt: skip
+        advanced(
+            io.Int.Input(
+                "evaluation_seeds",
+                default=4,
+                min=1,
+                max=256,
+                tooltip="Images of each held-out prompt, from seeds 1, 2, 3, ... (the same before and after).",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "evaluate_every",
+                default=0,
+                min=0,
+                max=100_000,
+                tooltip="Steps between evaluations on the held-out prompts. 0: only before and after.",
+            )
+        ),
+    ]
 
 
 class PaveTrain(io.ComfyNode):
@@ -96,12 +151,16 @@ class PaveTrain(io.ComfyNode):
             node_id="PaveTrain",
             display_name="Pave Train",
             category=CATEGORY,
-            description="Tunes the model toward what the reward likes, by Pave-GRPO (arXiv 2606.01636), and gives a LoRA. Cancel keeps everything learnt so far.",
+            description="Tunes the model toward what the reward likes, by Pave-GRPO (arXiv 2606.01636), and gives a LoRA. Cancel keeps "
+            "everything learnt so far.",
             inputs=[
                 *_sockets(),
                 io.Combo.Input(
-                    "preset", options=PRESET_NAMES, default="custom",
-                    tooltip="custom: the settings below count. quick: minutes, for the bundled model. paper: the released FLUX settings. A preset sets everything from iterations to optimizer_step, whatever the fields below say.",
+                    "preset",
+                    options=PRESET_NAMES,
+                    default="custom",
+                    tooltip="custom: the settings below count. quick: minutes, for the bundled model. paper: the released FLUX settings. A "
+                    "preset sets everything from iterations to optimizer_step, whatever the fields below say.",
                 ),
                 *_method_widgets(),
                 *_run_widgets(),
@@ -109,13 +168,16 @@ class PaveTrain(io.ComfyNode):
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA applied, ready for a KSampler."),
                 LoraModel.Output(display_name="lora", tooltip="The LoRA, for Pave Save LoRA or the stock Save LoRA Weights."),
-                LossMap.Output(display_name="loss_map", tooltip="For the stock Plot Loss Graph. It holds minus the reward: the loss of GRPO itself is about 0 whatever happens."),
+                LossMap.Output(
+                    display_name="loss_map",
+                    tooltip="For the stock Plot Loss Graph. It holds minus the reward: the loss of GRPO itself is about 0 whatever happens.",
+                ),
                 io.Image.Output(display_name="curve", tooltip="The rewards over the steps."),
                 io.Image.Output(display_name="grid", tooltip="Held-out prompts before and after, from the same seeds."),
                 io.String.Output(display_name="summary", tooltip="The figures in words."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, steps: int, branch_steps: str, segments: str, run_name: str) -> bool | str:
@@ -129,14 +191,40 @@ class PaveTrain(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model, clip, vae, prompts, reward, preset, seed, width, height, cfg, run_name, resume, negative_prompt, guidance, scheduler, evaluation_seeds, evaluate_every, judge=None, **method) -> io.NodeOutput:  # noqa: E501
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        prompts,
+        reward,
+        preset,
+        seed,
+        width,
+        height,
+        cfg,
+        run_name,
+        resume,
+        negative_prompt,
+        guidance,
+        scheduler,
+        evaluation_seeds,
+        evaluate_every,
+        judge=None,
+        **method,
+    ) -> io.NodeOutput:
         result = run_training(
-            model, clip, vae, prompts, reward, judge,
+            model,
+            clip,
+            vae,
+            prompts,
+            reward,
+            judge,
             config=train_config(preset, seed, method),
             sampling=SamplingSettings(width, height, scheduler, cfg, guidance, negative_prompt),
             settings=RunSettings(run_name, None if resume == NO_RESUME else resume, tuple(range(1, evaluation_seeds + 1)), evaluate_every),
             node_id=cls.hidden.unique_id,
-        )  # fmt: skip
+        )
         return io.NodeOutput(result.model, result.lora, result.loss_map, result.curve, result.grid, result.summary)
 
 

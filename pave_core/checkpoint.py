@@ -45,11 +45,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise TrainingError(f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and resume") from error
+        raise TrainingError(
+            f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and resume"
+        ) from error
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -67,7 +69,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ConfigError(f"resume: {path} is not a checkpoint of this pack (format {metadata.get('format')!r}): choose a run folder's checkpoint")
+                raise ConfigError(
+                    f"resume: {path} is not a checkpoint of this pack (format {metadata.get('format')!r}): choose a run folder's checkpoint"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
         header = json.loads(metadata["pave"])
     except (OSError, SafetensorError, ValueError, KeyError) as error:
@@ -95,7 +99,9 @@ def _check_equal(saved: Any, now: Any, where: str) -> None:
                 _check_equal(saved.get(key), now.get(key), f"{where}.{key}" if where else key)
     elif saved != now:
         if where == "model":
-            raise ConfigError("model: the checkpoint was made with another base model: connect the model that the run began with, or set resume to none")
+            raise ConfigError(
+                "model: the checkpoint was made with another base model: connect the model that the run began with, or set resume to none"
+            )
         raise ConfigError(f"{where}: the checkpoint was made with {_short(saved)}, now it is {_short(now)}: set it back, or set resume to none")
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Literal, get_args, get_type_hints
 
 from .errors import ConfigError
 
@@ -149,15 +149,13 @@ class TrainConfig:
 
 
 def _from_dict(cls: Any, values: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: f for f in fields(cls)}
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"{where}.{name}: not a known setting: remove it, or use one of {', '.join(known)}")
+    types = get_type_hints(cls)
     built: dict[str, Any] = {}
     for name, value in values.items():
-        default = known[name].default_factory() if callable(known[name].default_factory) else known[name].default
-        if is_dataclass(default):
-            built[name] = _from_dict(type(default), value, f"{where}.{name}")
+        if name not in types:
+            raise ConfigError(f"{where}.{name}: not a known setting: remove it, or use one of {', '.join(types)}")
+        if is_dataclass(types[name]):
+            built[name] = _from_dict(types[name], value, f"{where}.{name}")
         else:
             built[name] = tuple(value) if isinstance(value, list) else value
     return cls(**built)

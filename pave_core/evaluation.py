@@ -1,6 +1,6 @@
 """Held-out evaluation: the same prompts and the same seeds before and after training, by plain ODE sampling as in generation.
 
-    gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i) / sqrt(N)          paired over (prompt, seed)
+gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i) / sqrt(N)          paired over (prompt, seed)
 """
 
 from __future__ import annotations
@@ -61,16 +61,19 @@ def summarise(before: Evaluation, after: Evaluation) -> dict[str, object]:
     """The comparison as JSON values: reward_before, reward_after, reward_se, judge_before, judge_after, and every reward by itself."""
     _, error = paired_gain(before.total, after.total)
     by_reward = {
-        name: {"before": before.scores[name].mean().item(), "after": after.scores[name].mean().item(), "se": paired_gain(before.scores[name], after.scores[name])[1]}
+        name: {
+            "before": before.scores[name].mean().item(),
+            "after": after.scores[name].mean().item(),
+            "se": paired_gain(before.scores[name], after.scores[name])[1],
+        }
         for name in before.scores
     }
-    judged = before.judge is not None and after.judge is not None
     return {
         "reward_before": before.total.mean().item(),
         "reward_after": after.total.mean().item(),
         "reward_se": error,
-        "judge_before": before.judge.mean().item() if judged else None,
-        "judge_after": after.judge.mean().item() if judged else None,
+        "judge_before": None if before.judge is None else before.judge.mean().item(),
+        "judge_after": None if after.judge is None else after.judge.mean().item(),
         "rewards": by_reward,
         "held_out_images": len(before.prompts),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -44,7 +45,7 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
         kinds = _ATTENTION + _FUSED if targets == "attention" else _ATTENTION + _FUSED + _MLP
 
         def wanted(name: str) -> bool:
-            return any(part in kinds or part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds for part in name.split("."))
+            return any(part in kinds or (part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds) for part in name.split("."))
 
         chosen = [name for name in names if wanted(name) and "modulation" not in name and "embed" not in name]
     if not chosen:
@@ -69,24 +70,24 @@ class LoraAdapter:
             peft_config._register_custom_module(dict.fromkeys(foreign, PeftLinear))
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
-        del model.peft_config  # peft's note to itself; detach() is to leave nothing behind
+        delattr(model, "peft_config")  # peft's note to itself; detach() is to leave nothing behind
         self._model = model
         self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in targets}  # pyright: ignore[reportAttributeAccessIssue]
         for layer in self._layers.values():
             self._initialise(layer, generator, device)
 
     def _initialise(self, layer: PeftLinear, generator: torch.Generator, device: torch.device) -> None:
-        for adapter in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
-            adapter.to(device=device, dtype=torch.float32).requires_grad_(True)
-        a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
-        values = torch.empty(a.shape)
+        A, B = _matrices(layer)
+        for matrix in (A, B):
+            matrix.to(device=device, dtype=torch.float32).requires_grad_(True)
+        values = torch.empty(A.weight.shape)
         if self.config.init == "gaussian":
             values.normal_(0, 1 / self.config.rank, generator=generator)
         else:
             nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
         with torch.no_grad():
-            a.copy_(values)
-            b.zero_()
+            A.weight.copy_(values)
+            B.weight.zero_()
 
     def attach(self) -> None:
         """Put the adapter's layers in. The base model's own parameters stop asking for gradients while it is attached."""
@@ -114,11 +115,11 @@ class LoraAdapter:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """{"<module>.lora_A.weight": (rank, in), "<module>.lora_B.weight": (out, rank)} in the model's own order."""
-        found: dict[str, nn.Parameter] = {}
+        found: dict[str, Tensor] = {}
         for name, layer in self._layers.items():
-            found[f"{name}.lora_A.weight"] = layer.lora_A[_ADAPTER].weight
-            found[f"{name}.lora_B.weight"] = layer.lora_B[_ADAPTER].weight
-        return found
+            A, B = _matrices(layer)
+            found |= {f"{name}.lora_A.weight": A.weight, f"{name}.lora_B.weight": B.weight}
+        return cast("dict[str, nn.Parameter]", found)
 
     def export(self, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
         """CPU copies under the host's universal keys: `<prefix><module>.lora_A.weight`, `.lora_B.weight` and `.alpha`.
@@ -127,6 +128,11 @@ class LoraAdapter:
         """
         weights = {prefix + name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.parameters().items()}
         return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
+
+
+def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:
+    """A (rank, in) and B (out, rank) of a layer."""
+    return cast(nn.Linear, layer.lora_A[_ADAPTER]), cast(nn.Linear, layer.lora_B[_ADAPTER])
 
 
 def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:

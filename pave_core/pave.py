@@ -22,9 +22,7 @@ from .sde import transition
 from .types import Gaussian, VelocityFn
 
 
-def paved_transitions(
-    velocity: VelocityFn, x_k: Tensor, k: int, sigmas: Sequence[float], eta: float, segments: Sequence[int]
-) -> dict[int, Gaussian]:
+def paved_transitions(velocity: VelocityFn, x_k: Tensor, k: int, sigmas: Sequence[float], eta: float, segments: Sequence[int]) -> dict[int, Gaussian]:
     """{n: p^(n)} for n = 1 and every n of `segments`.
 
     velocity: v(x (B, *S), sigma (B,)); x_k: (1, *S); sigmas: the coarse grid, T + 1 floats; segments: distinct ints >= 2, may be

@@ -21,7 +21,8 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     """The rewards over the steps.
 
     history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}. Above: the mean reward of the branches with the
-    spread within a group, the anchors, and the held-out mean with its standard error. Below: every reward by itself, shifted and scaled to begin at 0.
+    spread within a group, and the held-out mean with its standard error. Below: every reward by itself, shifted to begin at 0 and in
+    units of its spread.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -35,10 +36,21 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     window = max(1, len(steps) // 12)
     top.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.12, linewidth=0, label="spread within a group")
     top.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1)
-    top.plot(steps, _running_mean(mean, window), color=_BLUE, linewidth=2, label=f"training images (mean of {window})" if window > 1 else "training images")
+    top.plot(
+        steps, _running_mean(mean, window), color=_BLUE, linewidth=2, label=f"training images (mean of {window})" if window > 1 else "training images"
+    )
     held = sorted(evaluations.items())
     errors = [e.total.std().item() / math.sqrt(len(e.total)) if len(e.total) > 1 else 0.0 for _, e in held]
-    top.errorbar([s for s, _ in held], [e.total.mean().item() for _, e in held], yerr=errors, color=_ORANGE, marker="o", capsize=4, linewidth=1.5, label="held-out prompts, fixed seeds")  # noqa: E501
+    top.errorbar(
+        [s for s, _ in held],
+        [e.total.mean().item() for _, e in held],
+        yerr=errors,
+        color=_ORANGE,
+        marker="o",
+        capsize=4,
+        linewidth=1.5,
+        label="held-out prompts, fixed seeds",
+    )
     top.set_ylabel("reward")
     top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
     top.set_title("Pave-GRPO: is it learning?", loc="left", color=_INK, fontsize=12)

@@ -1,9 +1,9 @@
 """A run's folder: metrics.jsonl, TensorBoard events, the checkpoint, the pictures and the summary.
 
-    <run>/metrics.jsonl              one JSON object a step
-    <run>/events.out.tfevents.*      the same for TensorBoard
-    <run>/checkpoint.safetensors     what resume goes on from
-    <run>/summary.json, curve.png, grid.png
+<run>/metrics.jsonl              one JSON object a step
+<run>/events.out.tfevents.*      the same for TensorBoard
+<run>/checkpoint.safetensors     what resume goes on from
+<run>/summary.json, curve.png, grid.png
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class RunFolder:
         record = _finite(metrics.to_dict())
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        scalars = {key: record[key] for key in ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")}
+        scalars = {
+            key: record[key] for key in ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
+        }
         scalars |= {f"reward/{name}": values[0] for name, values in record["rewards"].items()}
         self.log_scalars(scalars, metrics.step)
         return record

@@ -1,6 +1,6 @@
 """Sigma grids of flow models.
 
-    u = linspace(1, 0, T + 1),   sigma = s u / (1 + (s - 1) u)        (SD3, arXiv 2403.03206, eq. 23; the paper's FLUX runs use s = 3)
+u = linspace(1, 0, T + 1),   sigma = s u / (1 + (s - 1) u)        (SD3, arXiv 2403.03206, eq. 23; the paper's FLUX runs use s = 3)
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ class TrainState:
         """Go back (or on) to `checkpoint`, in place. ConfigError if it holds other parameters."""
         shapes = {name: p.shape for name, p in self.parameters.items()}
         if {name: value.shape for name, value in checkpoint.adapter.items()} != shapes:
-            raise ConfigError("resume: the checkpoint's adapter has other layers or ranks than this run's: resume with the model and the LoRA settings it had")
+            raise ConfigError(
+                "resume: the checkpoint's adapter has other layers or ranks than this run's: resume with the model and the LoRA settings it had"
+            )
         with torch.no_grad():
             for name, value in checkpoint.adapter.items():
                 self.parameters[name].copy_(value)

@@ -80,4 +80,6 @@ def clip_config(weights: Path) -> Path:
     for path in (weights.with_suffix(".json"), weights.parent / "open_clip_config.json"):
         if path.is_file():
             return path
-    raise ConfigError(f"architecture: there is no {weights.stem}.json or open_clip_config.json beside {weights.name}: choose the architecture by name")
+    raise ConfigError(
+        f"architecture: there is no {weights.stem}.json or open_clip_config.json beside {weights.name}: choose the architecture by name"
+    )

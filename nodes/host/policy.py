@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
@@ -220,7 +221,8 @@ def require_flow_model(model: ModelPatcher) -> None:
     if not isinstance(sampling, comfy.model_sampling.CONST):
         kind = type(model.model).__name__
         raise ConfigError(
-            f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, Qwen-Image, Z-Image, Lumina 2, Chroma, AuraFlow, HiDream, Wan)"
+            f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, Qwen-Image, Z-Image, Lumina "
+            "2, Chroma, AuraFlow, HiDream, Wan)"
         )
 
 
@@ -229,9 +231,10 @@ def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, settings: SamplingSetti
     latent_format = model.model.latent_format
     if vae.latent_channels != latent_format.latent_channels:
         raise ConfigError(
-            f"vae: it has {vae.latent_channels} latent channels, the model has {latent_format.latent_channels}: connect the VAE that belongs to this model"
+            f"vae: it has {vae.latent_channels} latent channels, the model has {latent_format.latent_channels}: connect the VAE that belongs "
+            "to this model"
         )
-    factor = int(vae.spacial_compression_decode())
+    factor = int(vae.spacial_compression_decode())  # pyright: ignore[reportArgumentType]
     for name, size in (("width", settings.width), ("height", settings.height)):
         if size < factor or size % factor:
             raise ConfigError(f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use {max(factor, size // factor * factor)}")

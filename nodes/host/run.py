@@ -108,7 +108,7 @@ class _Run:
         last = metrics.step == self.config.run.iterations
         if metrics.step % self.config.run.checkpoint_every == 0 or last:
             self.keep(state)
-        if self.settings.evaluate_every and metrics.step % self.settings.evaluate_every == 0 or last:
+        if (self.settings.evaluate_every and metrics.step % self.settings.evaluate_every == 0) or last:
             evaluations[metrics.step] = evaluation = self.evaluate()
             self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, metrics.step)
 
@@ -127,7 +127,8 @@ def run_training(
 ) -> RunResult:
     """Train a LoRA on a clone of `model`; `model` itself generates as before afterwards.
 
-    Raises ConfigError for input that can not work, before anything is written; the host's interruption after Cancel, when checkpoint and LoRA are kept.
+    Raises ConfigError for input that can not work, before anything is written; the host's interruption after Cancel, when
+    checkpoint and LoRA are kept.
     """
     started = time.perf_counter()
     mix = RewardMix.of(reward)
@@ -149,10 +150,13 @@ def run_training(
         lora = run.lora(config.run.iterations)
     # The adapter is out of the model again: the host's own patching sees the layer names that it knows.
     trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    assert trained is not None  # it is None only where no model is given
     return _finish(run, trained, lora, history, evaluations, time.perf_counter() - started)
 
 
-def _recipe(policy: NativePolicy, prompts: PromptSet, mix: RewardMix, judge: Reward | None, config: TrainConfig, sampling: SamplingSettings) -> dict[str, Any]:
+def _recipe(
+    policy: NativePolicy, prompts: PromptSet, mix: RewardMix, judge: Reward | None, config: TrainConfig, sampling: SamplingSettings
+) -> dict[str, Any]:
     return {
         "pack": __version__,
         "comfyui": comfyui_version,
@@ -176,7 +180,9 @@ def _open_folder(state: TrainState, recipe: dict[str, Any], config: TrainConfig,
     versions = ("pack", "comfyui")
     check_recipe({k: v for k, v in checkpoint.recipe.items() if k not in versions}, {k: v for k, v in recipe.items() if k not in versions})
     if checkpoint.step >= config.run.iterations:
-        raise ConfigError(f"iterations: {settings.resume!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none")
+        raise ConfigError(
+            f"iterations: {settings.resume!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none"
+        )
     state.restore(checkpoint)
     return folder, folder.rewind(checkpoint.step)
 
@@ -211,7 +217,8 @@ def summary_text(figures: Mapping[str, Any]) -> str:
     where = f"{figures['held_out_prompts']} held-out prompts" if figures["held_out_prompts"] else "the training prompts (none are held out)"
     lines = [
         f"{figures['steps']} steps in {figures['train_seconds']:.0f} s",
-        f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain {gain:+.4f} +- {error:.4f})",
+        f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain "
+        f"{gain:+.4f} +- {error:.4f})",
     ]
     if len(figures["rewards"]) > 1:
         lines += [f"  {name}: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]

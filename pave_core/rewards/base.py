@@ -1,7 +1,7 @@
 """What every reward shares: the check of what it returned, and the mix of several.
 
-    advantage of a mix = sum_j w_j normalise(r_j)         "within group": each reward has its own mean and spread in a group (MixGRPO, 2507.21802)
-                       = normalise(sum_j w_j r_j)         "raw"
+advantage of a mix = sum_j w_j normalise(r_j)         "within group": each reward has its own mean and spread in a group (MixGRPO, 2507.21802)
+                   = normalise(sum_j w_j r_j)         "raw"
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
     bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if bad:
         value, prompt = scores[bad[0]].item(), prompts[bad[0]]
-        raise TrainingError(f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: {prompt!r}): it must be finite")
+        raise TrainingError(
+            f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: {prompt!r}): it must be finite"
+        )
     return scores
 
 

@@ -1,6 +1,6 @@
 """CLIP score (arXiv 2104.08718): the cosine of an image's and its prompt's features, from any open_clip checkpoint.
 
-    r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
+r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
 """
 
 from __future__ import annotations
@@ -105,13 +105,17 @@ def _read_config(architecture: str | Path) -> dict[str, Any]:
         try:
             config = json.loads(architecture.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"architecture: {architecture} is not a readable open_clip config ({error}): put the config JSON beside the weights") from error
+            raise ConfigError(
+                f"architecture: {architecture} is not a readable open_clip config ({error}): put the config JSON beside the weights"
+            ) from error
         if "vision_cfg" not in config.get("model_cfg", {}):
             raise ConfigError(f"architecture: {architecture} has no model_cfg.vision_cfg: it is not an open_clip config")
         return config
     model_config = open_clip.get_model_config(architecture)
     if model_config is None:
-        raise ConfigError(f"architecture: {architecture!r} is not an open_clip architecture: choose one of the list, or put open_clip_config.json beside the file")
+        raise ConfigError(
+            f"architecture: {architecture!r} is not an open_clip architecture: choose one of the list, or put open_clip_config.json beside the file"
+        )
     return {"model_cfg": model_config}
 
 
@@ -127,7 +131,9 @@ def _build(model_config: dict[str, Any], weights: Path, dtype: torch.dtype) -> A
         open_clip.load_checkpoint(model, str(weights), strict=True, weights_only=True)
     except Exception as error:  # a damaged file, one that holds code and one of another architecture each raise their own
         reason = " ".join(str(error).split())[:240]
-        raise ConfigError(f"checkpoint: {weights.name} can not be loaded as this CLIP architecture ({reason}): choose the architecture of the file") from error
+        raise ConfigError(
+            f"checkpoint: {weights.name} can not be loaded as this CLIP architecture ({reason}): choose the architecture of the file"
+        ) from error
     return model.to(dtype).eval().requires_grad_(False)
 
 
@@ -145,7 +151,9 @@ def _tokenizer(model_config: dict[str, Any]) -> Any:
     text = model_config["text_cfg"]
     if "hf_tokenizer_name" in text:
         tokenizer = text["hf_tokenizer_name"]
-        raise ConfigError(f"architecture: its tokenizer {tokenizer!r} would have to be downloaded, which this pack never does: choose one with CLIP's own tokenizer")
+        raise ConfigError(
+            f"architecture: its tokenizer {tokenizer!r} would have to be downloaded, which this pack never does: choose one with CLIP's own tokenizer"
+        )
     return SimpleTokenizer(context_length=text.get("context_length", 77))
 
 

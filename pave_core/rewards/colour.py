@@ -1,6 +1,6 @@
 """A smooth preference for one colour, the simplest reward.
 
-    r(image) = mean over pixels of exp(-||rgb - target||^2 / (2 softness^2))         in (0, 1]
+r(image) = mean over pixels of exp(-||rgb - target||^2 / (2 softness^2))         in (0, 1]
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+
 from pave_core.config import LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig
 from pave_core.lora import LoraAdapter
 from pave_core.rewards.base import RewardMix

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
+from scipy import stats
+
 from pave_core.advantage import compute_advantages, zero_spread
 from pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
 from pave_core.config import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set
@@ -22,8 +25,6 @@ from pave_core.rewards.colour import ColourReward
 from pave_core.run_folder import RunFolder
 from pave_core.schedule import check_sigmas, shifted_sigmas
 from pave_core.trainer import seeded
-from safetensors import safe_open
-from scipy import stats
 
 # adapter
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from pave_core.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.base import RewardMix
@@ -168,7 +169,6 @@ def test_three_steps_that_are_not_finite_stop_the_run_and_keep_the_weights(toy):
     run.policy.velocity = broken
     records = []
     with pytest.raises(TrainingError, match="step 4: .* 3 steps in a row"):
-        records.extend(stream)
         records.extend(stream)
     assert run.state.skipped == 3
     assert same(weights(run), kept)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+
 from pave_core.errors import ConfigError
 from pave_core.loss import decomposition_loss, policy_gradient_loss
 from pave_core.pave import paved_transitions
@@ -158,7 +159,9 @@ def test_equal_rewards_give_no_gradient():
 
 
 def test_the_authors_numbers(root):
-    found = subprocess.run([sys.executable, root / "tools/check_reference.py", root / "tests/data/paved_reference.json"], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, root / "tools/check_reference.py", root / "tests/data/paved_reference.json"], capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.count("case ") == 5
 

@@ -86,7 +86,9 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
         """KSampler (euler, simple) from an empty 64x64 latent: the latent."""
         empty = {"samples": torch.zeros(1, 16, 8, 8)}
         inputs = {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "latent_image": empty}
-        return call("KSampler", model=model, seed=seed, steps=steps, cfg=cfg, positive=positive, negative=negative or positive, **inputs)[0]["samples"]
+        return call("KSampler", model=model, seed=seed, steps=steps, cfg=cfg, positive=positive, negative=negative or positive, **inputs)[0][
+            "samples"
+        ]
 
     (model,) = call("UNETLoader", unet_name=tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     (vae,) = call("VAELoader", vae_name=tiny.VAE.name)

@@ -89,10 +89,9 @@ def train_a_little(modules, policy, stock, iterations=2):
 def test_training_works_under_inference_mode_with_a_model_that_has_sampled(make, modules, stock):
     stock.sample(stock.model, encode(stock), seed=1)
     assert any(p.is_inference() for p in stock.model.model.diffusion_model.parameters())
-    with torch.inference_mode():  # as nodes run
-        with torch.inference_mode(False), make() as policy:
-            records = train_a_little(modules, policy, stock)
-            moved = [name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0]
+    with torch.inference_mode(), torch.inference_mode(False), make() as policy:  # as nodes run, and as the run leaves it
+        records = train_a_little(modules, policy, stock)
+        moved = [name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0]
     assert all(m.grad_norm > 0 for m in records)
     assert moved
 
@@ -143,7 +142,10 @@ def test_policy_lora_model_saved_file_and_stock_loaders_agree(make, modules, gen
         theirs = next(name for name in listed if name.startswith("by_host"))
         assert "ours.safetensors" in listed
         assert path == str(host.base / "output" / "loras" / "ours.safetensors")
-        models = [by_type, *(stock.call("LoraLoaderModelOnly", model=stock.model, lora_name=name, strength_model=1.0)[0] for name in (theirs, "ours.safetensors"))]
+        models = [
+            by_type,
+            *(stock.call("LoraLoaderModelOnly", model=stock.model, lora_name=name, strength_model=1.0)[0] for name in (theirs, "ours.safetensors")),
+        ]
         images = [stock.sample(model, positive, seed=5) for model in models]
     assert "not loaded" not in caplog.text
     for image in images:
@@ -225,4 +227,3 @@ def test_targets_that_match_nothing_leave_the_model_alone(make, stock, modules, 
         pass
     assert [name for name, _ in stock.model.model.named_modules()] == names
     assert not policy._patcher.is_injected
-

@@ -50,8 +50,12 @@ def test_a_run_leaves_everything_it_promises(make, runs, host, stock):
     result = make(name="whole", evaluate_every=2)
     folder = newest(runs, "whole")
     assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {
-        "metrics.jsonl", "checkpoint.safetensors", "summary.json", "curve.png", "grid.png",
-    }  # fmt: skip
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "summary.json",
+        "curve.png",
+        "grid.png",
+    }
     assert list(folder.glob("events.out.tfevents*"))
     assert [m["step"] for m in metrics(folder)] == [1, 2, 3]
     summary = json.loads((folder / "summary.json").read_text())
@@ -188,7 +192,13 @@ def test_the_bundled_clip_is_open_clips_own_score(modules, stock):
     model = open_clip.CLIP(**config["model_cfg"])
     open_clip.load_checkpoint(model, str(tiny.OPEN_CLIP_MODEL))
     size = config["model_cfg"]["vision_cfg"]["image_size"]
-    preprocess = open_clip.image_transform(size, is_train=False, mean=config["preprocess_cfg"]["mean"], std=config["preprocess_cfg"]["std"], resize_mode=config["preprocess_cfg"]["resize_mode"])
+    preprocess = open_clip.image_transform(
+        size,
+        is_train=False,
+        mean=config["preprocess_cfg"]["mean"],
+        std=config["preprocess_cfg"]["std"],
+        resize_mode=config["preprocess_cfg"]["resize_mode"],
+    )
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(3, size, size, 3, generator=generator) * 255).round() / 255
     pixels = torch.stack([preprocess(Image.fromarray((image * 255).round().byte().numpy())) for image in images])
@@ -204,7 +214,11 @@ def test_the_bundled_clip_is_open_clips_own_score(modules, stock):
 def test_files_that_are_no_clip_are_refused(modules, tmp_path):
     tiny, clip = modules.tiny, modules.rewards.clip_score
     cpu = torch.device("cpu")
-    for name, content in (("empty.safetensors", b""), ("garbage.pt", b"not a model"), ("text.safetensors", b"\x10" + b"\x00" * 7 + b"not json at all!")):
+    for name, content in (
+        ("empty.safetensors", b""),
+        ("garbage.pt", b"not a model"),
+        ("text.safetensors", b"\x10" + b"\x00" * 7 + b"not json at all!"),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(modules.errors.ConfigError, match=f"^checkpoint: {name} can not be loaded"):
             clip.CLIPScore(tmp_path / name, tiny.OPEN_CLIP_CONFIG, cpu)

@@ -13,22 +13,57 @@ GRAPH = {
     "model": {"class_type": "PaveTinyModel", "inputs": {}},
     "prompts": {
         "class_type": "PavePrompts",
-        "inputs": {"text": "a red circle on a dark background\n# no prompt\n\na blue star on a light background", "file": "none", "held_out": 0.5, "seed": 0},
+        "inputs": {
+            "text": "a red circle on a dark background\n# no prompt\n\na blue star on a light background",
+            "file": "none",
+            "held_out": 0.5,
+            "seed": 0,
+        },
     },
     "reward": {"class_type": "PaveColour", "inputs": {"red": 1.0, "green": 0.5, "blue": 0.0, "softness": 0.5}},
     "train": {
         "class_type": "PaveTrain",
         "inputs": {
-            "model": ["model", 0], "clip": ["model", 1], "vae": ["model", 2], "prompts": ["prompts", 0], "reward": ["reward", 0],
-            "preset": "custom", "iterations": 2, "prompts_per_step": 1, "learning_rate": 1e-3, "rank": 2, "alpha": 4.0, "targets": "attention",
-            "steps": 3, "branch_steps": "0, 1", "group_size": 2, "eta": 0.8, "segments": "2, 3", "advantage_clip": 5.0, "batch_size": 8,
-            "checkpoint_every": 5, "init": "gaussian", "weight_decay": 1e-4, "max_grad_norm": 1.0, "warmup_steps": 0,
-            "optimizer_step": "accumulated", "seed": 0, "width": 64, "height": 64, "cfg": 1.0, "run_name": "server", "resume": "none",
-            "negative_prompt": "", "guidance": 3.5, "scheduler": "simple", "evaluation_seeds": 1, "evaluate_every": 0,
+            "model": ["model", 0],
+            "clip": ["model", 1],
+            "vae": ["model", 2],
+            "prompts": ["prompts", 0],
+            "reward": ["reward", 0],
+            "preset": "custom",
+            "iterations": 2,
+            "prompts_per_step": 1,
+            "learning_rate": 1e-3,
+            "rank": 2,
+            "alpha": 4.0,
+            "targets": "attention",
+            "steps": 3,
+            "branch_steps": "0, 1",
+            "group_size": 2,
+            "eta": 0.8,
+            "segments": "2, 3",
+            "advantage_clip": 5.0,
+            "batch_size": 8,
+            "checkpoint_every": 5,
+            "init": "gaussian",
+            "weight_decay": 1e-4,
+            "max_grad_norm": 1.0,
+            "warmup_steps": 0,
+            "optimizer_step": "accumulated",
+            "seed": 0,
+            "width": 64,
+            "height": 64,
+            "cfg": 1.0,
+            "run_name": "server",
+            "resume": "none",
+            "negative_prompt": "",
+            "guidance": 3.5,
+            "scheduler": "simple",
+            "evaluation_seeds": 1,
+            "evaluate_every": 0,
         },
     },
     "save": {"class_type": "PaveSaveLoRA", "inputs": {"lora": ["train", 1], "name": "server_lora"}},
-}  # fmt: skip
+}
 
 
 def graph(**train):
@@ -50,8 +85,16 @@ def test_train_save_generate_and_the_stock_loader_in_one_queue(client, server):
         "sample": {
             "class_type": "KSampler",
             "inputs": {
-                "model": ["train", 0], "positive": ["text", 0], "negative": ["text", 0], "latent_image": ["empty", 0],
-                "seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+                "model": ["train", 0],
+                "positive": ["text", 0],
+                "negative": ["text", 0],
+                "latent_image": ["empty", 0],
+                "seed": 1,
+                "steps": 4,
+                "cfg": 1.0,
+                "sampler_name": "euler",
+                "scheduler": "simple",
+                "denoise": 1.0,
             },
         },
         "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}},
@@ -61,7 +104,7 @@ def test_train_save_generate_and_the_stock_loader_in_one_queue(client, server):
         "summary": {"class_type": "PreviewAny", "inputs": {"source": ["train", 5]}},
         "loss": {"class_type": "LossGraphNode", "inputs": {"loss": ["train", 2], "filename_prefix": "loss"}},
         "host_save": {"class_type": "SaveLoRA", "inputs": {"lora": ["train", 1], "prefix": "loras/by_host"}},
-    }  # fmt: skip
+    }
     prompt_id = client.queue(prompt)
     events = list(client.events(prompt_id, timeout=300))
     assert kinds(events, "execution_error") == []
@@ -83,7 +126,10 @@ def test_train_save_generate_and_the_stock_loader_in_one_queue(client, server):
 
     load = {
         **prompt,
-        "loader": {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["model", 0], "lora_name": "server_lora.safetensors", "strength_model": 1.0}},
+        "loader": {
+            "class_type": "LoraLoaderModelOnly",
+            "inputs": {"model": ["model", 0], "lora_name": "server_lora.safetensors", "strength_model": 1.0},
+        },
         "sample": {**prompt["sample"], "inputs": {**prompt["sample"]["inputs"], "model": ["loader", 0]}},
     }
     again = client.queue(load)
@@ -197,8 +243,15 @@ def test_prompts_come_from_a_file_too(client, server):
 def test_every_node_says_what_it_is(client):
     nodes = {name: info for name, info in client.object_info().items() if name.startswith("Pave")}
     assert set(nodes) == {
-        "PaveTinyModel", "PavePrompts", "PaveCLIPScore", "PaveColour", "PaveTinyAdherence", "PaveRewardMix", "PaveTrain", "PaveSaveLoRA",
-    }  # fmt: skip
+        "PaveTinyModel",
+        "PavePrompts",
+        "PaveCLIPScore",
+        "PaveColour",
+        "PaveTinyAdherence",
+        "PaveRewardMix",
+        "PaveTrain",
+        "PaveSaveLoRA",
+    }
     for name, info in nodes.items():
         assert info["category"] == "Pave-GRPO"
         assert len(info["description"]) > 40, name
