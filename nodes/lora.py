@@ -34,9 +34,10 @@ class PaveSaveLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
         try:
-            folders.lora_file(name)
+            if name is not None:  # it is None where it is linked
+                folders.lora_file(name)
         except ConfigError as error:
             return str(error)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..pave_core.errors import ConfigError
 from ..pave_core.prompts import parse_prompts, split_prompts
 from .host import folders
 from .schema import CATEGORY, Prompts
@@ -50,13 +51,25 @@ class PavePrompts(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, text: str, file: str, held_out: float, seed: int) -> str:
-        return folders.read_prompt_file(file) if file != NO_FILE else ""
+    def validate_inputs(cls, text: str | None = None, file: str | None = None) -> bool | str:
+        try:
+            if text is not None and file is not None:  # None where they are linked
+                split_prompts(cls._read(text, file), 0.0, 0)
+        except ConfigError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, text: str, file: str, held_out: float, seed: int) -> list[str]:
+        return cls._read(text, file)
 
     @classmethod
     def execute(cls, text: str, file: str, held_out: float, seed: int) -> io.NodeOutput:
-        lines = text if file == NO_FILE else f"{text}\n{folders.read_prompt_file(file)}"
-        return io.NodeOutput(split_prompts(parse_prompts(lines), held_out, seed))
+        return io.NodeOutput(split_prompts(cls._read(text, file), held_out, seed))
+
+    @classmethod
+    def _read(cls, text: str, file: str) -> list[str]:
+        return parse_prompts(text if file == NO_FILE else f"{text}\n{folders.read_prompt_file(file)}")
 
 
 NODES = [PavePrompts]

@@ -180,12 +180,20 @@ class PaveTrain(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, steps: int, branch_steps: str, segments: str, run_name: str) -> bool | str:
-        """What the widgets' own ranges do not say. The host repeats the message for each field that is named here, so they are few."""
+    def validate_inputs(
+        cls, steps: int | None = None, branch_steps: str | None = None, segments: str | None = None, run_name: str | None = None
+    ) -> bool | str:
+        """What the widgets' own ranges do not say; a linked input is None here and is checked when the node runs.
+
+        The host repeats the message for each field that is named here, so they are few.
+        """
         try:
-            RolloutConfig(steps=steps, branch_steps=parse_int_set("branch_steps", branch_steps))
-            PaveConfig(segments=parse_int_set("segments", segments))
-            safe_name("run_name", run_name)
+            if steps is not None and branch_steps is not None:
+                RolloutConfig(steps=steps, branch_steps=parse_int_set("branch_steps", branch_steps))
+            if segments is not None:
+                PaveConfig(segments=parse_int_set("segments", segments))
+            if run_name is not None:
+                safe_name("run_name", run_name)
         except ConfigError as error:
             return str(error)
         return True

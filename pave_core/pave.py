@@ -37,7 +37,7 @@ def paved_transitions(velocity: VelocityFn, x_k: Tensor, k: int, sigmas: Sequenc
         under_way = [n for n in dt if n > j]
         for n in under_way:
             x[n] = x[n] + dt[n] * v[n]
-        sigma = x_k.new_tensor([sigma_k + j * dt[n] for n in under_way])
+        sigma = torch.cat([x_k.new_full((1,), sigma_k + j * dt[n]) for n in under_way])  # filled on the device: no copy to wait for
         velocities = velocity(torch.cat([x[n] for n in under_way]), sigma)
         v |= dict(zip(under_way, velocities.split(1), strict=True))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,13 @@ class _Run:
     policy: NativePolicy
     decoder: NativeDecoder
     reward: RewardMix
-    judge: Reward | None
-    prompts: PromptSet
-    conds: Mapping[str, Cond]
+    conds: Mapping[str, Cond]  # of the training prompts
     config: TrainConfig
-    settings: RunSettings
+    evaluate_every: int
+    measure: Callable[[], Evaluation]
     folder: RunFolder
     recipe: dict[str, Any]
     progress: Progress
-
-    def evaluate(self) -> Evaluation:
-        conds = {prompt: self.conds[prompt] for prompt in self.prompts.evaluated}
-        return evaluate(self.policy, self.decoder, self.reward, self.judge, conds, self.settings.evaluation_seeds, self.config.rollout)
 
     def lora(self, step: int) -> LoraWeights:
         return LoraWeights(self.policy.export(), self.recipe | {"step": step})
@@ -89,9 +85,8 @@ class _Run:
 
     def train(self, state: TrainState, history: list[dict[str, Any]], evaluations: dict[int, Evaluation]) -> None:
         """Train to the end; whatever stops it, what was learnt is kept."""
-        conds = {prompt: self.conds[prompt] for prompt in self.prompts.train}
         try:
-            for metrics in train(self.policy, self.decoder, self.reward, conds, self.config, state):
+            for metrics in train(self.policy, self.decoder, self.reward, self.conds, self.config, state):
                 history.append(self.folder.log(metrics))
                 self.progress.step(metrics)
                 self._every(metrics, state, evaluations)
@@ -103,13 +98,15 @@ class _Run:
                 f"to go on, set resume to {self.folder.name!r}"
             )
             raise
+        finally:
+            self.folder.close()
 
     def _every(self, metrics: StepMetrics, state: TrainState, evaluations: dict[int, Evaluation]) -> None:
         last = metrics.step == self.config.run.iterations
         if metrics.step % self.config.run.checkpoint_every == 0 or last:
             self.keep(state)
-        if (self.settings.evaluate_every and metrics.step % self.settings.evaluate_every == 0) or last:
-            evaluations[metrics.step] = evaluation = self.evaluate()
+        if (self.evaluate_every and metrics.step % self.evaluate_every == 0) or last:
+            evaluations[metrics.step] = evaluation = self.measure()
             self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, metrics.step)
 
 
@@ -135,23 +132,26 @@ def run_training(
     with torch.inference_mode(False), NativePolicy(model, clip, vae, sampling, config.lora, config.run.seed) as policy:
         recipe = _recipe(policy, prompts, mix, judge, config, sampling)
         state = TrainState.begin(policy, config)
-        folder, history = _open_folder(state, recipe, config, settings)
+        resumed = None if settings.resume is None else _resume(settings.resume, state, recipe, config)
         conds = {prompt: policy.encode(prompt) for prompt in (*prompts.train, *prompts.held_out)}
-        progress = Progress(node_id, config.run.iterations)
-        run = _Run(policy, NativeDecoder(model, vae), mix, judge, prompts, conds, config, settings, folder, recipe, progress)
+        decoder = NativeDecoder(model, vae)
+        evaluated = {prompt: conds[prompt] for prompt in prompts.evaluated}
+        measure = partial(evaluate, policy, decoder, mix, judge, evaluated, settings.evaluation_seeds, config.rollout)
+        with policy.reference():
+            evaluations = {0: measure()}
+        require_spread(evaluations[0].scores)
+
+        folder, history = resumed or (RunFolder.new(folders.runs(), settings.name), [])
         logger.info(f"Pave-GRPO: {len(prompts.train)} prompts to train on, {len(prompts.held_out)} held out, run folder {folder.path}")
-        try:
-            with policy.reference():
-                evaluations = {0: run.evaluate()}
-            require_spread(evaluations[0].scores)
-            run.train(state, history, evaluations)
-        finally:
-            folder.close()
+        trained_on = {prompt: conds[prompt] for prompt in prompts.train}
+        progress = Progress(node_id, config.run.iterations)
+        run = _Run(policy, decoder, mix, trained_on, config, settings.evaluate_every, measure, folder, recipe, progress)
+        run.train(state, history, evaluations)
         lora = run.lora(config.run.iterations)
     # The adapter is out of the model again: the host's own patching sees the layer names that it knows.
     trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     assert trained is not None  # it is None only where no model is given
-    return _finish(run, trained, lora, history, evaluations, time.perf_counter() - started)
+    return _finish(run.folder, prompts, config, trained, lora, history, evaluations, time.perf_counter() - started)
 
 
 def _recipe(
@@ -171,40 +171,46 @@ def _recipe(
     }
 
 
-def _open_folder(state: TrainState, recipe: dict[str, Any], config: TrainConfig, settings: RunSettings) -> tuple[RunFolder, list[dict[str, Any]]]:
-    """A new run's folder, or the resumed run's with `state` restored from it; and the records of the steps that are done."""
-    if settings.resume is None:
-        return RunFolder.new(folders.runs(), settings.name), []
-    folder = RunFolder.existing(folders.runs(), settings.resume)
+def _resume(name: str, state: TrainState, recipe: dict[str, Any], config: TrainConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
+    """Restore `state` from the run `name`; its folder and the records of the steps that are done."""
+    folder = RunFolder.existing(folders.runs(), name)
     checkpoint = load_checkpoint(folder.checkpoint)
     versions = ("pack", "comfyui")
-    check_recipe({k: v for k, v in checkpoint.recipe.items() if k not in versions}, {k: v for k, v in recipe.items() if k not in versions})
+    saved, now = ({k: v for k, v in r.items() if k not in versions} for r in (checkpoint.recipe, recipe))
+    check_recipe(saved, now)
     if checkpoint.step >= config.run.iterations:
         raise ConfigError(
-            f"iterations: {settings.resume!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none"
+            f"iterations: {name!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none"
         )
     state.restore(checkpoint)
     return folder, folder.rewind(checkpoint.step)
 
 
 def _finish(
-    run: _Run, trained: ModelPatcher, lora: LoraWeights, history: list[dict[str, Any]], evaluations: dict[int, Evaluation], seconds: float
+    folder: RunFolder,
+    prompts: PromptSet,
+    config: TrainConfig,
+    trained: ModelPatcher,
+    lora: LoraWeights,
+    history: list[dict[str, Any]],
+    evaluations: dict[int, Evaluation],
+    seconds: float,
 ) -> RunResult:
-    before, after = evaluations[0], evaluations[run.config.run.iterations]
+    before, after = evaluations[0], evaluations[config.run.iterations]
     curve, grid = reward_curve(history, evaluations), before_after_grid(before, after)
     figures = summarise(before, after) | {
-        "steps": run.config.run.iterations,
+        "steps": config.run.iterations,
         "train_seconds": seconds,
         "zero_spread_groups": sum(r["zero_spread_groups"] for r in history),
         "groups": sum(r["groups"] for r in history),
         "skipped_steps": sum(r["skipped"] for r in history),
-        "held_out_prompts": len(run.prompts.held_out),
-        "run_folder": str(run.folder.path),
-        "lora": str(folders.lora_of_run(run.folder.name)),
-        "curve": str(run.folder.save_picture("curve", curve)),
-        "grid": str(run.folder.save_picture("grid", grid)),
+        "held_out_prompts": len(prompts.held_out),
+        "run_folder": str(folder.path),
+        "lora": str(folders.lora_of_run(folder.name)),
+        "curve": str(folder.save_picture("curve", curve)),
+        "grid": str(folder.save_picture("grid", grid)),
     }
-    run.folder.save_summary(figures)
+    folder.save_summary(figures)
     # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
     loss_map = {"loss": [-r["reward_mean"] for r in history if r["reward_mean"] is not None]}
     return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid.unsqueeze(0), summary_text(figures))

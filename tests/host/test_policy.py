@@ -1,6 +1,7 @@
 """The host's MODEL as a policy, with the host's own KSampler and loaders as oracles."""
 
 import logging
+import math
 
 import pytest
 import torch
@@ -94,6 +95,19 @@ def test_training_works_under_inference_mode_with_a_model_that_has_sampled(make,
         moved = [name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0]
     assert all(m.grad_norm > 0 for m in records)
     assert moved
+
+
+@pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
+def test_a_quantised_base_is_trained_as_it_is(make, modules, stock, weight_dtype):
+    (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype=weight_dtype)
+    weights = {name: p.clone() for name, p in model.model.diffusion_model.named_parameters()}
+    assert any(p.dtype.itemsize == 1 for p in weights.values())
+    with torch.inference_mode(False), make(model=model) as policy:
+        records = train_a_little(modules, policy, stock)
+        assert all(p.dtype == torch.float32 for p in policy.parameters().values())
+    assert all(m.grad_norm > 0 and math.isfinite(m.grad_norm) for m in records)
+    after = dict(model.model.diffusion_model.named_parameters())
+    assert all(torch.equal(p.view(torch.uint8), after[name].view(torch.uint8)) for name, p in weights.items())
 
 
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "with a LoRA"])

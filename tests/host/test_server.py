@@ -220,8 +220,8 @@ def test_a_preset_decides_whatever_the_widgets_say(client):
 def test_no_prompts_is_an_error_of_that_node(client):
     prompt = graph()
     prompt["prompts"]["inputs"]["text"] = "# nothing but a comment\n"
-    with pytest.raises(PromptError, match=r"PavePrompts \(node prompts\): prompts: there are none"):
-        client.run(prompt, timeout=60)
+    with pytest.raises(PromptError, match=r"PavePrompts \(node prompts\): .*prompts: there are none"):
+        client.queue(prompt)
 
 
 def test_prompts_come_from_a_file_too(client, server):
@@ -234,9 +234,23 @@ def test_prompts_come_from_a_file_too(client, server):
     assert step["prompts"][0].split()[2] == "square"
     prompt["prompts"]["inputs"]["file"] = "latin1.txt"
     with pytest.raises(PromptError, match=r"file: latin1\.txt can not be read as UTF-8"):
-        client.run(prompt, timeout=60)
+        client.queue(prompt)
     prompt["prompts"]["inputs"]["file"] = "../../secret.txt"
     with pytest.raises(PromptError, match=r"file: '\.\./\.\./secret\.txt' is not a \.txt file of the input folder"):
+        client.queue(prompt)
+
+
+def test_linked_settings_are_checked_when_the_node_runs(client):
+    prompt = graph(run_name="linked")
+    prompt |= {
+        "steps": {"class_type": "PrimitiveInt", "inputs": {"value": 2}},
+        "text": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "# only a comment"}},
+    }
+    prompt["train"]["inputs"]["steps"] = ["steps", 0]
+    with pytest.raises(PromptError, match=r"PaveTrain \(node train\): branch_steps: 1 is the last of 2 steps"):
+        client.run(prompt, timeout=60)
+    prompt["prompts"]["inputs"]["text"] = ["text", 0]
+    with pytest.raises(PromptError, match=r"PavePrompts \(node prompts\): prompts: there are none"):
         client.run(prompt, timeout=60)
 
 
