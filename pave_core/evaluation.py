@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .config import RolloutConfig
+from .errors import TrainingError
 from .rewards.base import RewardMix, score
 from .rollout import ode
 from .types import Cond, Decoder, Policy, Reward
@@ -39,11 +40,16 @@ def evaluate(
     seeds: Sequence[int],
     config: RolloutConfig,
 ) -> Evaluation:
-    """One sample for each prompt of `conds` and each of `seeds`. A seed's noise is the host's own: KSampler (euler) makes the same image from it."""
+    """One sample for each prompt of `conds` and each of `seeds`; TrainingError if an image is not finite.
+
+    A seed's noise is the host's own: KSampler (euler) makes the same image from it.
+    """
     sigmas = policy.sigmas(config.steps)
     noise = torch.cat([torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     start = noise.to(policy.device) * sigmas[0]
     images = torch.cat([decoder.decode(ode(policy, start, cond, sigmas, config.batch_size)) for cond in conds.values()])
+    if not images.isfinite().all():
+        raise TrainingError("images: the model or its VAE gives values that are not finite: run them in a wider dtype (bf16 or fp32)")
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None

@@ -3,14 +3,17 @@
     python tools/check_reference.py paved_reference.json
 
 A case holds one stochastic step of a toy velocity v(x, sigma) = tanh(x @ W + sigma b), its branches y and their rewards, and the
-gradient of the loss in W and b that the authors' released code gives. Prints a line a case; exit code 1 above 1e-4.
+gradient of the loss in W and b that the authors' released code gives. Prints a line a case; exit code 1 above 1e-4. Where this
+Python has no torch, the quickstart's environment is used (and made, on first use).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ TOLERANCE = 1e-4
 def relative_errors(case: dict[str, Any]) -> dict[str, float]:
     """{"grad_W", "grad_b", "advantages"}: |ours - theirs| / |theirs| of one case, by Frobenius norms."""
     import torch
+
     from pave_core.advantage import compute_advantages
     from pave_core.config import PaveConfig
     from pave_core.loss import decomposition_loss
@@ -53,6 +57,10 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> int:
+    if find_spec("torch") is None:
+        from _environment import prepare
+
+        return subprocess.run([str(prepare().python), __file__, *sys.argv[1:]]).returncode
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="a JSON file with a list of cases")
     cases = json.loads(parser.parse_args().file.read_text("utf-8"))["cases"]

@@ -85,8 +85,9 @@ class NativePolicy:
         self._options: dict[str, Any] = {}
 
     def __enter__(self) -> NativePolicy:
-        self._load()
         try:
+            _set_training(True)
+            self._load()
             self._release_inference_tensors()
             model = self._patcher.model.diffusion_model
             self._adapter = LoraAdapter(model, self._lora, seeded(self._seed, "adapter"), self.device)
@@ -103,6 +104,7 @@ class NativePolicy:
         self._patcher.eject_model()
         self._patcher.remove_injections(_INJECTION)
         self._patcher.cleanup()
+        _set_training(False)
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """The model's own schedule, as KSampler would use it: T + 1 floats."""
@@ -213,6 +215,12 @@ class NativeDecoder:
         comfy.model_management.throw_exception_if_processing_interrupted()
         images = self._vae.decode(self._process_out(latents))
         return images.reshape(-1, *images.shape[-3:])[..., :3].float().cpu()
+
+
+def _set_training(on: bool) -> None:
+    """Tell hosts that have the flag; they then keep to operations that can be differentiated."""
+    if hasattr(comfy.model_management, "in_training"):
+        comfy.model_management.in_training = on  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def require_flow_model(model: ModelPatcher) -> None:
