@@ -23,7 +23,12 @@ PLACES = (
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
 QUIET = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.VueNodes.Enabled": False}
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.VueNodes.Enabled": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # readable pictures, however far away
+}
 
 
 def find_chromium() -> str | None:
@@ -34,7 +39,7 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def open_page(url: str, width: int = 1600, height: int = 1000) -> Iterator[Page]:
+def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]:
     """A page with the ComfyUI at `url` loaded, without its first-use dialogs. `page.problems` is a list of console errors."""
     from playwright.sync_api import sync_playwright
 

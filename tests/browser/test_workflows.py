@@ -23,10 +23,9 @@ def missing_nodes(page: Any) -> list[str]:
 
 
 def test_a_missing_node_would_be_seen(page):
-    node = {"id": 1, "type": "NoSuchNode", "pos": [10, 10], "size": [200, 100], "flags": {}, "order": 0, "mode": 0, "inputs": [], "outputs": []}
-    page.evaluate(
-        "workflow => app.loadGraphData(workflow)", {"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "groups": [], "version": 0.4}
-    )
+    node = {"id": 1, "type": "NoSuchNode", "pos": [10, 10], "size": [200, 100], "flags": {}, "order": 0, "mode": 0, "properties": {}}
+    workflow = {"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "groups": [], "version": 0.4}
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.locator("[aria-labelledby=global-missing-nodes]").wait_for()
     assert len(missing_nodes(page)) == 2
     page.keyboard.press("Escape")
@@ -38,6 +37,7 @@ def test_it_opens(page, artifacts, file):
     page.problems.clear()
     load_workflow(page, file)
     assert missing_nodes(page) == []
+    assert page.locator(".p-toast-message").all_inner_texts() == []
     assert [problem for problem in page.problems if PACK in problem] == []
     page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.wait_for_timeout(1_000)
