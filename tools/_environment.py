@@ -23,7 +23,6 @@ from _package import ROOT
 from _setup import SetupError, Stamps, digest, run_step
 
 TORCH_PACKAGES = ("torch", "torchvision", "torchaudio")
-WINDOWS_CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,9 @@ class PrivateEnv:
         with stamps.running("PyTorch", key):
             if self._runs("import torch, torchvision"):
                 return
-            # PyPI's PyTorch for Windows is built without CUDA.
-            cuda = sys.platform == "win32" and shutil.which("nvidia-smi")
-            self._pip("PyTorch", "torch", "torchvision", *(("--extra-index-url", WINDOWS_CUDA_INDEX) if cuda else ()))
+            if sys.platform == "win32" and shutil.which("nvidia-smi"):
+                print("PyPI's PyTorch for Windows has no CUDA: to use your GPU, give your own ComfyUI with --comfyui PATH.")
+            self._pip("PyTorch", "torch", "torchvision")
 
     def install(self, step: str, requirements: str) -> None:
         """Install a requirements text, unless that same text has been installed."""

@@ -49,6 +49,7 @@ class ProgressBar:
         self._width = 0
         self._tenth = -1
         self._trained = False
+        self._seconds: list[float] = []
 
     def show(self, event: Event) -> None:
         data = event.data
@@ -56,10 +57,12 @@ class ProgressBar:
             self._trained = True
             step, steps = data["step"], data["steps"]
             done = 24 * step // steps
-            left = int(data["seconds"] * (steps - step))
+            self._seconds = [*self._seconds[-9:], data["seconds"]]
+            seconds = sum(self._seconds) / len(self._seconds)
+            left = int(seconds * (steps - step))
             text = (
                 f"[{'#' * done}{'.' * (24 - done)}] {step}/{steps}  reward {data['reward_mean']:.3f} +/- {data['reward_std']:.3f}"
-                f"  {data['seconds']:.1f} s/step  {left // 60}:{left % 60:02} left"
+                f"  {seconds:.1f} s/step  {left // 60}:{left % 60:02} left"
             )
             tenth = 10 * step // steps
             if self._live or tenth != self._tenth:
@@ -134,7 +137,6 @@ class TrainingRun:
         self._output = output
         self._before = set(self._folders())
         self._start = time.time()
-        self.seconds = 0.0
 
     def follow(self, workflow: dict[str, Any] | None = None) -> bool:
         """Queue, show the progress, wait for the end. False when the user stopped it. Raises PromptError with a failing node's message."""

@@ -55,7 +55,8 @@ class _TextModel(comfy.sd1_clip.SDClipModel):
 
 class TinyTextEncoder(comfy.sd1_clip.SD1ClipModel):
     def __init__(self, **options):
-        super().__init__(clip_model=_TextModel, **options)
+        # The type is inferred from a default; the host passes other SDClipModel classes here as well.
+        super().__init__(clip_model=_TextModel, **options)  # pyright: ignore[reportArgumentType]
 
 
 def load_clip() -> comfy.sd.CLIP:

@@ -1,0 +1,86 @@
+"""What the stages of make_tiny.py share: initialisation from a seed, the learning-rate curve, averaged weights, atomic files."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+from _package import ROOT
+
+TINY = ROOT / "assets" / "tiny"
+VAE = TINY / "vae.safetensors"
+DIFFUSION_MODEL = TINY / "diffusion_model.safetensors"
+TEXT_ENCODER = TINY / "text_encoder.safetensors"
+OPEN_CLIP_MODEL = TINY / "open_clip_model.safetensors"
+OPEN_CLIP_CONFIG = TINY / "open_clip_config.json"
+SHAPE_CLASSIFIER = TINY / "shape_classifier.safetensors"
+
+Figures = dict[str, float]
+
+
+def initialise(module: nn.Module, rng: Generator, gain: float = 1.0) -> None:
+    """Draw every weight from N(0, gain^2 / fan_in), embeddings from N(0, 0.02^2); biases 0, norms 1. The host's layers come uninitialised."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if "embedding" in name:
+                p.copy_(0.02 * torch.randn(p.shape, generator=rng))
+            elif p.ndim > 1:
+                p.copy_(gain / math.sqrt(p[0].numel()) * torch.randn(p.shape, generator=rng))
+            elif name.endswith("bias"):
+                p.zero_()
+            else:
+                p.fill_(1.0)
+
+
+def learning_rates(peak: float, steps: int, warmup: int = 50) -> Iterator[tuple[int, float]]:
+    """(step, rate): linear warm-up, then a cosine down to a hundredth of the peak."""
+    for step in range(steps):
+        cosine = 0.505 + 0.495 * math.cos(math.pi * step / steps)
+        yield step, peak * cosine * min(1.0, (step + 1) / warmup)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Average:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.998) -> None:
+        self.module, self.decay = module, decay
+        self.mean = [p.detach().clone() for p in module.parameters()]
+
+    def update(self) -> None:
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.module.parameters()], 1 - self.decay)
+
+    def apply(self) -> None:
+        with torch.no_grad():
+            for p, mean in zip(self.module.parameters(), self.mean, strict=True):
+                p.copy_(mean)
+
+
+def tell(stage: str, step: int, started: float, **values: float) -> None:
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    print(f"[{stage}] step {step:5d}  {time.monotonic() - started:6.0f} s  {shown}", flush=True)
+
+
+def save_weights(path: Path, state: dict[str, Tensor], figures: Figures) -> None:
+    """Write floats in half precision, with the stage's figures in the file's metadata; the file appears whole or not at all."""
+    state = {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}
+    part = path.with_suffix(".part")
+    save_file(state, part, metadata={"figures": json.dumps(figures)})
+    part.replace(path)
+
+
+def read_figures(path: Path) -> Figures:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["figures"])
