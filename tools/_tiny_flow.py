@@ -77,7 +77,7 @@ def train(seed: int, effort: float) -> None:
     flow = nn.ModuleDict({"text": TextEncoder(rng), "mmdit": _new_mmdit(rng)})
     average = Average(flow)
     optimizer = torch.optim.AdamW([p for p in flow.parameters() if p.requires_grad], betas=(0.9, 0.98), weight_decay=1e-3)
-    steps = round(2200 * effort)
+    steps = round(1800 * effort)
     recent = 1.0
     for step, rate in learning_rates(2e-3, steps):
         set_rate(optimizer, rate)
