@@ -177,7 +177,7 @@ def parse_int_set(name: str, text: str) -> tuple[int, ...]:
 PRESETS: dict[str, TrainConfig] = {
     "paper": TrainConfig(),
     "quick": TrainConfig(
-        rollout=RolloutConfig(steps=8, branch_steps=(0, 1, 2), group_size=8, batch_size=32),
+        rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
         optim=OptimConfig(learning_rate=1e-3),
         run=RunConfig(iterations=60, prompts_per_step=4, checkpoint_every=20),
