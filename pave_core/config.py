@@ -180,7 +180,7 @@ PRESETS: dict[str, TrainConfig] = {
         rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
         optim=OptimConfig(learning_rate=1e-3),
-        run=RunConfig(iterations=60, prompts_per_step=4, checkpoint_every=20),
+        run=RunConfig(iterations=40, prompts_per_step=4, checkpoint_every=20),
     ),
 }
 """Named settings: "paper" is the released LoRA run, "quick" suits the bundled tiny model on a CPU."""

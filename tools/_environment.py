@@ -72,9 +72,12 @@ def _check_own(python: Path, requirements: Path) -> None:
 
 
 def without_torch(requirements: Path) -> str:
-    """The host's requirements less PyTorch, which has its own step; torchaudio serves only the host's audio nodes."""
+    """The host's requirements less PyTorch, which has its own step; torchaudio serves only the host's audio nodes.
+
+    ComfyUI 0.3.75 imports requests without naming it: older releases of transformers brought it along.
+    """
     lines = requirements.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if requirement_name(line) not in TORCH_PACKAGES)
+    return "\n".join([*(line for line in lines if requirement_name(line) not in TORCH_PACKAGES), "requests"])
 
 
 class PrivateEnv:
