@@ -3,11 +3,20 @@
 import asyncio
 import importlib
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The coroutine's result, from a thread of its own: in this one Playwright's event loop may be running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +35,7 @@ def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
     importlib.import_module("utils.install_util")  # before nodes, which puts comfy/ with its utils.py on sys.path
     nodes = importlib.import_module("nodes")
     importlib.import_module("server").PromptServer(asyncio.new_event_loop())  # packs register their routes on it
-    asyncio.run(nodes.init_builtin_extra_nodes())
+    run(nodes.init_builtin_extra_nodes())
     torch.set_num_threads(1)  # two threads that wait for each other crawl when another program has a core
     return SimpleNamespace(
         base=base, folder_paths=folder_paths, nodes=nodes, execution=importlib.import_module("execution"), comfy=importlib.import_module("comfy.sd")
@@ -36,7 +45,7 @@ def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
 @pytest.fixture(scope="session")
 def pack(host: SimpleNamespace, root: Path) -> ModuleType:
     """The pack, loaded by the host's own loader; its nodes are in host.nodes.NODE_CLASS_MAPPINGS."""
-    assert asyncio.run(host.nodes.load_custom_node(str(root))), "the host could not load the pack: see the log above"
+    assert run(host.nodes.load_custom_node(str(root))), "the host could not load the pack: see the log above"
     return sys.modules[str(root).replace(".", "_x_")]
 
 
