@@ -51,7 +51,7 @@ def _method_widgets() -> list[Any]:
     return [
         _int("iterations", 1, 100_000, "Training steps. The paper trains 300."),
         _int("prompts_per_step", 1, 64, "Prompts drawn in each step. More give a steadier gradient and take longer."),
-        _float("learning_rate", 1e-7, 1.0, 1e-7, "AdamW's learning rate. 1e-4 for large models, 1e-3 for the bundled one."),
+        _float("learning_rate", 1e-7, 1.0, 1e-7, "AdamW's learning rate. 1e-4 for large models, 5e-4 for the bundled one."),
         _int("rank", 1, 512, "The LoRA's rank: how much it can hold."),
         _float("alpha", 0.01, 1024.0, 0.01, "The LoRA's scale is alpha / rank. Twice the rank is the paper's."),
         _choice("targets", Targets, "The layers that get an adapter."),

@@ -102,7 +102,7 @@ class OptimConfig:
     step: OptimizerStep = "accumulated"
 
     def __post_init__(self) -> None:
-        _positive("learning_rate", self.learning_rate, "1e-4 is the paper's for LoRA, 1e-3 suits the bundled tiny model")
+        _positive("learning_rate", self.learning_rate, "1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model")
         _positive("max_grad_norm", self.max_grad_norm, "the paper uses 1")
         _at_least("", "weight_decay", self.weight_decay, 0, "the paper uses 1e-4")
         _at_least("", "warmup_steps", self.warmup_steps, 0, "0 switches the warm-up off")
@@ -179,7 +179,7 @@ PRESETS: dict[str, TrainConfig] = {
     "quick": TrainConfig(
         rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
-        optim=OptimConfig(learning_rate=1e-3),
+        optim=OptimConfig(learning_rate=5e-4),
         run=RunConfig(iterations=40, prompts_per_step=4, checkpoint_every=20),
     ),
 }
