@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .evaluation import Evaluation
+from .evaluation import Evaluation, paired_gain
 
 _INK, _MUTED = "#1f2933", "#7b8794"
-_BLUE, _ORANGE, _GREEN = "#2563eb", "#ea580c", "#15803d"
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#2563eb", "#ea580c", "#15803d", "#7c3aed"
 
 
 def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation]) -> Tensor:
     """The rewards over the steps.
 
-    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}. Above: the mean reward of the branches with the
-    spread within a group, and the held-out mean with its standard error. Below: every reward by itself, shifted to begin at 0 and in
-    units of its spread.
+    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0. Above: the gain on the held-out prompts
+    since step 0, with the standard error of the paired difference, for the reward and for each of its parts. Below: the reward of the
+    training images with the spread within a group; the prompts change from step to step, so it is noisier than what is learnt.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -30,40 +30,32 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     figure = Figure(figsize=(9, 6.4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    at = sorted(evaluations)
+    before = evaluations[0]
+
+    def plot_gain(label: str, values: Callable[[Evaluation], Tensor], **style: Any) -> None:
+        gains = [paired_gain(values(before), values(evaluations[step])) for step in at]
+        top.errorbar(at, [g for g, _ in gains], yerr=[error for _, error in gains], marker="o", capsize=4, label=label, **style)
+
+    plot_gain("reward", lambda e: e.total, color=_BLUE, linewidth=2.2)
+    if len(before.scores) > 1:
+        for name, colour in zip(before.scores, (_ORANGE, _GREEN, _PURPLE, _MUTED), strict=False):
+            plot_gain(f"{name} alone", lambda e, name=name: e.scores[name], color=colour, linewidth=1.2, alpha=0.8)
+    top.axhline(0, color=_MUTED, linewidth=0.8)
+    top.set_ylabel("gain since step 0")
+    top.set_title("Held-out prompts, same seeds", loc="left", color=_INK, fontsize=12)
+    top.legend(loc="upper left", frameon=False, fontsize=9)
+
     steps = [r["step"] for r in history]
     mean = np.array([r["reward_mean"] for r in history], dtype=float)
     spread = np.array([r["reward_std"] for r in history], dtype=float)
     window = max(1, len(steps) // 12)
-    top.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.12, linewidth=0, label="spread within a group")
-    top.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1)
-    top.plot(
-        steps, _running_mean(mean, window), color=_BLUE, linewidth=2, label=f"training images (mean of {window})" if window > 1 else "training images"
-    )
-    held = sorted(evaluations.items())
-    errors = [e.total.std().item() / math.sqrt(len(e.total)) if len(e.total) > 1 else 0.0 for _, e in held]
-    top.errorbar(
-        [s for s, _ in held],
-        [e.total.mean().item() for _, e in held],
-        yerr=errors,
-        color=_ORANGE,
-        marker="o",
-        capsize=4,
-        linewidth=1.5,
-        label="held-out prompts, fixed seeds",
-    )
-    top.set_ylabel("reward")
-    top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
-    top.set_title("Pave-GRPO: is it learning?", loc="left", color=_INK, fontsize=12)
-
-    for (name, _), colour in zip(_components(history), (_BLUE, _ORANGE, _GREEN, _MUTED), strict=False):
-        values = np.array([r["rewards"].get(name, (math.nan, 0))[0] for r in history], dtype=float)
-        scale = np.nanmean([r["rewards"].get(name, (0, math.nan))[1] for r in history]) or 1.0
-        bottom.plot(steps, _running_mean((values - np.nanmean(values[:window])) / scale, window), linewidth=2, color=colour, label=name)
-    bottom.axhline(0, color=_MUTED, linewidth=0.8)
-    bottom.set_ylabel("gain, in spreads\nwithin a group")
+    bottom.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.15, linewidth=0)
+    bottom.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1)
+    bottom.plot(steps, _running_mean(mean, window), color=_BLUE, linewidth=1.8)
+    bottom.set_ylabel("reward")
     bottom.set_xlabel("step")
-    if _components(history):
-        bottom.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=9)
+    bottom.set_title("Training images (band: spread within a group; prompts change from step to step)", loc="left", color=_INK, fontsize=10)
     for axes in (top, bottom):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -72,12 +64,8 @@ def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int,
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
-def _components(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
-    return list(history[-1]["rewards"].items()) if history else []
-
-
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of the last `window` values at each place, of fewer at the beginning."""
+    """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value itself is."""
     return np.array([np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan for i in range(len(values))])
 
 
