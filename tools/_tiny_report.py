@@ -11,7 +11,7 @@ A real text-to-image flow model that is small enough for a CPU: 64x64 pictures o
 
     python tools/make_tiny.py --seed {seed}
 
-in {minutes:.0f} minutes on 2 CPU cores; the same seed on the same machine gives the same files. Captions read
+in {minutes:.0f} minutes on 2 CPU cores, everything random drawn from the seed. Captions read
 "{example}": colours {colours}; shapes {shapes}; backgrounds {backgrounds}.
 
 | file | what it is | size |
