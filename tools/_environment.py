@@ -55,12 +55,17 @@ def prepare(comfyui: Path | None = None, tests: bool = False, root: Path = ROOT)
             host = home / "comfyui"
             fetch_private(env.python, host, log)
         env.install_torch()
-        env.install("ComfyUI's requirements", without_torch(host / "requirements.txt"))
+        env.install("ComfyUI's requirements", host_requirements(host / "requirements.txt"))
         env.install("the pack's requirements", (root / "requirements.txt").read_text(encoding="utf-8"))
         if tests:
             env.install("test tools", (root / "requirements-dev.txt").read_text(encoding="utf-8"))
         python = env.python
     return Environment(python, host, link_pack(host / "custom_nodes", root))
+
+
+def rerun(python: Path) -> int:
+    """Run this script once more, with its arguments, under `python`; its exit code."""
+    return subprocess.run([str(python), *sys.argv]).returncode
 
 
 def _check_own(python: Path, requirements: Path) -> None:
@@ -71,7 +76,7 @@ def _check_own(python: Path, requirements: Path) -> None:
         )
 
 
-def without_torch(requirements: Path) -> str:
+def host_requirements(requirements: Path) -> str:
     """The host's requirements less PyTorch, which has its own step; torchaudio serves only the host's audio nodes.
 
     ComfyUI 0.3.75 imports requests without naming it: older releases of transformers brought it along.

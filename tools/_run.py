@@ -6,15 +6,14 @@ Standard library only: the quickstart runs this under whatever Python started it
 from __future__ import annotations
 
 import json
-import shutil
 import signal
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from _client import ComfyClient, Event, PromptError, failure
+from _setup import LiveLine
 
 
 class RunError(RuntimeError):
@@ -45,8 +44,7 @@ class ProgressBar:
 
     def __init__(self, prompt: dict[str, Any]):
         self._titles = {node: content.get("_meta", {}).get("title", content["class_type"]) for node, content in prompt.items()}
-        self._live = sys.stdout.isatty()
-        self._width = 0
+        self._line = LiveLine()
         self._tenth = -1
         self._trained = False
         self._seconds: list[float] = []
@@ -65,29 +63,20 @@ class ProgressBar:
                 f"  {seconds:.1f} s/step  {left // 60}:{left % 60:02} left"
             )
             tenth = 10 * step // steps
-            if self._live or tenth != self._tenth:
-                self._print(text)
+            if self._line.live or tenth != self._tenth:
+                self._line.show(text)
             self._tenth = tenth
         elif event.kind == "executing" and data.get("node") is not None:
             self._trained = False
-            self._print(f"{self._title(data)} ...")
-        elif event.kind == "progress" and self._live and not self._trained:
-            self._print(f"{self._title(data)} {data['value']:.0f}/{data['max']:.0f}")
+            self._line.show(f"{self._title(data)} ...")
+        elif event.kind == "progress" and self._line.live and not self._trained:
+            self._line.show(f"{self._title(data)} {data['value']:.0f}/{data['max']:.0f}")
 
     def close(self) -> None:
-        if self._live and self._width:
-            print(flush=True)
+        self._line.close()
 
     def _title(self, data: dict[str, Any]) -> str:
         return self._titles.get(data["node"], data["node"])
-
-    def _print(self, text: str) -> None:
-        if self._live:
-            text = text[: shutil.get_terminal_size().columns - 1]
-            print("\r" + text.ljust(self._width), end="", flush=True)
-            self._width = len(text)
-        else:
-            print(text, flush=True)
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
-from _package import ROOT
+from _tiny_host import load_host_tiny
 
-TINY = ROOT / "assets" / "tiny"
-VAE = TINY / "vae.safetensors"
-DIFFUSION_MODEL = TINY / "diffusion_model.safetensors"
-TEXT_ENCODER = TINY / "text_encoder.safetensors"
-OPEN_CLIP_MODEL = TINY / "open_clip_model.safetensors"
-OPEN_CLIP_CONFIG = TINY / "open_clip_config.json"
-SHAPE_CLASSIFIER = TINY / "shape_classifier.safetensors"
+_files = load_host_tiny()
+TINY: Path = _files.TINY
+VAE: Path = _files.VAE
+DIFFUSION_MODEL: Path = _files.DIFFUSION_MODEL
+TEXT_ENCODER: Path = _files.TEXT_ENCODER
+OPEN_CLIP_MODEL: Path = _files.OPEN_CLIP_MODEL
+OPEN_CLIP_CONFIG: Path = _files.OPEN_CLIP_CONFIG
+SHAPE_CLASSIFIER: Path = _files.SHAPE_CLASSIFIER
 
 Figures = dict[str, float]
 

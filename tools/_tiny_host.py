@@ -1,19 +1,13 @@
-"""nodes/host/tiny.py for a tool: the one module of the pack's host side that make_tiny needs, without loading the pack."""
+"""nodes/host/tiny.py for a tool: the one module of the pack's host side that make_tiny needs, without its nodes."""
 
 from __future__ import annotations
 
-import importlib.util
+from importlib import import_module
 from types import ModuleType
 
-from _package import ROOT
+from _package import ROOT, load_package
 
 
 def load_host_tiny() -> ModuleType:
-    """Import nodes/host/tiny.py by its path; `comfy` must be importable."""
-    path = ROOT / "nodes" / "host" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("pave_host_tiny", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a module")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The pack's nodes.host.tiny; `comfy` must be importable. A second call returns the first module."""
+    return import_module(f"{load_package('pave_pack', ROOT).__name__}.nodes.host.tiny")

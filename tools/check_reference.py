@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,9 +57,9 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare
+        from _environment import prepare, rerun
 
-        return subprocess.run([str(prepare().python), __file__, *sys.argv[1:]]).returncode
+        return rerun(prepare().python)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="a JSON file with a list of cases")
     cases = json.loads(parser.parse_args().file.read_text("utf-8"))["cases"]

@@ -7,7 +7,6 @@ has a preset, its widgets are brought up to date with it first.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from _browser import export_prompt, load_workflow, open_page
 from _comfyui import link_pack
-from _environment import Environment, prepare
+from _environment import Environment, prepare, rerun
 from _package import ROOT
 from _server import ComfyServer
 
@@ -24,7 +23,7 @@ def main() -> int:
     environment = prepare(tests=True)
     if Path(sys.prefix) != environment.python.parent.parent:
         # Playwright is in the private environment.
-        return subprocess.run([str(environment.python), __file__]).returncode
+        return rerun(environment.python)
     export(environment)
     return 0
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +22,9 @@ STAGES = ("vae", "classifier", "clip", "flow")
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare
+        from _environment import prepare, rerun
 
-        return subprocess.run([str(prepare().python), __file__, *sys.argv[1:]]).returncode
+        return rerun(prepare().python)
     parser = argparse.ArgumentParser(description="Build the bundled tiny model (assets/tiny) from a seed, on a CPU.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=(*STAGES, "report"), help="redo one stage with the files that are there")

@@ -111,7 +111,7 @@ def test_a_quantised_base_is_trained_as_it_is(make, modules, stock, weight_dtype
 
 
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "with a LoRA"])
-def test_the_model_generates_the_same_bits_after_training(make, modules, stock, tmp_path, patched, caplog):
+def test_the_model_generates_the_same_bits_after_training(make, modules, stock, patched):
     model = lora_patched(make, modules, stock) if patched else stock.model
     positive = encode(stock)
     before = stock.sample(model, positive, seed=5)

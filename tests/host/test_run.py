@@ -13,7 +13,7 @@ PROMPTS = ("a red circle on a dark background", "a blue star on a light backgrou
 
 
 @pytest.fixture
-def make(modules, stock, host):
+def make(modules, stock):
     """make(iterations=..., reward=..., name=..., resume=..., **rollout) -> run it and return the RunResult."""
 
     def run(iterations=3, reward=None, judge=None, name="test", resume=None, model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3):
@@ -46,7 +46,7 @@ def newest(runs, name):
     return sorted(runs.glob(f"{name}_*"))[-1]
 
 
-def test_a_run_leaves_everything_it_promises(make, runs, host, stock):
+def test_a_run_leaves_everything_it_promises(make, runs, stock):
     result = make(name="whole", evaluate_every=2)
     folder = newest(runs, "whole")
     assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {

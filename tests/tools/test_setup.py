@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from _comfyui import find_comfyui, link_pack, missing_packages, own_python, requirement_name, unpack
-from _environment import PrivateEnv, without_torch
+from _environment import PrivateEnv, host_requirements
 from _setup import SetupError, Stamps, run_step, summarise
 
 
@@ -85,7 +85,7 @@ def test_what_pip_says_in_a_few_words(line, meaning):
 def test_torch_lines_are_left_out_and_torchsde_stays(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_text("torch\ntorchsde\ntorchvision>=0.20\ntorchaudio\n# comment\nnumpy>=1.25\n")
-    assert without_torch(file).splitlines() == ["torchsde", "# comment", "numpy>=1.25", "requests"]
+    assert host_requirements(file).splitlines() == ["torchsde", "# comment", "numpy>=1.25", "requests"]
 
 
 @pytest.mark.parametrize(("line", "name"), [("peft>=0.13", "peft"), ("open_clip_torch", "open_clip_torch"), ("# x", ""), ("-r other.txt", "")])
