@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import lora, policy, prompts, rewards, train
-from .host import folders, routes
+from . import look, lora, policy, prompts, rewards, settings, steps, train
+from .host import folders, queue, routes
 
 
 class PaveExtension(ComfyExtension):
@@ -15,4 +15,6 @@ class PaveExtension(ComfyExtension):
         # Here, because older hosts never call on_load() and the schemas below list the folders' files.
         folders.register()
         routes.register()
-        return [*policy.NODES, *prompts.NODES, *rewards.NODES, *train.NODES, *lora.NODES]
+        queue.register()
+        parts = (policy, prompts, rewards, settings, train, steps, look, lora)
+        return [node for part in parts for node in part.NODES]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..pave_core.errors import ConfigError
-from ..pave_core.recipe import save_lora
+from ..pave_core.config import TrainConfig
+from ..pave_core.prompts import PromptSet
+from ..pave_core.recipe import load_recipe, recipe_text, save_lora
+from . import schema
 from .host import folders
-from .schema import CATEGORY, LoraModel
+from .host.policy import RolloutSettings
 
 
 class PaveSaveLoRA(io.ComfyNode):
@@ -15,15 +17,14 @@ class PaveSaveLoRA(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PaveSaveLoRA",
-            display_name="Pave Save LoRA",
-            category=CATEGORY,
-            description="Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it after a "
-            "refresh (R).",
+        return schema.schema(
+            "PaveSaveLoRA",
+            "Pave Save LoRA",
+            "Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it after a refresh (R).",
+            terms=["save weights", "export lora"],
             is_output_node=True,
             inputs=[
-                LoraModel.Input("lora", tooltip="The LoRA of Pave Train."),
+                schema.LoraModel.Input("lora", tooltip="The LoRA of Pave Train or Pave Finish."),
                 io.String.Input(
                     "name",
                     default="pave_lora",
@@ -35,12 +36,7 @@ class PaveSaveLoRA(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        try:
-            if name is not None:  # it is None where it is linked
-                folders.lora_file(name)
-        except ConfigError as error:
-            return str(error)
-        return True
+        return True if name is None else schema.checked(lambda: folders.lora_file(name))  # None where it is linked
 
     @classmethod
     def execute(cls, lora: dict, name: str) -> io.NodeOutput:
@@ -49,4 +45,47 @@ class PaveSaveLoRA(io.ComfyNode):
         return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))
 
 
-NODES = [PaveSaveLoRA]
+class PaveLoRARecipe(io.ComfyNode):
+    """How a LoRA was trained."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveLoRARecipe",
+            "Pave LoRA Recipe",
+            "Reads how a LoRA of this pack was trained out of the file itself: as text, and as settings that go straight into training nodes.",
+            terms=["metadata", "how was it trained", "settings from lora"],
+            inputs=[
+                io.Combo.Input(
+                    "lora", options=folders.loras(), tooltip="A LoRA that Pave Train, Pave Finish or Pave Save LoRA wrote. Press R to refresh."
+                )
+            ],
+            outputs=[
+                schema.LoraSettings.Output(display_name="lora", tooltip="For Pave Policy."),
+                schema.RolloutSettings.Output(display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."),
+                schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin."),
+                schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin."),
+                schema.Prompts.Output(display_name="prompts", tooltip="The prompts it was trained on, with those that were held out."),
+                io.String.Output(display_name="text", tooltip="The whole recipe for reading: connect Preview as Text."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora: str | None = None) -> bool | str:
+        return True if lora is None else schema.checked(lambda: load_recipe(folders.lora(lora)))
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str) -> float:
+        return folders.lora(lora).stat().st_mtime
+
+    @classmethod
+    def execute(cls, lora: str) -> io.NodeOutput:
+        recipe = load_recipe(folders.lora(lora))
+        config, sampling = TrainConfig.from_dict(recipe["config"]), recipe["sampling"]
+        grid = sampling.get("sigmas")
+        drawing = RolloutSettings(config.rollout, sampling["width"], sampling["height"], sampling["scheduler"], None if grid is None else tuple(grid))
+        prompts = PromptSet(tuple(recipe["prompts"]), tuple(recipe["held_out"]))
+        return io.NodeOutput(config.lora, drawing, config.pave, config.optim, prompts, recipe_text(recipe))
+
+
+NODES = [PaveSaveLoRA, PaveLoRARecipe]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from . import schema
 from .host.tiny import load_tiny
-from .schema import CATEGORY
 
 
 class PaveTinyModel(io.ComfyNode):
@@ -13,10 +13,10 @@ class PaveTinyModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PaveTinyModel",
-            display_name="Pave Tiny Model",
-            category=CATEGORY,
+        return schema.schema(
+            "PaveTinyModel",
+            "Pave Tiny Model",
+            terms=["bundled model", "demo", "test model"],
             description="A tiny text-to-image flow model that comes with the pack: coloured shapes at 64x64. For trying things out in "
             "minutes, on a CPU. "
             "Replace it by the MODEL, CLIP and VAE of your own workflow.",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pave_core.errors import ConfigError
 from ..pave_core.prompts import parse_prompts, split_prompts
+from . import schema
 from .host import folders
-from .schema import CATEGORY, Prompts
 
 NO_FILE = "none"
 
@@ -17,10 +16,10 @@ class PavePrompts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PavePrompts",
-            display_name="Pave Prompts",
-            category=CATEGORY,
+        return schema.schema(
+            "PavePrompts",
+            "Pave Prompts",
+            terms=["prompt list", "text file", "held out"],
             description="The prompts to train on, one a line. A part of them is held out: never trained on, used to measure whether what was "
             "learnt carries over.",
             inputs=[
@@ -47,17 +46,14 @@ class PavePrompts(io.ComfyNode):
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Chooses which prompts are held out."),
             ],
-            outputs=[Prompts.Output(display_name="prompts", tooltip="The prompts, for Pave Train.")],
+            outputs=[schema.Prompts.Output(display_name="prompts", tooltip="The prompts, for Pave Train.")],
         )
 
     @classmethod
     def validate_inputs(cls, text: str | None = None, file: str | None = None) -> bool | str:
-        try:
-            if text is not None and file is not None:  # None where they are linked
-                split_prompts(cls._read(text, file), 0.0, 0)
-        except ConfigError as error:
-            return str(error)
-        return True
+        if text is None or file is None:  # linked
+            return True
+        return schema.checked(lambda: split_prompts(cls._read(text, file), 0.0, 0))
 
     @classmethod
     def fingerprint_inputs(cls, text: str, file: str, held_out: float, seed: int) -> list[str]:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..pave_core.errors import ConfigError
 from ..pave_core.rewards.base import RewardMix
 from ..pave_core.rewards.clip_score import DTYPES, CLIPScore, architectures
 from ..pave_core.rewards.colour import ColourReward
 from ..pave_core.rewards.shapes import Adherence
+from . import schema
 from .host import folders, tiny
 from .host.policy import scoring_device
-from .schema import CATEGORY, Reward, advanced
+from .schema import Reward, advanced
 
 BUNDLED = "bundled tiny CLIP"
 AUTO = "auto"
 MIX_SIZE = 4
+STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda pixels: pixels.mean(1),
+    "standard deviation": lambda pixels: pixels.std(1),
+    "maximum": lambda pixels: pixels.amax(1),
+    "minimum": lambda pixels: pixels.amin(1),
+}
 
 
 class PaveCLIPScore(io.ComfyNode):
@@ -24,10 +34,10 @@ class PaveCLIPScore(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PaveCLIPScore",
-            display_name="Pave CLIP Score",
-            category=CATEGORY,
+        return schema.schema(
+            "PaveCLIPScore",
+            "Pave CLIP Score",
+            terms=["open_clip", "prompt adherence", "text image similarity"],
             description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put "
             "checkpoints into models/reward_models.",
             inputs=[
@@ -73,10 +83,10 @@ class PaveColour(io.ComfyNode):
         def channel(name: str, default: float) -> Any:
             return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=f"How much {name} the colour has that you like.")
 
-        return io.Schema(
-            node_id="PaveColour",
-            display_name="Pave Colour",
-            category=CATEGORY,
+        return schema.schema(
+            "PaveColour",
+            "Pave Colour",
+            terms=["color", "palette", "tint"],
             description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. "
             "Alone it floods the image with the colour: mix it with a CLIP score.",
             inputs=[
@@ -107,10 +117,10 @@ class PaveTinyAdherence(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PaveTinyAdherence",
-            display_name="Pave Tiny Adherence",
-            category=CATEGORY,
+        return schema.schema(
+            "PaveTinyAdherence",
+            "Pave Tiny Adherence",
+            terms=["judge", "classifier"],
             description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the "
             "image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
             outputs=[Reward.Output(display_name="judge", tooltip="For the judge input of Pave Train.")],
@@ -148,10 +158,10 @@ class PaveRewardMix(io.ComfyNode):
                 "raw: the weighted sum as it is.",
             )
         )
-        return io.Schema(
-            node_id="PaveRewardMix",
-            display_name="Pave Reward Mix",
-            category=CATEGORY,
+        return schema.schema(
+            "PaveRewardMix",
+            "Pave Reward Mix",
+            terms=["combine rewards", "weights", "multi reward"],
             description="Several rewards with weights. One reward alone is soon fooled; two that disagree are not.",
             inputs=inputs,
             outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train.")],
@@ -164,4 +174,34 @@ class PaveRewardMix(io.ComfyNode):
         return io.NodeOutput(RewardMix(rewards, tuple(inputs[f"weight_{i}"] for i in places), normalise))  # pyright: ignore[reportArgumentType]
 
 
-NODES = [PaveCLIPScore, PaveColour, PaveTinyAdherence, PaveRewardMix]
+class PaveImageStatistic(io.ComfyNode):
+    """A number out of an image."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveImageStatistic",
+            "Pave Image Statistic",
+            description="One number for each image: the mean of its pixels, their spread, or the largest or smallest. At the end of a graph of image "
+            "nodes it makes a reward of them, by Pave Scores From Numbers.",
+            terms=["image to number", "brightness", "mean", "contrast", "custom reward"],
+            inputs=[
+                io.Image.Input("images", tooltip="The images; each gets a number of its own."),
+                io.Combo.Input(
+                    "statistic",
+                    options=list(STATISTICS),
+                    default="mean",
+                    tooltip="mean: brightness. standard deviation: contrast. Over all pixels and colours.",
+                ),
+            ],
+            outputs=[io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number an image, as a list.")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, statistic: str) -> io.NodeOutput:
+        if statistic not in STATISTICS:
+            raise ConfigError(f"statistic: {statistic!r} is not known: choose one of {', '.join(STATISTICS)}")
+        return io.NodeOutput(STATISTICS[statistic](images.flatten(1).float()).tolist())
+
+
+NODES = [PaveCLIPScore, PaveColour, PaveTinyAdherence, PaveRewardMix, PaveImageStatistic]

@@ -89,7 +89,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigError with the first setting in which the checkpoint's recipe differs from this run's."""
-    _check_equal(saved, json.loads(json.dumps(now)), "")
+    as_saved = json.loads(json.dumps([saved, now]))
+    _check_equal(as_saved[0], as_saved[1], "")
 
 
 def _check_equal(saved: Any, now: Any, where: str) -> None:
@@ -112,12 +113,14 @@ def _short(value: Any) -> str:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{"<parameter name>|<moment>": values} of an optimizer over the named parameters."""
-    return {f"{name}|{moment}": value for name, p in names.items() for moment, value in optimizer.state.get(p, {}).items()}
+    return {
+        f"{name}|{moment}": value for name, p in names.items() for moment, value in optimizer.state.get(p, {}).items() if isinstance(value, Tensor)
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of optimizer_tensors. The moments go to their parameter's device; AdamW keeps its step count on the CPU."""
+    """The inverse of optimizer_tensors. The moments go to their parameter's device; torch's optimizers keep their counters on the CPU."""
     optimizer.state.clear()
     for key, value in tensors.items():
         name, moment = key.split("|")
-        optimizer.state[names[name]][moment] = value.clone() if moment == "step" else value.to(names[name].device, copy=True)
+        optimizer.state[names[name]][moment] = value.clone() if value.ndim == 0 else value.to(names[name].device, copy=True)

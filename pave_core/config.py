@@ -15,6 +15,8 @@ from .errors import ConfigError
 Targets = Literal["attention", "attention + MLP", "all linear"]
 Init = Literal["gaussian", "kaiming"]
 OptimizerStep = Literal["accumulated", "per_step"]
+OptimizerName = Literal["AdamW", "Adam", "NAdam", "RAdam", "RMSprop", "SGD"]
+Schedule = Literal["constant", "cosine", "linear"]
 
 
 def _at_least(owner: str, name: str, value: float, low: float, remedy: str) -> None:
@@ -57,13 +59,23 @@ class RolloutConfig:
         if sorted(set(self.branch_steps)) != list(self.branch_steps):
             raise ConfigError(f"branch_steps: {_join(self.branch_steps)} repeats a step or is not in rising order: write each once, rising")
 
+    @property
+    def images(self) -> int:
+        """K * G, the scored images of one prompt."""
+        return len(self.branch_steps) * self.group_size
+
 
 @dataclass(frozen=True)
 class PaveConfig:
-    """The objective: the segment set S (empty = plain GRPO) and the advantage's clamp."""
+    """The objective: the segment set S (empty = plain GRPO), the advantage's clamp, and the weights of its terms
+
+    loss_k = plain_weight L_1 + 1/|S| sum_{n in S} w_n L_n          the paper's are all 1
+    """
 
     segments: tuple[int, ...] = (2, 3)
     advantage_clip: float = 5.0
+    plain_weight: float = 1.0
+    segment_weights: tuple[float, ...] = ()  # w_n in the order of `segments`; empty: all 1
 
     def __post_init__(self) -> None:
         for n in self.segments:
@@ -72,6 +84,19 @@ class PaveConfig:
         if len(set(self.segments)) != len(self.segments):
             raise ConfigError(f"segments: {_join(self.segments)} repeats a number: write each once")
         _positive("advantage_clip", self.advantage_clip, "the paper uses 5")
+        if self.segment_weights and len(self.segment_weights) != len(self.segments):
+            raise ConfigError(
+                f"segment_weights: {len(self.segment_weights)} for {len(self.segments)} segments: write one a segment, or leave the field empty"
+            )
+        for name, weights in (("plain_weight", (self.plain_weight,)), ("segment_weights", self.segment_weights)):
+            for weight in weights:
+                _at_least("", name, weight, 0, "a negative weight would train away from the reward; the paper uses 1")
+        if not any(self.weights().values()):
+            raise ConfigError("plain_weight: all terms of the loss have weight 0: give one a positive weight")
+
+    def weights(self) -> dict[int, float]:
+        """{n: weight of L_n}, with 1 for the plain step."""
+        return {1: self.plain_weight, **dict(zip(self.segments, self.segment_weights or (1.0,) * len(self.segments), strict=True))}
 
 
 @dataclass(frozen=True)
@@ -92,14 +117,17 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW. `step` says when it moves: once an iteration, or once a branch step (the released code's DeepSpeed mode)."""
+    """The optimizer, of torch. `step` says when it moves: once an iteration, or once a branch step (the released code's DeepSpeed mode)."""
 
     learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # SGD takes the first as its momentum, RMSprop the second as its smoothing
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     warmup_steps: int = 0
     step: OptimizerStep = "accumulated"
+    optimizer: OptimizerName = "AdamW"
+    schedule: Schedule = "constant"
+    decay_steps: int = 0  # the optimizer step at which cosine and linear reach 0
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate, "1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model")
@@ -110,6 +138,13 @@ class OptimConfig:
             if not 0 <= beta < 1:
                 raise ConfigError(f"betas: {beta} is outside [0, 1): the paper uses 0.9 and 0.999")
         _one_of("optimizer_step", self.step, OptimizerStep)
+        _one_of("optimizer", self.optimizer, OptimizerName)
+        _one_of("schedule", self.schedule, Schedule)
+        if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
+            raise ConfigError(
+                f"decay_steps: {self.decay_steps} is not above warmup_steps {self.warmup_steps}: give the number of training steps, at which a "
+                f"{self.schedule} schedule reaches 0, or set schedule to constant"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,6 +172,15 @@ class TrainConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        steps = self.run.iterations
+        if self.optim.step == "per_step":
+            steps *= self.run.prompts_per_step * len(self.rollout.branch_steps)
+        if self.optim.schedule != "constant" and self.optim.decay_steps < steps:
+            raise ConfigError(
+                f"decay_steps: {self.optim.decay_steps} is below the {steps} optimizer steps of this run, the rest would train at rate 0: raise it"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain JSON values; from_dict reads them back."""
@@ -172,6 +216,21 @@ def parse_int_set(name: str, text: str) -> tuple[int, ...]:
         return tuple(sorted(int(part) for part in parts))
     except ValueError:
         raise ConfigError(f"{name}: {text!r} is not a list of whole numbers: write it like 0, 2, 4") from None
+
+
+def parse_segments(segments: str, weights: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """ "3, 2" and "0.5, 1" -> (2, 3), (1, 0.5): the segments in rising order, each with the weight written at its place."""
+    numbers = [parse_int_set("segments", part)[0] for part in segments.replace(",", " ").split()]
+    try:
+        factors = [float(part) for part in weights.replace(",", " ").split()]
+    except ValueError:
+        raise ConfigError(f"segment_weights: {weights!r} is not a list of numbers: write it like 1, 0.5") from None
+    if not factors:
+        return tuple(sorted(numbers)), ()
+    if len(factors) != len(numbers):
+        raise ConfigError(f"segment_weights: {len(factors)} for {len(numbers)} segments: write one a segment, or leave the field empty")
+    pairs = sorted(zip(numbers, factors, strict=True))
+    return tuple(n for n, _ in pairs), tuple(w for _, w in pairs)
 
 
 PRESETS: dict[str, TrainConfig] = {

@@ -1,9 +1,10 @@
-"""The optimizer: AdamW on the adapter, a learning rate that is a function of the step, gradient clipping by global norm."""
+"""The optimizer on the adapter, a learning rate that is a function of the step, gradient clipping by global norm."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,16 +12,29 @@ from torch import nn
 from .config import OptimConfig
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with the settings of `config`."""
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    """The torch optimizer that `config` names, with its settings."""
+    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    match config.optimizer:
+        case "SGD":
+            return torch.optim.SGD(parameters, momentum=config.betas[0], **shared)
+        case "RMSprop":
+            return torch.optim.RMSprop(parameters, alpha=config.betas[1], **shared)
+        case adaptive:
+            return getattr(torch.optim, adaptive)(parameters, betas=config.betas, **shared)
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """The rate at optimizer step `step`, counted from 0: a linear warm-up over `warmup_steps`, then constant."""
+    """The rate at optimizer step `step`, counted from 0.
+
+    A linear warm-up over `warmup_steps`; then constant, or a cosine or a line that falls to 0 at step `decay_steps`.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
-    return config.learning_rate
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = min((step - config.warmup_steps) / (config.decay_steps - config.warmup_steps), 1.0)
+    return config.learning_rate * (1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2)
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int) -> float:

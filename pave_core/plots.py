@@ -1,4 +1,4 @@
-"""The pictures of a run: the reward curve and the before/after grid, both as (H, W, 3) tensors in [0, 1]."""
+"""The pictures of a run: the reward curve, the before/after grid and the groups of a rollout, all as (H, W, 3) tensors in [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,54 +14,62 @@ from torch import Tensor
 from .evaluation import Evaluation, paired_gain
 
 _INK, _MUTED = "#1f2933", "#7b8794"
-_BLUE, _ORANGE, _GREEN, _PURPLE = "#2563eb", "#ea580c", "#15803d", "#7c3aed"
+_BLUE, _ORANGE, _GREEN, _PURPLE, _RED = "#2563eb", "#ea580c", "#15803d", "#7c3aed", "#b91c1c"
 
 
 def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation]) -> Tensor:
     """The rewards over the steps.
 
-    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0. Above: the gain on the held-out prompts
-    since step 0, with the standard error of the paired difference, for the reward and for each of its parts. Below: the reward of the
-    training images with the spread within a group; the prompts change from step to step, so it is noisier than what is learnt.
+    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0, or empty. Above, where there are any: the gain on
+    the held-out prompts since step 0, with the standard error of the paired difference, for the reward and for each of its parts. Below: the
+    reward of the training images with the spread within a group; the prompts change from step to step, so it is noisier than what is learnt.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 6.4 if evaluations else 3.6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2)) if evaluations else [figure.subplots()]
+    if evaluations:
+        _plot_gains(axes[0], evaluations)
+    _plot_training(axes[-1], history)
+    for each in axes:
+        each.grid(alpha=0.25)
+        each.spines[["top", "right"]].set_visible(False)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).float() / 255
+
+
+def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     at = sorted(evaluations)
     before = evaluations[0]
 
     def plot_gain(label: str, values: Callable[[Evaluation], Tensor], **style: Any) -> None:
         gains = [paired_gain(values(before), values(evaluations[step])) for step in at]
-        top.errorbar(at, [g for g, _ in gains], yerr=[error for _, error in gains], marker="o", capsize=4, label=label, **style)
+        axes.errorbar(at, [g for g, _ in gains], yerr=[error for _, error in gains], marker="o", capsize=4, label=label, **style)
 
     plot_gain("reward", lambda e: e.total, color=_BLUE, linewidth=2.2)
     if len(before.scores) > 1:
         for name, colour in zip(before.scores, (_ORANGE, _GREEN, _PURPLE, _MUTED), strict=False):
             plot_gain(f"{name} alone", lambda e, name=name: e.scores[name], color=colour, linewidth=1.2, alpha=0.8)
-    top.axhline(0, color=_MUTED, linewidth=0.8)
-    top.set_ylabel("gain since step 0")
-    top.set_title("Held-out prompts, same seeds", loc="left", color=_INK, fontsize=12)
-    top.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.axhline(0, color=_MUTED, linewidth=0.8)
+    axes.set_ylabel("gain since step 0")
+    axes.set_title("Held-out prompts, same seeds", loc="left", color=_INK, fontsize=12)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
 
+
+def _plot_training(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
     steps = [r["step"] for r in history]
     mean = np.array([r["reward_mean"] for r in history], dtype=float)
     spread = np.array([r["reward_std"] for r in history], dtype=float)
     window = max(1, len(steps) // 12)
-    bottom.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.15, linewidth=0)
-    bottom.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1)
-    bottom.plot(steps, _running_mean(mean, window), color=_BLUE, linewidth=1.8)
-    bottom.set_ylabel("reward")
-    bottom.set_xlabel("step")
-    bottom.set_title("Training images (band: spread within a group; prompts change from step to step)", loc="left", color=_INK, fontsize=10)
-    for axes in (top, bottom):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    return torch.from_numpy(pixels.copy()).float() / 255
+    axes.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.15, linewidth=0)
+    axes.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
+    axes.plot(steps, _running_mean(mean, window), color=_BLUE, linewidth=1.8)
+    axes.set_ylabel("reward")
+    axes.set_xlabel("step")
+    axes.set_title("Training images (band: spread within a group; prompts change from step to step)", loc="left", color=_INK, fontsize=10)
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -69,13 +77,12 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.array([np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan for i in range(len(values))])
 
 
-def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4) -> Tensor:
+def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4, labels: tuple[str, str] = ("before", "after")) -> Tensor:
     """One row a prompt, `pairs` pairs of (before, after) from the same seed, with the prompt above its row and the reward below each image."""
     prompts = list(dict.fromkeys(before.prompts))
     chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
     height, width = before.images.shape[1:3]
-    scale = max(1, math.ceil(112 / max(height, width))) if max(height, width) < 112 else min(1.0, 256 / max(height, width))
-    w, h = int(width * scale), int(height * scale)
+    w, h = _thumbnail(width, height, 256)
     pairs = min(pairs, len(before.prompts) // len(prompts))
     gap, margin, caption, foot = max(6, w // 20), 16, 24, 20
     pair_width = 2 * w + gap // 2
@@ -86,8 +93,8 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     for p in range(pairs):
         x = margin + p * (pair_width + 2 * gap)
-        draw.text((x + w / 2, margin), "before", _MUTED, small, anchor="mt")
-        draw.text((x + w + gap // 2 + w / 2, margin), "after", _INK, small, anchor="mt")
+        draw.text((x + w / 2, margin), labels[0], _MUTED, small, anchor="mt")
+        draw.text((x + w + gap // 2 + w / 2, margin), labels[1], _INK, small, anchor="mt")
     for r, prompt in enumerate(chosen):
         y = margin + 22 + r * row_height
         draw.text((margin, y), _fit(prompt, draw, font, total_width - 2 * margin), _INK, font)
@@ -99,6 +106,44 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
                 better = column == 1 and after.total[i] > before.total[i]
                 draw.text((x + w / 2, y + caption + h + 3), f"{evaluation.total[i].item():.3f}", _GREEN if better else _MUTED, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[int], rewards: Tensor, advantages: Tensor, rows: int = 12) -> Tensor:
+    """Groups of images, each sorted by reward, with reward and advantage below every image.
+
+    images (P * K * G, H, W, 3) and their prompts; rewards and advantages (P, K, G). One row a group, `rows` groups at most.
+    """
+    P, K, G = rewards.shape
+    w, h = _thumbnail(images.shape[2], images.shape[1], 160)
+    gap, margin, caption, foot = 6, 14, 22, 34
+    shown = min(P * K, rows)
+    note = f"the first {shown} of {P * K} groups" if shown < P * K else ""
+    size = (max(2 * margin + G * w + (G - 1) * gap, 420), margin + shown * (caption + h + foot + gap) + (20 if note else 0))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    font, small = ImageFont.load_default(14), ImageFont.load_default(12)
+    for row in range(shown):
+        p, k = divmod(row, K)
+        y = margin + row * (caption + h + foot + gap)
+        step = f"branch step {branch_steps[k]}"
+        draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), _INK, font)
+        draw.text((size[0] - margin, y), step, _MUTED, small, anchor="ra")
+        for column, g in enumerate(rewards[p, k].argsort(descending=True, stable=True).tolist()):
+            x, advantage = margin + column * (w + gap), advantages[p, k, g].item()
+            colour = _GREEN if advantage > 0 else _RED if advantage < 0 else _MUTED
+            canvas.paste(to_pil(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+            draw.text((x + w / 2, y + caption + h + 3), f"{rewards[p, k, g].item():.4g}", _INK, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
+    if note:
+        draw.text((margin, size[1] - 18), note, _MUTED, small)
+    return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def _thumbnail(width: int, height: int, largest: int) -> tuple[int, int]:
+    """The size at which a picture is shown: tiny ones are enlarged by a whole factor, large ones shrink to `largest`."""
+    side = max(width, height)
+    scale = max(1, math.ceil(112 / side)) if side < 112 else min(1.0, largest / side)
+    return int(width * scale), int(height * scale)
 
 
 def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from .checkpoint import write_atomically
+from .config import TrainConfig
+from .errors import ConfigError
 
 RECIPE_KEY = "pave_recipe"
 
@@ -37,3 +40,46 @@ def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
         }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save({key: value.contiguous() for key, value in weights.items()}, metadata=metadata))
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a LoRA's header. ConfigError where the file can not be read or holds none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(RECIPE_KEY)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"lora: {path.name} can not be read as safetensors ({error}): choose a .safetensors LoRA") from error
+    if text is None:
+        raise ConfigError(f"lora: {path.name} holds no recipe: it was not saved by this pack, or another program removed it; choose another file")
+    try:
+        recipe = json.loads(text)
+        TrainConfig.from_dict(recipe["config"])
+        return recipe
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"lora: the recipe in {path.name} is damaged or of a newer version ({error}): choose another file") from error
+
+
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """A recipe for a person: one setting a line, in groups."""
+    lines = [
+        f"{recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
+    ]
+    for group in ("config", "sampling", "reward", "judge"):
+        value = recipe.get(group)
+        if isinstance(value, Mapping):
+            lines += ["", f"{group}:", *_lines(value)]
+        elif value is not None:
+            lines += ["", f"{group}: {value}"]
+    for group in ("prompts", "held_out"):
+        lines += ["", f"{group}:", *(f"  {prompt}" for prompt in recipe.get(group, ()))]
+    return "\n".join(lines)
+
+
+def _lines(values: Mapping[str, Any], indent: str = "  ") -> list[str]:
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {json.dumps(value) if not isinstance(value, str) else value}")
+    return lines

@@ -1,13 +1,14 @@
 """The training loop: a generator that yields one StepMetrics a step, so that whoever drives it owns progress, logging and stopping.
 
     for each step
-        for each of its prompts
-            rollout: an anchor and K x G branches          no gradient
-            decode, score -> rewards (K, G) -> advantages (K, G)
-            for each k: paved transitions -> loss_k -> backward at once, so that only one k's graph is alive
-        clip, step
+        draw          for each of its prompts a rollout: an anchor and K x G branches          no gradient
+        decode, score -> rewards (P, K, G) -> advantages (P, K, G)
+        accumulate    for each prompt and k: paved transitions -> loss_k -> backward at once, so that only one k's graph is alive
+        update        clip, step
+        complete      -> StepMetrics
 
-Noise and prompt order are functions of (seed, step) alone: a run that is resumed at step n draws what an uninterrupted one draws.
+Each line is a function here; train() calls them in this order, and so does a graph of step nodes. Noise and prompt order are functions of
+(seed, step) alone: a run that is resumed at step n draws what an uninterrupted one draws.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from .advantage import zero_spread
 from .checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from .config import TrainConfig
 from .errors import ConfigError, TrainingError
-from .loss import decomposition_loss
+from .loss import decomposition_loss, segment_figures
 from .optim import clip_and_step, learning_rate, make_optimizer
 from .pave import paved_transitions
-from .rewards.base import RewardMix, require_spread
+from .rewards.base import RewardMix, Scores, require_spread
 from .rollout import sample_rollout
-from .types import Cond, Decoder, Policy, Rollout, StepMetrics
+from .types import Cond, Decoder, Policy, Rollout, SegmentFigures, StepMetrics
 
 MAX_SKIPPED_IN_A_ROW = 3
 
@@ -45,6 +46,8 @@ def seeded(seed: int, *progress: int | str) -> torch.Generator:
 
 def prompts_of_step(prompts: Sequence[str], config: TrainConfig, step: int) -> list[str]:
     """The prompts of step `step` (from 0): all prompts in a random order, then all of them in another, and so on."""
+    if not prompts:
+        raise ConfigError("prompts: there are none to train on: write at least one, or keep fewer for evaluation")
     count = config.run.prompts_per_step
     chosen = []
     for position in range(step * count, (step + 1) * count):
@@ -94,28 +97,35 @@ class TrainState:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What one step adds up for its StepMetrics."""
 
+    prompts: list[str]
     losses: list[Tensor] = field(default_factory=list)  # left on the device until the step's end
+    segments: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))  # so are these
     finite_images: bool = True
     groups: int = 0
     zero_spread: int = 0
-    totals: list[Tensor] = field(default_factory=list)  # (K, G) each
-    scores: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    anchors: list[float] = field(default_factory=list)
+    scores: Scores | None = None  # (P, K, G)
+    anchor_reward: float = math.nan
     grad_norms: list[float] = field(default_factory=list)
     preview: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
+        """Count the time inside as that of `phase`."""
         start = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - start
 
     def loss(self) -> float:
+        """The step's loss so far; waits for the device."""
         return torch.stack(self.losses).sum().item() if self.losses else 0.0
+
+    def segment_figures(self) -> dict[int, SegmentFigures]:
+        """{n: means over the branch steps so far}; waits for the device."""
+        return {n: SegmentFigures(*torch.stack(rows).mean(0).tolist()) for n, rows in self.segments.items()}
 
 
 def train(
@@ -126,111 +136,136 @@ def train(
     After each yielded record `state` is complete and may be captured. If the caller's interruption, or an error, comes out of the middle of
     a step, the state is that of the last complete step. TrainingError after three steps in a row without a finite loss and gradient.
     """
-    prompts = list(conds)
-    if not prompts:
-        raise ConfigError("prompts: there are none to train on: write at least one, or keep fewer for evaluation")
     while state.step < config.run.iterations:
         before = state.capture({}) if config.optim.step == "per_step" else None
-        tally = _Tally()
-        chosen = prompts_of_step(prompts, config, state.step)
+        tally = Tally(prompts_of_step(list(conds), config, state.step))
         try:
-            for slot, prompt in enumerate(chosen):
-                generator = seeded(config.run.seed, "noise", state.step, slot)
-                with tally.timed("rollout"):
-                    rollout = sample_rollout(policy, prompt, conds[prompt], config.rollout, generator)
-                advantages = _score(rollout, decoder, reward, config, tally)
-                if advantages is None:
-                    break
-                with tally.timed("update"), torch.enable_grad():
-                    _accumulate(policy, rollout, advantages, config, state, tally)
-            if state.step == 0 and tally.finite_images:
-                require_spread({name: torch.cat(values) for name, values in tally.scores.items()})
+            rollouts = draw(policy, conds, config, state.step, tally)
+            images, anchors = decode(decoder, rollouts, tally)
+            if tally.finite_images:
+                with tally.timed("reward"):
+                    scores = reward.score(images, [rollout.prompt for rollout in rollouts for _ in range(config.rollout.images)])
+                    tally.anchor_reward = reward.score(anchors, tally.prompts).total().mean().item()
+                advantages = record_scores(scores, rollouts, config, state, tally)
+                accumulate(policy, rollouts, advantages, config, state, tally)
             if config.optim.step == "accumulated":
-                with tally.timed("update"):
-                    _update(config, state, tally)
+                update(config, state, tally)
         except BaseException:
             state.optimizer.zero_grad(set_to_none=True)
             if before is not None:
                 state.restore(before)
             raise
-        skipped = not tally.finite_images or not all(math.isfinite(value) for value in (tally.loss(), *tally.grad_norms))
-        state.step += 1
-        state.skipped += skipped
-        state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
-        yield _metrics(state, config, tally, chosen, skipped)
-        if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise TrainingError(
-                f"step {state.step}: the loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row: "
-                "lower learning_rate or eta, or run the model in a wider dtype; the weights before those steps are kept"
-            )
+        yield complete(config, state, tally)
+        require_progress(state)
 
 
-def _score(rollout: Rollout, decoder: Decoder, reward: RewardMix, config: TrainConfig, tally: _Tally) -> Tensor | None:
-    """Decode and score a rollout's images; its advantages (K, G), or None where the model gave images that are not finite."""
-    K, G = rollout.finals.shape[:2]
+def draw(policy: Policy, conds: Mapping[str, Cond], config: TrainConfig, step: int, tally: Tally) -> list[Rollout]:
+    """One rollout for each of the tally's prompts; its noise depends on (seed, step, place) alone."""
+    with tally.timed("rollout"):
+        return [
+            sample_rollout(policy, prompt, conds[prompt], config.rollout, seeded(config.run.seed, "noise", step, place))
+            for place, prompt in enumerate(tally.prompts)
+        ]
+
+
+def decode(decoder: Decoder, rollouts: Sequence[Rollout], tally: Tally) -> tuple[Tensor, Tensor]:
+    """The pictures of P rollouts: of the branches (P * K * G, H, W, 3), prompt by prompt and k by k, and of the anchors (P, H, W, 3).
+
+    Where one is not finite the tally says so, and the step will be skipped.
+    """
     with tally.timed("decode"):
-        images = decoder.decode(torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)]))
-    if not images.isfinite().all():
-        tally.finite_images = False
-        return None
-    with tally.timed("reward"):
-        scores = reward.score(images, [rollout.prompt] * len(images))
-    branch_scores = {name: values[1:].view(K, G) for name, values in scores.items()}
-    tally.anchors.append(reward.total(scores)[0].item())
-    tally.totals.append(reward.total(branch_scores))
-    for name, values in branch_scores.items():
-        tally.scores[name].append(values)
-    if tally.preview is None:
-        tally.preview = images[0]
-    return reward.advantages(branch_scores, config.pave.advantage_clip)
+        decoded = [decoder.decode(torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)])) for rollout in rollouts]
+    images, anchors = torch.cat([each[1:] for each in decoded]), torch.cat([each[:1] for each in decoded])
+    tally.finite_images = bool(images.isfinite().all() and anchors.isfinite().all())
+    tally.preview = anchors[0] if tally.finite_images else None
+    return images, anchors
 
 
-def _accumulate(policy: Policy, rollout: Rollout, advantages: Tensor, config: TrainConfig, state: TrainState, tally: _Tally) -> None:
-    """Add the gradient of one rollout; in per_step mode also step after each k."""
+def record_scores(scores: Scores, rollouts: Sequence[Rollout], config: TrainConfig, state: TrainState, tally: Tally) -> Tensor:
+    """The advantages (P, K, G) of the raw scores (P * K * G) of the rollouts' images, which go into the tally.
+
+    ConfigError if in the first step no reward tells any two images apart.
+    """
+    K, G = len(config.rollout.branch_steps), config.rollout.group_size
+    tally.scores = scores.view(len(rollouts), K, G)
+    if state.step == 0:
+        require_spread(scores.values)
+    return tally.scores.advantages(config.pave.advantage_clip)
+
+
+def accumulate(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, config: TrainConfig, state: TrainState, tally: Tally) -> None:
+    """Add the gradient of the rollouts with their advantages (P, K, G); in per_step mode also step after each k."""
     idle = zero_spread(advantages)
-    share = 1 / (len(rollout.branch_steps) * config.run.prompts_per_step)
-    tally.groups += len(idle)
+    share = 1 / (len(config.rollout.branch_steps) * len(tally.prompts))
+    weights = config.pave.weights()
+    tally.groups += idle.numel()
     tally.zero_spread += int(idle.sum())
-    for i, k in enumerate(rollout.branch_steps):
-        if idle[i]:
-            continue
-        transitions = paved_transitions(
-            lambda x, sigma: policy.velocity(x, sigma, rollout.cond), rollout.starts[i], k, rollout.sigmas, config.rollout.eta, config.pave.segments
-        )
-        loss = share * decomposition_loss(transitions, rollout.branches[i], advantages[i].to(rollout.branches.device))
-        loss.backward()
-        tally.losses.append(loss.detach())
-        if config.optim.step == "per_step":
-            _update(config, state, tally)
+    for p, rollout in enumerate(rollouts):
+        for i, k in enumerate(rollout.branch_steps):
+            if idle[p, i]:
+                continue
+            with tally.timed("update"), torch.enable_grad():
+                transitions = paved_transitions(
+                    lambda x, sigma, cond=rollout.cond: policy.velocity(x, sigma, cond),
+                    rollout.starts[i],
+                    k,
+                    rollout.sigmas,
+                    config.rollout.eta,
+                    config.pave.segments,
+                )
+                branches, A = rollout.branches[i], advantages[p, i].to(rollout.branches.device)
+                loss = share * decomposition_loss(transitions, branches, A, weights)
+                loss.backward()
+                tally.losses.append(loss.detach())
+                for n, transition in transitions.items():
+                    tally.segments[n].append(segment_figures(transition, branches, A))
+            if config.optim.step == "per_step":
+                update(config, state, tally)
 
 
-def _update(config: TrainConfig, state: TrainState, tally: _Tally) -> None:
+def update(config: TrainConfig, state: TrainState, tally: Tally) -> None:
     """One optimizer step, unless no group had anything to teach or something was not finite."""
-    if not tally.losses or not tally.finite_images or not math.isfinite(tally.loss()):
-        state.optimizer.zero_grad(set_to_none=True)
-        return
-    norm = clip_and_step(state.optimizer, config.optim, state.updates)
+    with tally.timed("update"):
+        if not tally.losses or not tally.finite_images or not math.isfinite(tally.loss()):
+            state.optimizer.zero_grad(set_to_none=True)
+            return
+        norm = clip_and_step(state.optimizer, config.optim, state.updates)
     state.updates += math.isfinite(norm)
     tally.grad_norms.append(norm)
 
 
-def _metrics(state: TrainState, config: TrainConfig, tally: _Tally, prompts: Sequence[str], skipped: bool) -> StepMetrics:
-    nothing = torch.full((1, 2), math.nan)  # a step whose images were not finite
-    totals = torch.cat(tally.totals) if tally.totals else nothing  # (prompts * K, G)
-    scores = {name: torch.cat(values) for name, values in tally.scores.items()}
+def complete(config: TrainConfig, state: TrainState, tally: Tally) -> StepMetrics:
+    """End the step: `state` counts it, and its record comes back."""
+    loss = tally.loss()
+    skipped = not tally.finite_images or not all(math.isfinite(value) for value in (loss, *tally.grad_norms))
+    state.step += 1
+    state.skipped += skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
+    scores = tally.scores or Scores({"none": torch.full((1, 2), math.nan)})  # a step whose images were not finite
+    totals = scores.total()
     return StepMetrics(
         step=state.step,
-        loss=tally.loss(),
+        loss=loss,
         reward_mean=totals.mean().item(),
         reward_std=totals.std(-1).mean().item(),
-        rewards={name: (values.mean().item(), values.std(-1).mean().item()) for name, values in scores.items()},
-        anchor_reward=sum(tally.anchors) / len(tally.anchors) if tally.anchors else math.nan,
+        rewards={name: (values.mean().item(), values.std(-1).mean().item()) for name, values in scores.values.items()} if tally.scores else {},
+        anchor_reward=tally.anchor_reward,
         grad_norm=max(tally.grad_norms, default=0.0),
         learning_rate=learning_rate(config.optim, max(state.updates - 1, 0)),
         groups=tally.groups,
         zero_spread_groups=tally.zero_spread,
-        skipped=bool(skipped),
+        skipped=skipped,
+        segments=tally.segment_figures(),
         seconds=dict(tally.seconds),
-        prompts=tuple(prompts),
+        prompts=tuple(tally.prompts),
         preview=tally.preview,
     )
+
+
+def require_progress(state: TrainState) -> None:
+    """TrainingError after MAX_SKIPPED_IN_A_ROW skipped steps."""
+    if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        raise TrainingError(
+            f"step {state.step}: the loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row: "
+            "lower learning_rate or eta, or run the model in a wider dtype; the weights before those steps are kept"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -103,6 +103,14 @@ class Reward(Protocol):
         ...
 
 
+class SegmentFigures(NamedTuple):
+    """What chain n does in the loss (see loss.segment_figures)."""
+
+    log_prob: float
+    std: float
+    push: float
+
+
 @dataclass(frozen=True)
 class StepMetrics:
     """What one training step did. Everything but `preview` goes to metrics.jsonl."""
@@ -118,6 +126,7 @@ class StepMetrics:
     groups: int
     zero_spread_groups: int
     skipped: bool  # non-finite loss or gradient: no optimizer step was made
+    segments: dict[int, SegmentFigures]  # by n, 1 for the plain step: means over the step's branch steps
     seconds: dict[str, float]  # by phase
     prompts: tuple[str, ...]
     preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where no image was finite
@@ -125,4 +134,8 @@ class StepMetrics:
     def to_dict(self) -> dict[str, Any]:
         """The record as plain values, without the preview."""
         record = {k: v for k, v in vars(self).items() if k != "preview"}
-        return record | {"rewards": {k: list(v) for k, v in self.rewards.items()}, "prompts": list(self.prompts)}
+        return record | {
+            "rewards": {k: list(v) for k, v in self.rewards.items()},
+            "segments": {str(n): figures._asdict() for n, figures in self.segments.items()},
+            "prompts": list(self.prompts),
+        }

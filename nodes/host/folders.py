@@ -56,6 +56,19 @@ def lora_file(name: str) -> Path:
     return path
 
 
+def loras() -> list[str]:
+    """The LoRA files that the host's loaders list."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")]
+
+
+def lora(name: str) -> Path:
+    """The path of one of them."""
+    path = folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise ConfigError(f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one of the list")
+    return Path(path)
+
+
 def _loras() -> Path:
     return Path(folder_paths.get_output_directory()) / "loras"
 

@@ -28,7 +28,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection
 from torch import Tensor, nn
 
-from ...pave_core.config import LoraConfig
+from ...pave_core.config import LoraConfig, RolloutConfig
 from ...pave_core.errors import ConfigError
 from ...pave_core.lora import LoraAdapter
 from ...pave_core.schedule import check_sigmas
@@ -44,6 +44,30 @@ def scoring_device() -> torch.device:
 
 
 @dataclass(frozen=True)
+class PolicySettings:
+    """PAVE_POLICY: the model to tune, as a user generates with it, and the adapter that it gets."""
+
+    model: ModelPatcher
+    clip: comfy.sd.CLIP
+    vae: comfy.sd.VAE
+    lora: LoraConfig
+    cfg: float = 1.0
+    guidance: float = 3.5
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """PAVE_ROLLOUT_SETTINGS: how images are drawn while training."""
+
+    config: RolloutConfig
+    width: int = 512
+    height: int = 512
+    scheduler: str = "simple"
+    sigmas: tuple[float, ...] | None = None  # in place of the scheduler's
+
+
+@dataclass(frozen=True)
 class SamplingSettings:
     """How the policy generates; the same widgets as a KSampler has, so that training sees what generation does."""
 
@@ -53,6 +77,13 @@ class SamplingSettings:
     cfg: float = 1.0
     guidance: float = 3.5
     negative_prompt: str = ""
+    sigmas: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, policy: PolicySettings, rollout: RolloutSettings) -> SamplingSettings:
+        """The two settings of a run that say how images are drawn, in one."""
+        picture = (rollout.width, rollout.height, rollout.scheduler)
+        return cls(*picture, policy.cfg, policy.guidance, policy.negative_prompt, rollout.sigmas)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for recipes."""
@@ -65,15 +96,21 @@ class NativeCond:
     def __init__(self, positive: list[Any]) -> None:
         self.positive = positive
         self.processed: dict[str, list[Any]] | None = None
+        self.session = -1  # the `with` block of the policy that `processed` is of
 
 
 class NativePolicy:
     """The policy on a clone of MODEL; use it as a context manager. The MODEL that came in is left as it was.
 
+    The adapter is in the model inside the `with` block and nowhere else; its values outlive the block, and a next block goes on with them.
+    Without `lora` there is no adapter: the policy only draws.
+
     Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the card.
     """
 
-    def __init__(self, model: ModelPatcher, clip: comfy.sd.CLIP, vae: comfy.sd.VAE, settings: SamplingSettings, lora: LoraConfig, seed: int) -> None:
+    def __init__(
+        self, model: ModelPatcher, clip: comfy.sd.CLIP, vae: comfy.sd.VAE, settings: SamplingSettings, lora: LoraConfig | None, seed: int = 0
+    ) -> None:
         require_flow_model(model)
         self.latent_shape = latent_shape(model, vae, settings)
         self.device: torch.device = model.load_device
@@ -83,17 +120,21 @@ class NativePolicy:
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
         self._options: dict[str, Any] = {}
+        self._session = 0
 
     def __enter__(self) -> NativePolicy:
+        self._session += 1
         try:
-            _set_training(True)
             self._load()
-            self._release_inference_tensors()
-            model = self._patcher.model.diffusion_model
-            self._adapter = LoraAdapter(model, self._lora, seeded(self._seed, "adapter"), self.device)
-            self._adapter.detach()
-            self._patcher.set_injections(_INJECTION, [PatcherInjection(inject=self._inject, eject=self._eject)])
-            self._patcher.inject_model()
+            if self._lora is not None:
+                _set_training(True)
+                self._release_inference_tensors()
+                if self._adapter is None:
+                    model = self._patcher.model.diffusion_model
+                    self._adapter = LoraAdapter(model, self._lora, seeded(self._seed, "adapter"), self.device)
+                    self._adapter.detach()
+                self._patcher.set_injections(_INJECTION, [PatcherInjection(inject=self._inject, eject=self._eject)])
+                self._patcher.inject_model()
             self._patcher.pre_run()
         except BaseException:
             self.__exit__(None, None, None)
@@ -108,6 +149,8 @@ class NativePolicy:
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """The model's own schedule, as KSampler would use it: T + 1 floats."""
+        if self._settings.sigmas is not None:
+            return check_sigmas(self._settings.sigmas, steps)
         sampling = self._patcher.get_model_object("model_sampling")
         return check_sigmas(comfy.samplers.calculate_sigmas(sampling, self._settings.scheduler, steps).tolist(), steps)
 
@@ -126,10 +169,10 @@ class NativePolicy:
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if not self._patcher.is_injected:
+        if self._adapter is not None and not self._patcher.is_injected:
             self._load()
-        if cond.processed is None:
-            cond.processed = self._process(cond)
+        if cond.processed is None or cond.session != self._session:
+            cond.processed, cond.session = self._process(cond), self._session
         denoised = comfy.samplers.sampling_function(
             self._patcher.model, x, sigma, cond.processed["negative"], cond.processed["positive"], self._settings.cfg, self._options
         )

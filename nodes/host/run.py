@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ from ...pave_core.recipe import LoraWeights, save_lora
 from ...pave_core.rewards.base import RewardMix, describe, require_spread
 from ...pave_core.run_folder import RunFolder
 from ...pave_core.trainer import TrainState, train
-from ...pave_core.types import Cond, Reward, StepMetrics
+from ...pave_core.types import Reward, StepMetrics
 from . import folders
-from .policy import NativeDecoder, NativePolicy, SamplingSettings
+from .policy import NativeDecoder, NativePolicy, PolicySettings, RolloutSettings, SamplingSettings
 from .progress import Progress
 
 logger = logging.getLogger("pave")
+
+SCORED_BY_NODES = "scored by nodes of the graph"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RunSettings:
     resume: str | None
     evaluation_seeds: tuple[int, ...]
     evaluate_every: int  # 0: only before and after
+    iterations: int | None = None  # the whole run's, to refuse resuming one that is done; None where a graph says how many steps are made
 
 
 @dataclass(frozen=True)
@@ -54,175 +57,218 @@ class RunResult:
     lora: LoraWeights
     loss_map: dict[str, list[float]]
     curve: Tensor  # (1, H, W, 3)
-    grid: Tensor  # (1, H, W, 3)
+    grid: Tensor | None  # (1, H, W, 3); None where nothing was measured
     summary: str
 
 
-@dataclass
-class _Run:
-    """A run under way."""
+class Run:
+    """A run under way, the owner of everything in it that changes. Raises ConfigError for input that can not work, before anything is written.
 
-    policy: NativePolicy
-    decoder: NativeDecoder
-    reward: RewardMix
-    conds: Mapping[str, Cond]  # of the training prompts
-    config: TrainConfig
-    evaluate_every: int
-    measure: Callable[[], Evaluation]
-    folder: RunFolder
-    recipe: dict[str, Any]
-    progress: Progress
+    `reward` is what the held-out prompts are measured with, before the first step and after the last; None where only nodes of a graph can score.
+    """
 
-    def lora(self, step: int) -> LoraWeights:
-        return LoraWeights(self.policy.export(), self.recipe | {"step": step})
+    def __init__(
+        self,
+        policy: PolicySettings,
+        rollout: RolloutSettings,
+        prompts: PromptSet,
+        reward: Reward | RewardMix | None,
+        judge: Reward | None,
+        config: TrainConfig,
+        settings: RunSettings,
+    ) -> None:
+        self._started = time.perf_counter()
+        self.config = config
+        self.settings = settings
+        self.reward = None if reward is None else RewardMix.of(reward)
+        self.evaluations: dict[int, Evaluation] = {}
+        self.decoder = NativeDecoder(policy.model, policy.vae)
+        self._source, self._prompts, self._judge = policy, prompts, judge
+        self._sampling = SamplingSettings.of(policy, rollout)
+        self._progress = Progress()
+        self._kept = -1  # the step that the files on disk are of
+        self.policy = NativePolicy(policy.model, policy.clip, policy.vae, self._sampling, config.lora, config.run.seed)
+        with self.active():
+            self._base = self.policy.fingerprint()
+            self.state = TrainState.begin(self.policy, config)
+            resumed = None if settings.resume is None else self._resume(settings.resume)
+            self.policy.sigmas(config.rollout.steps)  # a schedule that can not work is refused here
+            conds = {prompt: self.policy.encode(prompt) for prompt in (*prompts.train, *prompts.held_out)}
+            self.conds = {prompt: conds[prompt] for prompt in prompts.train}
+            self._evaluated = {prompt: conds[prompt] for prompt in prompts.evaluated}
+            if self.reward is not None:
+                with self.policy.reference():
+                    self.evaluations[0] = self._measure(self.reward)
+                require_spread(self.evaluations[0].scores)
+        self.folder, self.history = resumed or (RunFolder.new(folders.runs(), settings.name), [])
+        logger.info(f"Pave-GRPO: {len(prompts.train)} prompts to train on, {len(prompts.held_out)} held out, run folder {self.folder.path}")
 
-    def keep(self, state: TrainState) -> Path:
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, the adapter is in the model and gradients can be taken."""
+        with torch.inference_mode(False), self.policy:
+            yield
+
+    def expect(self, steps: int) -> None:
+        """Announce that `steps` more steps will be made."""
+        self.config = replace(self.config, run=replace(self.config.run, iterations=self.state.step + steps))
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that is needed to train this LoRA again, as JSON values."""
+        return {
+            "pack": __version__,
+            "comfyui": comfyui_version,
+            "method": "Pave-GRPO (arXiv 2606.01636)",
+            "model": self._base,
+            "config": self.config.to_dict(),
+            "sampling": self._sampling.to_dict(),
+            "reward": SCORED_BY_NODES if self.reward is None else self.reward.describe(),
+            "judge": describe(self._judge) if self._judge is not None else None,
+            "prompts": list(self._prompts.train),
+            "held_out": list(self._prompts.held_out),
+        }
+
+    def lora(self) -> LoraWeights:
+        """The LoRA so far."""
+        return LoraWeights(self.policy.export(), self.recipe() | {"step": self.state.step})
+
+    def keep(self) -> Path:
         """Write the checkpoint and the LoRA so far; the LoRA's path."""
-        save_checkpoint(self.folder.checkpoint, state.capture(self.recipe))
         path = folders.lora_of_run(self.folder.name)
-        save_lora(path, self.lora(state.step))
+        if self._kept != self.state.step:
+            save_checkpoint(self.folder.checkpoint, self.state.capture(self.recipe()))
+            save_lora(path, self.lora())
+            self._kept = self.state.step
         return path
 
-    def train(self, state: TrainState, history: list[dict[str, Any]], evaluations: dict[int, Evaluation]) -> None:
-        """Train to the end; whatever stops it, what was learnt is kept."""
-        try:
-            for metrics in train(self.policy, self.decoder, self.reward, self.conds, self.config, state):
-                history.append(self.folder.log(metrics))
-                self.progress.step(metrics)
-                self._every(metrics, state, evaluations)
-        except BaseException as error:
-            why = "cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})"
-            lora = self.keep(state)
-            logger.warning(
-                f"Pave-GRPO {why} after step {state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
-                f"to go on, set resume to {self.folder.name!r}"
-            )
-            raise
-        finally:
-            self.folder.close()
+    def after_step(self, metrics: StepMetrics, node_id: str | None) -> None:
+        """Log, report, save and measure, each when it is due. Inside active()."""
+        self.history.append(self.folder.log(metrics))
+        self._progress.step(metrics, self.config.run.iterations, node_id)
+        if metrics.step % self.config.run.checkpoint_every == 0 or metrics.step >= self.config.run.iterations:
+            self.keep()
+        every = self.settings.evaluate_every
+        if every and metrics.step % every == 0:
+            self._evaluate()
 
-    def _every(self, metrics: StepMetrics, state: TrainState, evaluations: dict[int, Evaluation]) -> None:
-        last = metrics.step == self.config.run.iterations
-        if metrics.step % self.config.run.checkpoint_every == 0 or last:
-            self.keep(state)
-        if (self.evaluate_every and metrics.step % self.evaluate_every == 0) or last:
-            evaluations[metrics.step] = evaluation = self.measure()
-            self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, metrics.step)
+    def stop(self, why: str) -> None:
+        """Keep what was learnt by a run that does not reach its end, and say where."""
+        lora = self.keep()
+        self.folder.close()
+        logger.warning(
+            f"Pave-GRPO {why} after step {self.state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
+            f"to go on, set resume to {self.folder.name!r}"
+        )
+
+    def finish(self) -> RunResult:
+        """Measure, save, draw the pictures. Outside active(): afterwards the host's own patching sees the layer names that it knows."""
+        with self.active():
+            self._evaluate()
+            self.keep()
+            lora = self.lora()
+        self.folder.close()
+        trained, _ = comfy.sd.load_lora_for_models(self._source.model, None, lora, 1.0, 0.0)
+        assert trained is not None  # it is None only where no model is given
+        curve = reward_curve(self.history, self.evaluations)
+        self.folder.save_picture("curve", curve)
+        grid = None
+        if self.evaluations:
+            grid = before_after_grid(self.evaluations[0], self.evaluations[self.state.step])
+            self.folder.save_picture("grid", grid)
+            grid = grid.unsqueeze(0)
+        figures = self._figures()
+        self.folder.save_summary(figures)
+        # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
+        loss_map = {"loss": [-r["reward_mean"] for r in self.history if r["reward_mean"] is not None]}
+        return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid, summary_text(figures))
+
+    def _evaluate(self) -> None:
+        if self.reward is not None and self.state.step not in self.evaluations:
+            self.evaluations[self.state.step] = evaluation = self._measure(self.reward)
+            self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, self.state.step)
+
+    def _measure(self, reward: RewardMix) -> Evaluation:
+        seeds = self.settings.evaluation_seeds
+        return evaluate(self.policy, self.decoder, reward, self._judge, self._evaluated, seeds, self.config.rollout)
+
+    def _resume(self, name: str) -> tuple[RunFolder, list[dict[str, Any]]]:
+        """Restore the state from the run `name`; its folder and the records of the steps that are done."""
+        folder = RunFolder.existing(folders.runs(), name)
+        checkpoint = load_checkpoint(folder.checkpoint)
+        versions = ("pack", "comfyui")
+        saved, now = ({k: v for k, v in r.items() if k not in versions} for r in (checkpoint.recipe, self.recipe()))
+        saved["config"] = TrainConfig.from_dict(saved["config"]).to_dict()  # settings that its version did not have take their defaults
+        check_recipe(saved, now)
+        if self.settings.iterations is not None and checkpoint.step >= self.settings.iterations:
+            raise ConfigError(
+                f"iterations: {name!r} has done {checkpoint.step} of {self.settings.iterations} already: raise iterations, or set resume to none"
+            )
+        self.state.restore(checkpoint)
+        return folder, folder.rewind(checkpoint.step)
+
+    def _figures(self) -> dict[str, Any]:
+        compared = summarise(self.evaluations[0], self.evaluations[self.state.step]) if self.evaluations else {}
+        return compared | {
+            "steps": self.state.step,
+            "train_seconds": time.perf_counter() - self._started,
+            "training_reward": [self.history[0]["reward_mean"], self.history[-1]["reward_mean"]],
+            "zero_spread_groups": sum(r["zero_spread_groups"] for r in self.history),
+            "groups": sum(r["groups"] for r in self.history),
+            "skipped_steps": sum(r["skipped"] for r in self.history),
+            "held_out_prompts": len(self._prompts.held_out),
+            "run_folder": str(self.folder.path),
+            "lora": str(folders.lora_of_run(self.folder.name)),
+            **{name: str(self.folder.path / f"{name}.png") for name in (("curve", "grid") if self.evaluations else ("curve",))},
+        }
 
 
 def run_training(
-    model: ModelPatcher,
-    clip: comfy.sd.CLIP,
-    vae: comfy.sd.VAE,
+    policy: PolicySettings,
+    rollout: RolloutSettings,
     prompts: PromptSet,
     reward: Reward | RewardMix,
     judge: Reward | None,
     config: TrainConfig,
-    sampling: SamplingSettings,
     settings: RunSettings,
     node_id: str | None,
 ) -> RunResult:
-    """Train a LoRA on a clone of `model`; `model` itself generates as before afterwards.
+    """Train a LoRA on a clone of the policy's model; the model itself generates as before afterwards.
 
     Raises ConfigError for input that can not work, before anything is written; the host's interruption after Cancel, when
     checkpoint and LoRA are kept.
     """
-    started = time.perf_counter()
-    mix = RewardMix.of(reward)
-    with torch.inference_mode(False), NativePolicy(model, clip, vae, sampling, config.lora, config.run.seed) as policy:
-        recipe = _recipe(policy, prompts, mix, judge, config, sampling)
-        state = TrainState.begin(policy, config)
-        resumed = None if settings.resume is None else _resume(settings.resume, state, recipe, config)
-        conds = {prompt: policy.encode(prompt) for prompt in (*prompts.train, *prompts.held_out)}
-        decoder = NativeDecoder(model, vae)
-        evaluated = {prompt: conds[prompt] for prompt in prompts.evaluated}
-        measure = partial(evaluate, policy, decoder, mix, judge, evaluated, settings.evaluation_seeds, config.rollout)
-        with policy.reference():
-            evaluations = {0: measure()}
-        require_spread(evaluations[0].scores)
-
-        folder, history = resumed or (RunFolder.new(folders.runs(), settings.name), [])
-        logger.info(f"Pave-GRPO: {len(prompts.train)} prompts to train on, {len(prompts.held_out)} held out, run folder {folder.path}")
-        trained_on = {prompt: conds[prompt] for prompt in prompts.train}
-        progress = Progress(node_id, config.run.iterations)
-        run = _Run(policy, decoder, mix, trained_on, config, settings.evaluate_every, measure, folder, recipe, progress)
-        run.train(state, history, evaluations)
-        lora = run.lora(config.run.iterations)
-    # The adapter is out of the model again: the host's own patching sees the layer names that it knows.
-    trained, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
-    assert trained is not None  # it is None only where no model is given
-    return _finish(run.folder, prompts, config, trained, lora, history, evaluations, time.perf_counter() - started)
-
-
-def _recipe(
-    policy: NativePolicy, prompts: PromptSet, mix: RewardMix, judge: Reward | None, config: TrainConfig, sampling: SamplingSettings
-) -> dict[str, Any]:
-    return {
-        "pack": __version__,
-        "comfyui": comfyui_version,
-        "method": "Pave-GRPO (arXiv 2606.01636)",
-        "model": policy.fingerprint(),
-        "config": config.to_dict(),
-        "sampling": sampling.to_dict(),
-        "reward": mix.describe(),
-        "judge": describe(judge) if judge is not None else None,
-        "prompts": list(prompts.train),
-        "held_out": list(prompts.held_out),
-    }
-
-
-def _resume(name: str, state: TrainState, recipe: dict[str, Any], config: TrainConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
-    """Restore `state` from the run `name`; its folder and the records of the steps that are done."""
-    folder = RunFolder.existing(folders.runs(), name)
-    checkpoint = load_checkpoint(folder.checkpoint)
-    versions = ("pack", "comfyui")
-    saved, now = ({k: v for k, v in r.items() if k not in versions} for r in (checkpoint.recipe, recipe))
-    check_recipe(saved, now)
-    if checkpoint.step >= config.run.iterations:
-        raise ConfigError(
-            f"iterations: {name!r} has done {checkpoint.step} of {config.run.iterations} already: raise iterations, or set resume to none"
-        )
-    state.restore(checkpoint)
-    return folder, folder.rewind(checkpoint.step)
-
-
-def _finish(
-    folder: RunFolder,
-    prompts: PromptSet,
-    config: TrainConfig,
-    trained: ModelPatcher,
-    lora: LoraWeights,
-    history: list[dict[str, Any]],
-    evaluations: dict[int, Evaluation],
-    seconds: float,
-) -> RunResult:
-    before, after = evaluations[0], evaluations[config.run.iterations]
-    curve, grid = reward_curve(history, evaluations), before_after_grid(before, after)
-    figures = summarise(before, after) | {
-        "steps": config.run.iterations,
-        "train_seconds": seconds,
-        "zero_spread_groups": sum(r["zero_spread_groups"] for r in history),
-        "groups": sum(r["groups"] for r in history),
-        "skipped_steps": sum(r["skipped"] for r in history),
-        "held_out_prompts": len(prompts.held_out),
-        "run_folder": str(folder.path),
-        "lora": str(folders.lora_of_run(folder.name)),
-        "curve": str(folder.save_picture("curve", curve)),
-        "grid": str(folder.save_picture("grid", grid)),
-    }
-    folder.save_summary(figures)
-    # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
-    loss_map = {"loss": [-r["reward_mean"] for r in history if r["reward_mean"] is not None]}
-    return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid.unsqueeze(0), summary_text(figures))
+    run = Run(policy, rollout, prompts, reward, judge, config, settings)
+    assert run.reward is not None
+    try:
+        with run.active():
+            for metrics in train(run.policy, run.decoder, run.reward, run.conds, config, run.state):
+                run.after_step(metrics, node_id)
+        return run.finish()
+    except BaseException as error:
+        run.stop("cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})")
+        raise
 
 
 def summary_text(figures: Mapping[str, Any]) -> str:
     """The figures of summary.json for a person."""
+    lines = [f"{figures['steps']} steps in {figures['train_seconds']:.0f} s"]
+    if "reward_before" in figures:
+        lines += _gain_lines(figures)
+    else:
+        first, last = figures["training_reward"]
+        lines.append(f"reward of the training images: {_number(first)} in the first step, {_number(last)} in the last (their prompts differ)")
+    if figures["zero_spread_groups"]:
+        lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
+    if figures["skipped_steps"]:
+        lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
+    return "\n".join([*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
+
+
+def _gain_lines(figures: Mapping[str, Any]) -> list[str]:
     gain = figures["reward_after"] - figures["reward_before"]
     error = figures["reward_se"]
     where = f"{figures['held_out_prompts']} held-out prompts" if figures["held_out_prompts"] else "the training prompts (none are held out)"
     lines = [
-        f"{figures['steps']} steps in {figures['train_seconds']:.0f} s",
         f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain "
         f"{gain:+.4f} +- {error:.4f})",
     ]
@@ -230,10 +276,10 @@ def summary_text(figures: Mapping[str, Any]) -> str:
         lines += [f"  {name}: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
     if figures["judge_before"] is not None:
         lines.append(f"judge, never trained on: {figures['judge_before']:.4f} -> {figures['judge_after']:.4f}")
-    if figures["zero_spread_groups"]:
-        lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
-    if figures["skipped_steps"]:
-        lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
     if gain <= 2 * error:
         lines.append("The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images more finely.")
-    return "\n".join([*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"

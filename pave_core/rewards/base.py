@@ -6,8 +6,8 @@ advantage of a mix = sum_j w_j normalise(r_j)         "within group": each rewar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -43,6 +43,33 @@ def require_spread(scores: Mapping[str, Tensor]) -> None:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Raw scores of images by one or several rewards, and how the rewards are weighed."""
+
+    values: Mapping[str, Tensor]  # {reward name: (..., G)}, or (N,) of images that are in no group
+    weights: tuple[float, ...] = (1.0,)
+    normalise: Normalise = "within group"
+
+    def total(self) -> Tensor:
+        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the figure of logs and evaluations."""
+        return _weighted(self.values.values(), self.weights)
+
+    def advantages(self, clip: float) -> Tensor:
+        """The advantages (..., G) within groups along the last axis."""
+        if self.normalise == "raw":
+            return compute_advantages(self.total(), clip)
+        return _weighted((normalise(values) for values in self.values.values()), self.weights).clamp(-clip, clip)
+
+    def view(self, *shape: int) -> Scores:
+        """The same scores, each reward's as `shape`, such as (prompts, K, G)."""
+        return replace(self, values={name: values.view(shape) for name, values in self.values.items()})
+
+
+def _weighted(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
+    return torch.stack([w * r for w, r in zip(weights, values, strict=True)]).sum(0)
+
+
+@dataclass(frozen=True)
 class RewardMix:
     """Several rewards with weights; a single reward is a mix of one."""
 
@@ -67,20 +94,9 @@ class RewardMix:
         """`reward` itself if it is a mix, else a mix of that one."""
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """{reward name: (N,)} of raw, checked scores."""
-        return {reward.name: score(reward, images, prompts) for reward in self.rewards}
-
-    def total(self, scores: Mapping[str, Tensor]) -> Tensor:
-        """sum_j w_j r_j of raw scores, whatever `normalise` is: the figure of logs and evaluations."""
-        return torch.stack([w * scores[r.name] for r, w in zip(self.rewards, self.weights, strict=True)]).sum(0)
-
-    def advantages(self, scores_KG: Mapping[str, Tensor], clip: float) -> Tensor:
-        """{name: (K, G)} -> advantages (K, G)."""
-        if self.normalise == "raw":
-            return compute_advantages(self.total(scores_KG), clip)
-        normalised = {name: normalise(values) for name, values in scores_KG.items()}
-        return self.total(normalised).clamp(-clip, clip)
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
+        """Raw, checked scores (N,) of every reward."""
+        return Scores({reward.name: score(reward, images, prompts) for reward in self.rewards}, self.weights, self.normalise)
 
     def describe(self) -> dict[str, object]:
         """The mix as JSON values, for recipes."""

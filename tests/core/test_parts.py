@@ -12,7 +12,7 @@ from scipy import stats
 
 from pave_core.advantage import compute_advantages, zero_spread
 from pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
-from pave_core.config import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set
+from pave_core.config import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set, parse_segments
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation import evaluate, paired_gain, summarise
 from pave_core.lora import LoraAdapter, find_targets
@@ -20,7 +20,7 @@ from pave_core.optim import learning_rate
 from pave_core.plots import before_after_grid, reward_curve, to_pil
 from pave_core.prompts import parse_prompts, split_prompts
 from pave_core.recipe import RECIPE_KEY, LoraWeights, save_lora
-from pave_core.rewards.base import RewardMix
+from pave_core.rewards.base import RewardMix, Scores
 from pave_core.rewards.colour import ColourReward
 from pave_core.run_folder import RunFolder
 from pave_core.schedule import check_sigmas, shifted_sigmas
@@ -159,18 +159,19 @@ def test_a_group_without_spread_has_no_advantage():
     assert compute_advantages(rewards, 5)[0].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_mix_within_the_group_does_not_depend_on_scales(toy):
-    scores = {"brightness": torch.rand(2, 4, generator=seeded(0)), "redness": torch.rand(2, 4, generator=seeded(1))}
-    mix = RewardMix((toy.Brightness(), toy.Redness()), (1.0, 0.5))
-    scaled = scores | {"redness": scores["redness"] * 1000 + 3}
-    torch.testing.assert_close(mix.advantages(scores, 5), mix.advantages(scaled, 5), atol=1e-4, rtol=1e-4)
-    raw = RewardMix((toy.Brightness(), toy.Redness()), (1.0, 0.5), "raw")
-    torch.testing.assert_close(raw.advantages(scores, 5), compute_advantages(scores["brightness"] + 0.5 * scores["redness"], 5))
+def test_a_mix_within_the_group_does_not_depend_on_scales():
+    values = {"brightness": torch.rand(2, 4, generator=seeded(0)), "redness": torch.rand(2, 4, generator=seeded(1))}
+    mix = Scores(values, (1.0, 0.5))
+    scaled = Scores(values | {"redness": values["redness"] * 1000 + 3}, (1.0, 0.5))
+    torch.testing.assert_close(mix.advantages(5), scaled.advantages(5), atol=1e-4, rtol=1e-4)
+    raw = Scores(values, (1.0, 0.5), "raw")
+    torch.testing.assert_close(raw.advantages(5), compute_advantages(values["brightness"] + 0.5 * values["redness"], 5))
 
 
 def test_a_mix_of_one_is_that_reward(toy):
-    scores = {"brightness": torch.rand(2, 6, generator=seeded(0))}
-    assert torch.equal(RewardMix.of(toy.Brightness()).advantages(scores, 5), compute_advantages(scores["brightness"], 5))
+    images = torch.rand(12, 2, 2, 3, generator=seeded(0))
+    scores = RewardMix.of(toy.Brightness()).score(images, [""] * 12)
+    assert torch.equal(scores.view(2, 6).advantages(5), compute_advantages(toy.Brightness()(images, [""] * 12).view(2, 6), 5))
 
 
 # settings
@@ -195,6 +196,25 @@ def test_a_mix_of_one_is_that_reward(toy):
         (lambda: LoraConfig(targets="everything"), "targets: 'everything' is not known"),  # pyright: ignore
         (lambda: OptimConfig(learning_rate=0), "learning_rate: 0"),
         (lambda: OptimConfig(step="sometimes"), "optimizer_step: 'sometimes'"),  # pyright: ignore
+        (lambda: OptimConfig(optimizer="Adagrad"), "optimizer: 'Adagrad' is not known"),  # pyright: ignore
+        (lambda: OptimConfig(schedule="sine"), "schedule: 'sine' is not known"),  # pyright: ignore
+        (lambda: OptimConfig(schedule="cosine"), "decay_steps: 0 is not above warmup_steps 0"),
+        (lambda: OptimConfig(schedule="linear", warmup_steps=5, decay_steps=5), "decay_steps: 5 is not above warmup_steps 5"),
+        (
+            lambda: TrainConfig(optim=OptimConfig(schedule="cosine", decay_steps=20), run=RunConfig(iterations=21)),
+            "decay_steps: 20 is below the 21 optimizer steps",
+        ),
+        (
+            lambda: TrainConfig(optim=OptimConfig(schedule="cosine", decay_steps=79, step="per_step"), run=RunConfig(iterations=20)),
+            "decay_steps: 79 is below the 80 optimizer steps",
+        ),
+        (lambda: PaveConfig(segment_weights=(1.0,)), "segment_weights: 1 for 2 segments"),
+        (lambda: PaveConfig(segment_weights=(1.0, -1.0)), "segment_weights: -1.0 is below 0"),
+        (lambda: PaveConfig(plain_weight=math.nan), "plain_weight: nan is below 0"),
+        (lambda: PaveConfig(plain_weight=0, segment_weights=(0, 0)), "plain_weight: all terms of the loss have weight 0"),
+        (lambda: parse_segments("2, 3", "1, x"), "segment_weights: '1, x' is not a list of numbers"),
+        (lambda: parse_segments("2, 3", "1"), "segment_weights: 1 for 2 segments"),
+        (lambda: parse_segments("2, x", ""), "segments: 'x' is not a list of whole numbers"),
         (lambda: RunConfig(iterations=0), "iterations: 0 is below 1"),
         (lambda: TrainConfig.from_dict({"rollout": {"stepz": 3}}), "config.rollout.stepz: not a known setting"),
         (lambda: parse_int_set("segments", "2, x"), "segments: '2, x' is not a list of whole numbers"),
@@ -229,6 +249,31 @@ def test_the_paper_preset_is_the_released_run():
 def test_warm_up_rises_to_the_rate():
     config = OptimConfig(learning_rate=1.0, warmup_steps=3)
     assert [learning_rate(config, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_cosine_and_linear_fall_to_zero_at_decay_steps(warmup):
+    """Against torch's own schedulers, shifted by the warm-up."""
+    from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
+
+    for name, make in (("cosine", lambda o, n: CosineAnnealingLR(o, n)), ("linear", lambda o, n: LinearLR(o, 1.0, 0.0, n))):
+        config = OptimConfig(learning_rate=0.4, schedule=name, warmup_steps=warmup, decay_steps=10)
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+        scheduler = make(optimizer, 10 - warmup)
+        expected = []
+        for _ in range(10 - warmup):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        assert [learning_rate(config, step) for step in range(warmup, 10)] == pytest.approx(expected, abs=1e-12)
+        assert learning_rate(config, 10) == learning_rate(config, 99) == 0.0
+
+
+def test_segments_keep_the_weight_written_at_their_place():
+    assert parse_segments("3, 2", "0.5, 1") == ((2, 3), (1.0, 0.5))
+    assert parse_segments("3 2", "") == ((2, 3), ())
+    assert parse_segments("", "") == ((), ())
+    assert PaveConfig(segments=(2, 3), plain_weight=0.5, segment_weights=(1.0, 0.25)).weights() == {1: 0.5, 2: 1.0, 3: 0.25}
 
 
 def test_the_shifted_grid():

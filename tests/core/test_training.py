@@ -1,11 +1,14 @@
 """The loop: determinism, resume, interruption, learning, and what it refuses."""
 
 import math
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
 from pave_core.checkpoint import load_checkpoint, save_checkpoint
+from pave_core.config import OptimizerName
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.base import RewardMix
 from pave_core.rollout import ode, sample_rollout
@@ -48,6 +51,24 @@ def test_resume_is_the_uninterrupted_run_bit_for_bit(toy, tmp_path, optimizer_st
     assert [figures(m) for m in second.stream()] == records[2:]
     assert same(weights(second), weights(whole))
     assert same(second.state.capture({}).optimizer, whole.state.capture({}).optimizer)
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_every_optimizer_learns_and_resumes_bit_for_bit(toy, tmp_path, optimizer):
+    base = toy.config(iterations=6)
+    optim = replace(base.optim, optimizer=optimizer, schedule="cosine", decay_steps=6, learning_rate=1e-3 if optimizer != "SGD" else 1.0)
+    config = replace(base, optim=optim)
+    whole, first, second = toy(config), toy(config), toy(config)
+    fresh = weights(whole)
+    records = [figures(m) for m in whole.stream()]
+    assert not same(weights(whole), fresh)
+    for metrics in first.stream():
+        if metrics.step == 3:
+            save_checkpoint(tmp_path / "checkpoint.safetensors", first.state.capture({"recipe": 1}))
+            break
+    second.state.restore(load_checkpoint(tmp_path / "checkpoint.safetensors"))
+    assert [figures(m) for m in second.stream()] == records[3:]
+    assert same(weights(second), weights(whole))
 
 
 @pytest.mark.parametrize("optimizer_step", ["accumulated", "per_step"])

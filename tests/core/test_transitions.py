@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pave_core.errors import ConfigError
-from pave_core.loss import decomposition_loss, policy_gradient_loss
+from pave_core.loss import decomposition_loss, policy_gradient_loss, segment_figures
 from pave_core.pave import paved_transitions
 from pave_core.schedule import shifted_sigmas
 from pave_core.sde import transition
@@ -149,6 +149,30 @@ def test_the_mean_carries_the_whole_gradient():
     policy_gradient_loss(Gaussian(mean, 0.3), y, advantages).backward()
     expected = -(advantages.view(-1, 1, 1) * (y - mean.detach())).mean(0, keepdim=True) / (0.3**2 * mean.numel())
     torch.testing.assert_close(mean.grad, expected)
+
+
+def test_the_push_of_a_chain_is_the_length_of_its_mean_s_gradient():
+    mean = randn(1, *SHAPE, dtype=torch.float32).requires_grad_()
+    p, y, advantages = Gaussian(mean, 0.3), randn(6, *SHAPE, seed=1), randn(6, seed=2)
+    policy_gradient_loss(p, y, advantages).backward()
+    log_prob, std, push = segment_figures(p, y, advantages)
+    torch.testing.assert_close(push, mean.grad.norm())
+    torch.testing.assert_close(log_prob, p.log_prob(y).mean().detach())
+    assert std == pytest.approx(0.3)
+
+
+def test_the_weights_of_the_terms():
+    W, x, y, advantages = randn(3, 3) * 0.5, randn(1, *SHAPE), randn(4, *SHAPE, seed=1), randn(4, seed=2)
+
+    def gradient(weights):
+        leaf = W.clone().requires_grad_()
+        p = paved_transitions(linear_velocity(leaf), x, 1, shifted_sigmas(8, 3.0), 0.8, (2, 3))
+        decomposition_loss(p, y, advantages, weights).backward()
+        return leaf.grad
+
+    assert torch.equal(gradient(None), gradient({1: 1.0, 2: 1.0, 3: 1.0}))
+    parts = [gradient({n: float(n == m) for n in (1, 2, 3)}) for m in (1, 2, 3)]
+    torch.testing.assert_close(gradient({1: 0.5, 2: 2.0, 3: 0.25}), 0.5 * parts[0] + 2 * parts[1] + 0.25 * parts[2])
 
 
 def test_equal_rewards_give_no_gradient():

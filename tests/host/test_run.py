@@ -23,12 +23,13 @@ def make(modules, stock):
             optim=modules.config.OptimConfig(learning_rate=learning_rate),
             run=modules.config.RunConfig(iterations=iterations, checkpoint_every=2, seed=seed),
         )
-        settings = modules.run.RunSettings(name, resume, (1, 2), evaluate_every)
-        sampling = modules.policy.SamplingSettings(64, 64)
+        settings = modules.run.RunSettings(name, resume, (1, 2), evaluate_every, iterations)
+        policy = modules.policy.PolicySettings(model or stock.model, stock.clip, stock.vae, config.lora)
+        rollout = modules.policy.RolloutSettings(config.rollout, 64, 64)
         prompts = modules.prompts.PromptSet(PROMPTS[:2], PROMPTS[2:])
         reward = reward or modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
         with torch.inference_mode():  # as the host runs nodes
-            return modules.run.run_training(model or stock.model, stock.clip, stock.vae, prompts, reward, judge, config, sampling, settings, None)
+            return modules.run.run_training(policy, rollout, prompts, reward, judge, config, settings, None)
 
     return run
 
@@ -103,7 +104,7 @@ def test_cancel_keeps_the_work_and_resume_is_the_uninterrupted_run(make, runs, m
     colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
     whole = make(iterations=4, reward=colour, name="uninterrupted")
     with caplog.at_level("WARNING"), pytest.raises(comfy.model_management.InterruptProcessingException):
-        make(iterations=4, reward=CancelAt(colour, 1 + 2), name="cancelled")  # one call to evaluate, then in the second step
+        make(iterations=4, reward=CancelAt(colour, 1 + 2 + 1), name="cancelled")  # one call to evaluate, two a step: in the second step
     folder = newest(runs, "cancelled")
     lora = modules.folders.lora_of_run(folder.name)
     assert len(metrics(folder)) == 1
@@ -130,7 +131,7 @@ def test_a_failing_reward_keeps_the_work_too(make, runs, modules):
             return self.reward(images, prompts)
 
     with pytest.raises(OSError, match="server is gone"):
-        make(reward=Fails(colour, 3), name="failed")
+        make(reward=Fails(colour, 4), name="failed")
     assert modules.checkpoint.load_checkpoint(newest(runs, "failed") / "checkpoint.safetensors").step == 1
 
 

@@ -1,0 +1,379 @@
+"""The training loop as nodes: each wraps one part of a step, with its data visible on the wires."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..pave_core.config import RunConfig
+from ..pave_core.errors import ConfigError
+from ..pave_core.rewards.base import RewardMix
+from ..pave_core.rewards.base import Scores as RawScores
+from ..pave_core.run_folder import safe_name
+from . import schema
+from .host import graph, queue, steps
+from .host.loop import Loop, next_iterations
+from .host.run import Run
+from .train import JUDGE, PROMPTS, SUMMARY, composed_config, default_rollout, optional_settings, result_outputs, run_settings
+from .widgets import MEASURE, STORAGE, widgets
+
+STATE = "The training run as it stands here. Each state goes to one node that changes it: wire those one after the other."
+
+
+class PaveBegin(io.ComfyNode):
+    """The state that a training graph begins with."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveBegin",
+            "Pave Begin",
+            "Begins a training run that you draw yourself: gives the state that Pave Rollout, Pave Decomposition Loss and Pave Optimizer Step pass "
+            "on, in a loop, until Pave Finish. Queueing the graph again trains again, from the start.",
+            terms=["training loop", "grpo", "start training"],
+            category=schema.STEPS,
+            inputs=[
+                schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),
+                PROMPTS,
+                *optional_settings(),
+                schema.Reward.Input(
+                    "reward",
+                    optional=True,
+                    tooltip="Measured on the held-out prompts before and after, for the curve. What trains are the scores in the loop.",
+                ),
+                JUDGE,
+                *widgets("prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
+            ],
+            outputs=[schema.State.Output(display_name="state", tooltip=STATE)],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name: str | None = None) -> bool | str:
+        return True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs) -> int:
+        return steps.fingerprint()
+
+    @classmethod
+    def execute(
+        cls,
+        policy,
+        prompts,
+        prompts_per_step,
+        seed,
+        run_name,
+        resume,
+        checkpoint_every,
+        evaluation_seeds,
+        evaluate_every,
+        rollout=None,
+        objective=None,
+        optimizer=None,
+        reward=None,
+        judge=None,
+    ) -> io.NodeOutput:
+        rollout = rollout or default_rollout()
+        config = composed_config(policy.lora, rollout, objective, optimizer, RunConfig(1, prompts_per_step, seed, checkpoint_every))
+        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, None)
+        run = Run(policy, rollout, prompts, reward, judge, config, settings)
+        return io.NodeOutput(steps.StepRun(run, cls.hidden.unique_id).state())
+
+
+class PaveRollout(io.ComfyNode):
+    """Draw the images of a step."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveRollout",
+            "Pave Rollout",
+            "Draws the images of a step: for each of its prompts, groups that differ by one noisy denoising step. Score them with anything that "
+            "gives one number an image.",
+            terms=["sample", "group", "branches"],
+            category=schema.STEPS,
+            inputs=[schema.State.Input("state", tooltip=STATE)],
+            outputs=[
+                schema.Rollout.Output(display_name="rollout", tooltip="What was drawn, for Pave Advantage and Pave Decomposition Loss."),
+                io.Image.Output(display_name="images", tooltip="All images in one batch: prompts x branch steps x group size, group by group."),
+                io.String.Output(display_name="prompts", is_output_list=True, tooltip="The prompt of each image, as a list."),
+                io.Image.Output(display_name="anchors", tooltip="One image a prompt without exploration: what the model makes now."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, state) -> io.NodeOutput:
+        drawn = steps.draw(state)
+        return io.NodeOutput(drawn, drawn.images, drawn.prompts, drawn.anchors)
+
+
+class PaveScore(io.ComfyNode):
+    """Score images with a reward."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveScore",
+            "Pave Score",
+            "Scores images with a reward, or a mix. Works on any images, not only on those of Pave Rollout.",
+            terms=["reward", "rate images", "evaluate"],
+            category=schema.STEPS,
+            is_input_list=True,
+            inputs=[
+                schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
+                io.Image.Input("images", tooltip="The images, as a batch or a list."),
+                io.String.Input("prompts", force_input=True, tooltip="The prompt of each image, as a list; a single prompt counts for all."),
+            ],
+            outputs=[
+                schema.Scores.Output(display_name="scores", tooltip="The score of each image, for Pave Advantage."),
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers; of a mix, the weighted sum."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, reward: list, images: list, prompts: list[str]) -> io.NodeOutput:
+        pictures = [picture for batch in images for picture in batch]
+        texts = prompts * len(pictures) if len(prompts) == 1 else prompts
+        if len(texts) != len(pictures):
+            raise ConfigError(f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all")
+        scores = steps.score(RewardMix.of(reward[0]), pictures, texts)
+        return io.NodeOutput(scores, scores.total().tolist())
+
+
+class PaveScoresFromNumbers(io.ComfyNode):
+    """Numbers from anywhere as scores."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveScoresFromNumbers",
+            "Pave Scores From Numbers",
+            "Makes scores of the numbers that any other nodes give, one an image: so any graph from image to number is a reward.",
+            terms=["custom reward", "float to score", "any node as reward"],
+            category=schema.STEPS,
+            is_input_list=True,
+            inputs=[
+                io.MultiType.Input(
+                    "numbers", [io.Float, io.Int, io.Boolean], tooltip="One number an image, in the order of the images; higher is better."
+                ),
+                io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
+                io.Boolean.Input("lower_is_better", default=False, tooltip="Turn the numbers around."),
+            ],
+            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage.")],
+        )
+
+    @classmethod
+    def execute(cls, numbers: list, name: list[str], lower_is_better: list[bool]) -> io.NodeOutput:
+        return io.NodeOutput(steps.scores_from_numbers(numbers, name[0], lower_is_better[0]))
+
+
+class PaveAdvantage(io.ComfyNode):
+    """Compare within groups."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveAdvantage",
+            "Pave Advantage",
+            "Compares each image with its group: above 0 is better than the group's mean, in units of its spread. This is what the loss learns from.",
+            terms=["grpo", "normalise", "baseline"],
+            category=schema.STEPS,
+            inputs=[
+                schema.Rollout.Input("rollout", tooltip="What was drawn."),
+                schema.Scores.Input("scores", tooltip="One score for each of its images."),
+            ],
+            outputs=[
+                schema.Advantages.Output(display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."),
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, rollout, scores: RawScores) -> io.NodeOutput:
+        advantages = steps.advantage(rollout, scores)
+        return io.NodeOutput(advantages, advantages.values.flatten().tolist())
+
+
+class PaveDecompositionLoss(io.ComfyNode):
+    """The gradient of a rollout."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveDecompositionLoss",
+            "Pave Decomposition Loss",
+            "Decomposes each branch step into finer ones and adds the gradient that makes the better branches likelier. The weights move in Pave "
+            "Optimizer Step; several losses before it add up.",
+            terms=["backward", "gradient", "paving"],
+            category=schema.STEPS,
+            inputs=[
+                schema.State.Input("state", tooltip=STATE),
+                schema.Rollout.Input("rollout", tooltip="What was drawn from this state."),
+                schema.Advantages.Input("advantages", tooltip="How the rollout's images compare."),
+            ],
+            outputs=[
+                schema.State.Output(display_name="state", tooltip="The state with the gradient added."),
+                io.Float.Output(
+                    display_name="loss", tooltip="Its value: about 0 whatever happens, since advantages have mean 0. Its gradient is what counts."
+                ),
+                io.String.Output(
+                    display_name="segments",
+                    tooltip="For each number of sub-steps: log-probability, noise, and how hard it pushes. For Preview as Text.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, state=None) -> bool | str:
+        return queue.validated(graph.check_single_use)
+
+    @classmethod
+    def execute(cls, state, rollout, advantages) -> io.NodeOutput:
+        after, loss, figures = steps.accumulate(state, rollout, advantages)
+        lines = [f"n = {n}: log-probability {f.log_prob:.4f}, std {f.std:.4f}, push {f.push:.4g}" for n, f in sorted(figures.items())]
+        return io.NodeOutput(after, loss, "\n".join(lines))
+
+
+class PaveOptimizerStep(io.ComfyNode):
+    """Move the weights."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveOptimizerStep",
+            "Pave Optimizer Step",
+            "Clips the gradient, moves the LoRA by one step of the optimizer, and ends the training step: logs it, saves a checkpoint if one is due.",
+            terms=["adamw", "update", "step"],
+            category=schema.STEPS,
+            inputs=[schema.State.Input("state", tooltip=STATE)],
+            outputs=[
+                schema.State.Output(display_name="state", tooltip="The state after the step, for Pave Loop End or Pave Finish."),
+                io.Int.Output(display_name="step", tooltip="How many steps are done."),
+                io.Float.Output(display_name="reward", tooltip="The mean reward of this step's images."),
+                io.Float.Output(display_name="gradient", tooltip="The gradient's norm before clipping."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, state=None) -> bool | str:
+        return queue.validated(graph.check_single_use)
+
+    @classmethod
+    def execute(cls, state) -> io.NodeOutput:
+        after, metrics = steps.optimizer_step(state, cls.hidden.unique_id)
+        return io.NodeOutput(after, metrics.step, metrics.reward_mean, metrics.grad_norm)
+
+
+class PaveLoopBegin(io.ComfyNode):
+    """Where each iteration starts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveLoopBegin",
+            "Pave Loop Begin",
+            "Everything between here and Pave Loop End is done again and again, each time with the state that the iteration before left.",
+            terms=["for loop", "repeat", "iterate"],
+            category=schema.STEPS,
+            inputs=[
+                schema.State.Input("state", tooltip="The state to begin with, from Pave Begin."),
+                io.Int.Input("iterations", default=40, min=1, max=10_000, tooltip="Training steps. The paper trains 300."),
+                io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop, such as a count or a text."),
+            ],
+            outputs=[
+                schema.Loop.Output(display_name="loop", tooltip="To Pave Loop End."),
+                schema.State.Output(display_name="state", tooltip="The state at the beginning of the iteration."),
+                io.AnyType.Output(display_name="value", tooltip="The value at the beginning of the iteration."),
+                io.Int.Output(display_name="iteration", tooltip="0 in the first iteration, then 1, 2, 3, ..."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, state=None) -> bool | str:
+        return queue.validated(graph.check_loop_begin)
+
+    @classmethod
+    def execute(cls, state, iterations, value=None) -> io.NodeOutput:
+        state.check().run.expect(iterations)
+        return io.NodeOutput(Loop(cls.hidden.unique_id, iterations), state, value, 0)
+
+
+class PaveLoopEnd(io.ComfyNode):
+    """Where each iteration ends."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveLoopEnd",
+            "Pave Loop End",
+            "Sends the state around to Pave Loop Begin until all iterations are done, then gives it out. Nodes inside the loop that show something "
+            "show it in every iteration.",
+            terms=["for loop", "repeat", "iterate"],
+            category=schema.STEPS,
+            enable_expand=True,
+            inputs=[
+                schema.Loop.Input("loop", tooltip="From Pave Loop Begin."),
+                schema.State.Input("state", tooltip="The state at the end of the iteration, from Pave Optimizer Step."),
+                io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop."),
+            ],
+            outputs=[
+                schema.State.Output(display_name="state", tooltip="The state after the last iteration."),
+                io.AnyType.Output(display_name="value", tooltip="The value after the last iteration."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+        )
+
+    @classmethod
+    def validate_inputs(cls, state=None) -> bool | str:
+        return queue.validated(graph.check_loop_end)
+
+    @classmethod
+    def execute(cls, loop: Loop, state, value=None) -> io.NodeOutput:
+        following = next_iterations(loop, cls.hidden.unique_id, {"state": state, "value": value}, cls.hidden.dynprompt)
+        if following is None:
+            return io.NodeOutput(state, value)
+        expansion, outputs = following
+        return io.NodeOutput(*outputs, expand=expansion)
+
+
+class PaveFinish(io.ComfyNode):
+    """What comes out of a training graph."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveFinish",
+            "Pave Finish",
+            "Ends a training run: measures it, saves its LoRA, and gives the tuned model straight to a KSampler. Changing something behind it does "
+            "not train again.",
+            terms=["end training", "trained model", "lora"],
+            category=schema.STEPS,
+            is_output_node=True,
+            inputs=[schema.State.Input("state", tooltip="The state after the last step, from Pave Loop End.")],
+            outputs=[*result_outputs(), SUMMARY],
+        )
+
+    @classmethod
+    def validate_inputs(cls, state=None) -> bool | str:
+        return queue.validated(graph.check_steps)
+
+    @classmethod
+    def execute(cls, state) -> io.NodeOutput:
+        result = steps.finish(state)
+        return io.NodeOutput(result.model, result.lora, result.loss_map, result.curve, result.summary)
+
+
+NODES = [
+    PaveBegin,
+    PaveLoopBegin,
+    PaveRollout,
+    PaveScore,
+    PaveScoresFromNumbers,
+    PaveAdvantage,
+    PaveDecompositionLoss,
+    PaveOptimizerStep,
+    PaveLoopEnd,
+    PaveFinish,
+]
