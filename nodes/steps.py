@@ -225,7 +225,7 @@ class PaveDecompositionLoss(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_single_use)
+        return queue.validated(graph.check_loss)
 
     @classmethod
     def execute(cls, state, rollout, advantages) -> io.NodeOutput:
@@ -257,7 +257,7 @@ class PaveOptimizerStep(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_single_use)
+        return queue.validated(graph.check_optimizer_step)
 
     @classmethod
     def execute(cls, state) -> io.NodeOutput:

@@ -34,11 +34,16 @@ def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
     folder_paths.add_model_folder_path("loras", str(base / "output" / "loras"))
     importlib.import_module("utils.install_util")  # before nodes, which puts comfy/ with its utils.py on sys.path
     nodes = importlib.import_module("nodes")
-    importlib.import_module("server").PromptServer(asyncio.new_event_loop())  # packs register their routes on it
+    server = importlib.import_module("server").PromptServer(asyncio.new_event_loop())  # packs register their routes on it
     run(nodes.init_builtin_extra_nodes())
     torch.set_num_threads(1)  # two threads that wait for each other crawl when another program has a core
     return SimpleNamespace(
-        base=base, folder_paths=folder_paths, nodes=nodes, execution=importlib.import_module("execution"), comfy=importlib.import_module("comfy.sd")
+        base=base,
+        folder_paths=folder_paths,
+        nodes=nodes,
+        server=server,
+        execution=importlib.import_module("execution"),
+        comfy=importlib.import_module("comfy.sd"),
     )
 
 
