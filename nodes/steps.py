@@ -157,14 +157,24 @@ class PaveScoresFromNumbers(io.ComfyNode):
                     "numbers", [io.Float, io.Int, io.Boolean], tooltip="One number an image, in the order of the images; higher is better."
                 ),
                 io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
-                io.Boolean.Input("lower_is_better", default=False, tooltip="Turn the numbers around."),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much they count beside other scores. Negative: lower numbers are better.",
+                ),
+                schema.Scores.Input(
+                    "scores", optional=True, tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes."
+                ),
             ],
-            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage.")],
+            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage, or another Pave Scores From Numbers.")],
         )
 
     @classmethod
-    def execute(cls, numbers: list, name: list[str], lower_is_better: list[bool]) -> io.NodeOutput:
-        return io.NodeOutput(steps.scores_from_numbers(numbers, name[0], lower_is_better[0]))
+    def execute(cls, numbers: list, name: list[str], weight: list[float], scores: list[RawScores] | None = None) -> io.NodeOutput:
+        return io.NodeOutput(steps.scores_from_numbers(numbers, name[0], weight[0], scores[0] if scores else None))
 
 
 class PaveAdvantage(io.ComfyNode):

@@ -270,15 +270,28 @@ def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -
     return Scores({name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values}, reward.weights, reward.normalise)
 
 
-def scores_from_numbers(values: Sequence[object], name: str, lower_is_better: bool) -> Scores:
-    """Scores of the numbers that nodes put on a wire: numbers, lists of them, tensors. ConfigError for anything else, or what is not finite."""
-    found = torch.tensor(list(_numbers(values)))
-    if not len(found):
+def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, beside: Scores | None) -> Scores:
+    """Scores of the numbers that nodes put on a wire: numbers, lists of them, tensors; `beside` other scores of the same images, or alone.
+
+    ConfigError for what is no number or not finite, for a weight that leaves nothing to learn, and for other scores that do not fit.
+    """
+    values = torch.tensor(list(_numbers(numbers)))
+    if not len(values):
         raise ConfigError("numbers: there are none: connect an output that gives one number an image")
-    if not found.isfinite().all():
-        place = int((~found.isfinite()).nonzero()[0])
-        raise ConfigError(f"numbers: number {place + 1} of {len(found)} is {found[place].item()}: it must be finite")
-    return Scores({name.strip() or "graph": -found if lower_is_better else found})
+    if not values.isfinite().all():
+        place = int((~values.isfinite()).nonzero()[0])
+        raise ConfigError(f"numbers: number {place + 1} of {len(values)} is {values[place].item()}: it must be finite")
+    name = name.strip() or "graph"
+    if beside is None:
+        if weight == 0:
+            raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
+        return Scores({name: values}, (weight,))
+    if name in beside.values:
+        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: give them another")
+    for other, theirs in beside.values.items():
+        if len(theirs) != len(values):
+            raise ConfigError(f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images")
+    return replace(beside, values={**beside.values, name: values}, weights=(*beside.weights, weight))
 
 
 def _numbers(values: Sequence[object]) -> Iterator[float]:

@@ -142,7 +142,7 @@ def test_a_change_behind_finish_does_not_train_again_and_one_before_it_does(clie
     assert len(runs(server, "behind")) == 1
 
     graph["advantage"]["inputs"]["scores"] = ["turned", 0]
-    graph["turned"] = node("PaveScoresFromNumbers", numbers=["score", 1], name="sum", lower_is_better=True)
+    graph["turned"] = node("PaveScoresFromNumbers", numbers=["score", 1], name="sum", weight=-1.0)
     client.run(copy.deepcopy(graph), timeout=300)
     assert len(runs(server, "behind")) == 2
     assert not same(lora(server, "behind", 1), lora(server, "behind", 2))
@@ -211,7 +211,7 @@ def test_a_failure_between_our_nodes_keeps_the_work_too(client, server):
         "show": node("PreviewImage", images=["scaled", 0]),
     }
     graph["loop"]["inputs"]["value"], graph["end"]["inputs"]["value"] = ["one", 0], ["none", 0]
-    with pytest.raises(PromptError, match="sizes should be greater than 0"):
+    with pytest.raises(PromptError, match="PaveLoopEnd .*input has sizes"):
         client.run(graph, timeout=300)
     assert len(metrics(server, "broken")) == 1
     assert lora(server, "broken")
@@ -249,22 +249,24 @@ def test_a_loop_in_a_loop(client, server):
 
 
 def test_any_graph_from_image_to_number_is_a_reward(client, server):
-    """The distance to a colour out of stock image nodes, against the same by hand."""
+    """The distance to a colour out of stock image nodes, beside a mix of rewards."""
     graph = looped("stock", 2)
     count = 2 * 2 * 3  # prompts, branch steps, group size
     graph |= {
         "target": node("EmptyImage", width=64, height=64, batch_size=count, color=0xFF8000),
         "difference": node("ImageBlend", image1=["draw", 1], image2=["target", 0], blend_factor=1.0, blend_mode="difference"),
         "number": node("PaveImageStatistic", images=["difference", 0], statistic="mean"),
-        "graded": node("PaveScoresFromNumbers", numbers=["number", 0], name="not orange", lower_is_better=True),
+        "graded": node("PaveScoresFromNumbers", numbers=["number", 0], name="orange distance", weight=-1.0, scores=["score", 0]),
         "seen": node("PreviewAny", source=["number", 0]),
     }
     graph["advantage"]["inputs"]["scores"] = ["graded", 0]
     client.run(graph, timeout=300)
     records = metrics(server, "stock")
     assert len(records) == 2
-    assert set(records[0]["rewards"]) == {"not orange"}
-    assert -1 < records[0]["reward_mean"] < 0
+    assert set(records[0]["rewards"]) == {"clip", "colour", "orange distance"}
+    means = {name: mean for name, (mean, spread) in records[0]["rewards"].items()}
+    assert records[0]["reward_mean"] == pytest.approx(means["clip"] + 0.5 * means["colour"] - means["orange distance"], abs=1e-6)
+    assert 0 < means["orange distance"] < 1
     assert any(value.abs().max() > 0 for key, value in lora(server, "stock").items() if "lora_B" in key)
 
 
@@ -386,7 +388,7 @@ def too_few_numbers(g: Graph) -> None:
 
 
 def no_number(g: Graph) -> None:
-    g["graded"] = node("PaveScoresFromNumbers", numbers=["none", 0], name="x", lower_is_better=False)
+    g["graded"] = node("PaveScoresFromNumbers", numbers=["none", 0], name="x", weight=1.0)
     g["none"] = node("PrimitiveFloat", value=1.0)
     g["advantage"]["inputs"]["scores"] = ["graded", 0]
 
@@ -417,6 +419,18 @@ def unused_gradient(g: Graph) -> None:
     g["finish"]["inputs"]["state"] = ["loss_after", 0]
 
 
+def the_same_name(g: Graph) -> None:
+    g["graded"] = node("PaveScoresFromNumbers", numbers=["score", 1], name="clip", weight=1.0, scores=["score", 0])
+    g["advantage"]["inputs"]["scores"] = ["graded", 0]
+
+
+def of_other_images(g: Graph) -> None:
+    g["first"] = node("ImageFromBatch", image=["draw", 1], batch_index=0, length=5)
+    g["dark"] = node("PaveImageStatistic", images=["first", 0], statistic="mean")
+    g["graded"] = node("PaveScoresFromNumbers", numbers=["dark", 0], name="dark", weight=1.0, scores=["score", 0])
+    g["advantage"]["inputs"]["scores"] = ["graded", 0]
+
+
 def per_step(g: Graph) -> None:
     g["optimizer"]["inputs"]["optimizer_step"] = "per_step"
 
@@ -430,6 +444,8 @@ def short_decay(g: Graph) -> None:
     [
         (too_few_numbers, r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 branch"),
         (no_number, r"PaveAdvantage \(node advantage\): scores: x has 1 for the 12 images"),
+        (the_same_name, r"PaveScoresFromNumbers \(node graded\): name: 'clip' is the name of scores that these are added to"),
+        (of_other_images, r"PaveScoresFromNumbers \(node graded\): numbers: 5 beside 12 of clip"),
         (another_run, r"PaveDecompositionLoss \(node loss\): rollout: it was drawn by the run of another Pave Begin"),
         (an_old_rollout, r"rollout: it was drawn in step 1, the run is at step 2: connect this step's Pave Rollout"),
         (unused_gradient, r"PaveFinish \(node finish\): state: a gradient was accumulated and not used"),

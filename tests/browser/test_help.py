@@ -1,0 +1,60 @@
+"""The help of a node as a person opens it: select the node, press its info button."""
+
+import json
+
+import pytest
+
+from make_help import NODE_DEFS
+
+pytestmark = pytest.mark.browser
+
+SELECT = """type => {
+    app.graph.clear()
+    const node = LiteGraph.createNode(type)
+    app.graph.add(node)
+    app.canvas.ds.scale = 0.8
+    app.canvas.ds.offset = [1300, 400]  // beside the panel that will open
+    node.pos = [0, 0]
+    app.canvas.selectNode(node)
+    app.canvas.draw(true, true)
+}"""
+SHOWN_NAMES = """type => {
+    const node = LiteGraph.createNode(type)
+    const name = slot => slot.label ?? slot.localized_name ?? slot.name
+    return [node.title, node.inputs.map(name), (node.widgets ?? []).map(w => w.label ?? w.name), node.outputs.map(name)]
+}"""
+
+
+def test_the_info_button_shows_the_page_with_its_picture(page, artifacts):
+    page.problems.clear()
+    page.evaluate(SELECT, "PaveTrain")
+    page.get_by_test_id("info-button").click()
+    content = page.locator(".node-help-content")
+    content.get_by_role("heading", name="Pave Train").wait_for()
+    assert "Cancel loses nothing" in content.inner_text()
+    picture = content.locator("img")
+    picture.wait_for()
+    page.wait_for_function("document.querySelector('.node-help-content img').complete")
+    assert picture.evaluate("image => image.naturalWidth") > 0
+    page.screenshot(path=artifacts / "help.png")
+    page.get_by_test_id("info-button").click()
+    content.wait_for(state="detached")
+    assert [problem for problem in page.problems if "comfyui-pave-grpo" in problem and "/docs/PaveTrain/" not in problem] == []
+
+
+def test_every_picture_of_the_help_loads(page):
+    names = list(json.loads(NODE_DEFS.read_text(encoding="utf-8")))
+    for name in names:
+        response = page.request.get(f"{page.url.split('?')[0]}extensions/comfyui-pave-grpo/docs/images/{name}.png")
+        assert response.ok, name
+
+
+def test_the_canvas_shows_the_ids_of_inputs_and_outputs(page):
+    info = page.evaluate("async () => (await fetch('/object_info')).json()")
+    for name in json.loads(NODE_DEFS.read_text(encoding="utf-8")):
+        title, inputs, widgets, outputs = page.evaluate(SHOWN_NAMES, name)
+        ids = {key for kind in ("required", "optional") for key in info[name]["input"].get(kind, {})}
+        assert title == info[name]["display_name"]
+        assert set(inputs) == ids
+        assert set(widgets) - {"control_after_generate", "control after generate"} <= ids
+        assert outputs == info[name]["output_name"]

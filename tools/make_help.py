@@ -1,0 +1,164 @@
+"""Writes what the help of the nodes is made of beside its texts, out of the real server and its page.
+
+    python tools/make_help.py
+
+web/docs/images/<NodeId>.png    each node alone on an empty canvas, for web/docs/<NodeId>.md
+locales/en/nodeDefs.json        names and tooltips in the form that the host gives the page: the base of a translation
+
+Run it after changing the schema of a node; a test compares nodeDefs.json with the schemas.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _browser import open_page
+from _comfyui import link_pack
+from _environment import Environment, prepare, rerun
+from _package import ROOT
+from _server import ComfyServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PREFIX = "Pave"
+DOCS = ROOT / "web" / "docs"
+NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
+SCALE = 2
+MARGIN = 8  # around a node, in units of the canvas
+COLOURS = 255
+
+EXAMPLE_LORA = Path("output", "loras", "pave", "quickstart_00001.safetensors")
+"""So that the list of Pave LoRA Recipe is not empty."""
+
+ONLY_THE_CANVAS = """async () => {
+    await app.extensionManager.setting.set("Comfy.NodeBadge.NodeSourceBadgeMode", "None")
+    app.canvas.background_image = null
+}"""
+SHOW = """([type, scale, margin]) => {
+    app.graph.clear()
+    const node = LiteGraph.createNode(type)
+    app.graph.add(node)
+    node.pos = [0, 0]
+    node.setSize([Math.max(node.size[0], 300, node.size[1] / 2), node.size[1]])
+    const corner = [200, 60]  // clear of the page's bars
+    app.canvas.ds.scale = scale
+    app.canvas.ds.offset = [corner[0] + margin, corner[1] + margin + LiteGraph.NODE_TITLE_HEIGHT]
+    app.canvas.deselectAll?.()
+    app.canvas.draw(true, true)
+    const [x, y] = corner.map(length => length * scale)
+    const [width, height] = [node.size[0] + 2 * margin, node.size[1] + LiteGraph.NODE_TITLE_HEIGHT + 2 * margin].map(length => length * scale)
+    const canvas = app.canvas.canvas.getBoundingClientRect()
+    return {x: canvas.x + x, y: canvas.y + y, width, height}
+}"""
+
+
+def main() -> int:
+    environment = prepare(tests=True)
+    if Path(sys.prefix) != environment.python.parent.parent:
+        # Playwright is in the private environment.
+        return rerun(environment.python)
+    make(environment)
+    return 0
+
+
+def make(environment: Environment) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        link_pack(base / "custom_nodes", ROOT)
+        lora = base / EXAMPLE_LORA
+        lora.parent.mkdir(parents=True)
+        lora.touch()
+        with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server:
+            info = server.client().object_info()
+            NODE_DEFS.parent.mkdir(parents=True, exist_ok=True)
+            NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
+            print(NODE_DEFS.relative_to(ROOT))
+            with open_page(server.url, 1600, 2800) as page:
+                draw_nodes(page, our_nodes(info))
+
+
+def our_nodes(info: Mapping[str, Any]) -> list[str]:
+    """The ids of the pack's nodes in the host's /object_info."""
+    return sorted(name for name in info if name.startswith(PREFIX))
+
+
+def node_defs(info: Mapping[str, Any]) -> dict[str, Any]:
+    """nodeDefs.json of the pack's nodes, from the host's /object_info. Inputs keep the names they have on the canvas, their ids."""
+    return {name: _node_def(info[name]) for name in our_nodes(info)}
+
+
+def node_defs_text(info: Mapping[str, Any]) -> str:
+    """The same as the file holds it."""
+    return json.dumps(node_defs(info), indent=2, ensure_ascii=False) + "\n"
+
+
+def inputs_of(node: Mapping[str, Any]) -> dict[str, str]:
+    """{id: tooltip} of a node in /object_info, without what the host fills in itself."""
+    return {
+        name: (spec[1] if len(spec) > 1 else {}).get("tooltip", "")
+        for kind in ("required", "optional")
+        for name, spec in node["input"].get(kind, {}).items()
+    }
+
+
+def outputs_of(node: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, tooltip) of a node in /object_info."""
+    return [(name, tooltip or "") for name, tooltip in zip(node["output_name"], node["output_tooltips"], strict=True)]
+
+
+def _node_def(node: Mapping[str, Any]) -> dict[str, Any]:
+    def texts(name: str, tooltip: str) -> dict[str, str]:
+        return {"name": _message(name), "tooltip": _message(tooltip)}
+
+    made = {
+        "display_name": _message(node["display_name"]),
+        "description": _message(node["description"]),
+        "inputs": {name.replace(".", "_"): texts(name, tooltip) for name, tooltip in inputs_of(node).items()},
+        "outputs": {str(index): texts(*output) for index, output in enumerate(outputs_of(node))},
+    }
+    return {key: value for key, value in made.items() if value}
+
+
+def _message(text: str) -> str:
+    """A text as a message of vue-i18n, which gives these characters a meaning of their own."""
+    return re.sub(r"[{}@$|]", lambda found: "{'" + found[0] + "'}", text)
+
+
+def draw_nodes(page: Page, names: list[str]) -> None:
+    """Write the picture of every node, and remove those of nodes that are no more."""
+    folder = DOCS / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.evaluate(ONLY_THE_CANVAS)
+    page.mouse.move(1, 1)
+    for name in names:
+        box = page.evaluate(SHOW, [name, SCALE, MARGIN])
+        page.wait_for_timeout(400)  # text fields are elements of the page, which follow the canvas
+        file = folder / f"{name}.png"
+        file.write_bytes(compressed(page.screenshot(clip=box)))
+        print(f"{file.relative_to(ROOT)} {file.stat().st_size / 1000:.0f} kB")
+    for file in folder.glob("*.png"):
+        if file.stem not in names:
+            file.unlink()
+            print(f"{file.relative_to(ROOT)} removed")
+
+
+def compressed(png: bytes) -> bytes:
+    """The same picture with a palette; MAXCOVERAGE keeps the colours of the small dots."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    packed = io.BytesIO()
+    picture.save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Writes workflows/*.json, workflows/api/*.json and the thumbnails out of _workflows.py.
+
+    python tools/make_workflows.py            all of them
+    python tools/make_workflows.py NAME ...   these
+
+The real page of a private ComfyUI makes the nodes, so that they have the sockets, widgets and sizes of the host's own. Run it after changing a
+workflow, a preset or the inputs of a node; browser tests compare the files with what the page exports.
+"""
+
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _browser import export_prompt, load_workflow, open_page
+from _comfyui import link_pack
+from _environment import Environment, prepare, rerun
+from _graph import Workflow
+from _package import ROOT
+from _server import ComfyServer
+
+FOLDER = ROOT / "workflows"
+THUMBNAIL = (768, 448)
+
+BUILD = """({nodes, groups, presets}) => {
+    const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
+    app.graph.clear()
+    const made = new Map()
+    for (const spec of nodes) {
+        const node = LiteGraph.createNode(spec.type)
+        if (!node) throw new Error(`no node ${spec.type}`)
+        node.id = spec.id
+        if (spec.title) node.title = spec.title
+        app.graph.add(node)
+        const values = {...spec.widgets, ...(presets[spec.widgets.preset] ?? {}), ...(spec.widgets.preset ? {preset: spec.widgets.preset} : {})}
+        for (const [name, value] of Object.entries(values)) {
+            const widget = name ? node.widgets?.find(w => w.name === name) : node.widgets[0]
+            if (!widget) throw new Error(`${spec.type} has no widget ${name}`)
+            widget.value = value
+        }
+        for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed"
+        if (spec.type === "MarkdownNote") Object.assign(node, {color: "#432", bgcolor: "#653"})
+        made.set(spec.id, node)
+    }
+    for (const spec of nodes) for (const [input, from, output] of spec.wires) {
+        const source = made.get(from), target = made.get(spec.id)
+        const slot = output === null ? 0 : source.outputs.findIndex(o => o.name === output)
+        const place = target.inputs.findIndex(i => i.name === input)
+        if (slot < 0 || place < 0) throw new Error(`${source.type}.${output} -> ${target.type}.${input}: there is no such socket`)
+        if (!source.connect(slot, target, place)) throw new Error(`${source.type}.${output} -> ${target.type}.${input} does not fit`)
+    }
+    let top = 0, row = 0, left = 0, lowest = 0
+    for (const group of groups) {
+        if (group.row !== row) [row, top, left, lowest] = [group.row, lowest + BETWEEN, 0, 0]
+        const before = made.get(group.after)
+        if (before) left = Math.max(left, before.pos[0] + before.size[0] + BETWEEN)
+        const members = nodes.filter(spec => spec.group === group.id)
+        let x = left + PAD.x, bottom = top
+        for (let column = 0; members.some(spec => spec.column === column); column++) {
+            let y = top + PAD.top, width = 0
+            const here = members.filter(spec => spec.column === column)
+            for (const spec of here) {
+                const node = made.get(spec.id), least = node.computeSize()
+                node.setSize([Math.max(least[0], spec.size?.[0] ?? 300), Math.max(least[1], spec.size?.[1] ?? 0)])
+                width = Math.max(width, node.size[0])
+            }
+            for (const spec of here) {
+                const node = made.get(spec.id)
+                node.setSize([width, node.size[1]])
+                node.pos = [Math.round(x), Math.round(y)]
+                y += node.size[1] + TITLE + GAP.y
+            }
+            bottom = Math.max(bottom, y - TITLE - GAP.y)
+            x += width + GAP.x
+        }
+        const box = new LiteGraph.LGraphGroup(group.title, group.id)
+        Object.assign(box, {color: group.colour, font_size: 24})
+        const right = x - GAP.x + PAD.x
+        Object.assign(box, {pos: [left, top], size: [right - left, bottom + PAD.bottom - top]})
+        app.graph.add(box)
+        left = right + BETWEEN
+        lowest = Math.max(lowest, bottom + PAD.bottom)
+    }
+    return app.graph.serialize()
+}"""
+
+
+def main() -> int:
+    environment = prepare(tests=True)
+    if Path(sys.prefix) != environment.python.parent.parent:
+        # Playwright is in the private environment.
+        return rerun(environment.python)
+    from _workflows import WORKFLOWS
+
+    names = sys.argv[1:] or list(WORKFLOWS)
+    unknown = [name for name in names if name not in WORKFLOWS]
+    if unknown:
+        print(f"no such workflow: {', '.join(unknown)}; there are {', '.join(WORKFLOWS)}", file=sys.stderr)
+        return 2
+    make(environment, [WORKFLOWS[name]() for name in names])
+    return 0
+
+
+def make(environment: Environment, workflows: list[Workflow]) -> None:
+    """Build each workflow in the page and write its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        link_pack(base / "custom_nodes", ROOT)
+        with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server, open_page(server.url) as page:
+            presets = json.loads(server.client().get("/pave/presets"))
+            for workflow in workflows:
+                file = FOLDER / f"{workflow.name}.json"
+                built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
+                file.write_text(json.dumps(tidy(built), indent=1) + "\n", encoding="utf-8")
+                load_workflow(page, file)
+                api = FOLDER / "api" / file.name
+                api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
+                file.with_suffix(".jpg").write_bytes(thumbnail(page))
+                print(file.relative_to(ROOT))
+
+
+def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow without what differs from one making to the next."""
+    for node in workflow["nodes"]:
+        node["properties"] = {}
+        node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
+    workflow["extra"] = {}
+    workflow["id"] = "00000000-0000-0000-0000-000000000000"
+    return workflow
+
+
+def thumbnail(page: Any) -> bytes:
+    """The open workflow as a small JPEG."""
+    from PIL import Image
+
+    page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(1_000)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=88)
+    return data.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
