@@ -35,7 +35,7 @@ def rewards(w: Workflow) -> Ref:
 
 
 def picture(w: Workflow, title: str, model: Ref | Out, source: Ref, prompt: str = PROMPT, seed: int = 1, size: int = 64) -> None:
-    """Generate with the stock KSampler, in three columns."""
+    """Generate with the stock KSampler, in four columns."""
     positive = w.node("CLIPTextEncode", f"{title}: prompt", clip=source["clip"], text=prompt)
     negative = w.node("CLIPTextEncode", f"{title}: negative (unused at cfg 1)", clip=source["clip"], text="")
     latent = w.node("EmptySD3LatentImage", width=size, height=size, batch_size=4)
@@ -53,6 +53,7 @@ def picture(w: Workflow, title: str, model: Ref | Out, source: Ref, prompt: str 
         sampler_name="euler",
         scheduler="simple",
     )
+    w.column()
     decoded = w.node("VAEDecode", samples=sampler, vae=source["vae"])
     w.column()
     w.preview(title, decoded, (420, 440))

@@ -83,7 +83,14 @@ BUILD = """({nodes, groups, presets}) => {
         left = right + BETWEEN
         lowest = Math.max(lowest, bottom + PAD.bottom)
     }
-    return app.graph.serialize()
+    return JSON.stringify(app.graph.serialize())  // undefined would come back as null
+}"""
+
+GROUPS_ON_SCREEN = """() => {
+    const {scale, offset} = app.canvas.ds, frame = app.canvas.canvas.getBoundingClientRect()
+    const boxes = app.graph.groups.map(g => [g.pos[0], g.pos[1], g.pos[0] + g.size[0], g.pos[1] + g.size[1]])
+    const edge = (side, pick, at) => (pick(...boxes.map(box => box[side])) + offset[side % 2]) * scale + at
+    return [edge(0, Math.min, frame.left), edge(1, Math.min, frame.top), edge(2, Math.max, frame.left), edge(3, Math.max, frame.top)]
 }"""
 
 
@@ -113,7 +120,7 @@ def make(environment: Environment, workflows: list[Workflow]) -> None:
             for workflow in workflows:
                 file = FOLDER / f"{workflow.name}.json"
                 built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
-                file.write_text(json.dumps(tidy(built), indent=1) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
                 load_workflow(page, file)
                 api = FOLDER / "api" / file.name
                 api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
@@ -132,13 +139,14 @@ def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 def thumbnail(page: Any) -> bytes:
-    """The open workflow as a small JPEG."""
-    from PIL import Image
+    """The open workflow as a small JPEG: its groups, without the page around them."""
+    from PIL import Image, ImageOps
 
     page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.wait_for_timeout(1_000)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    left, top, right, bottom = page.evaluate(GROUPS_ON_SCREEN)
+    shot = page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
+    picture = ImageOps.pad(Image.open(io.BytesIO(shot)).convert("RGB"), THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=88)
     return data.getvalue()

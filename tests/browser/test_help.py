@@ -42,10 +42,10 @@ def test_the_info_button_shows_the_page_with_its_picture(page, artifacts):
     assert [problem for problem in page.problems if "comfyui-pave-grpo" in problem and "/docs/PaveTrain/" not in problem] == []
 
 
-def test_every_picture_of_the_help_loads(page):
+def test_every_picture_of_the_help_loads(page, server):
     names = list(json.loads(NODE_DEFS.read_text(encoding="utf-8")))
     for name in names:
-        response = page.request.get(f"{page.url.split('?')[0]}extensions/comfyui-pave-grpo/docs/images/{name}.png")
+        response = page.request.get(f"{server.url}/extensions/comfyui-pave-grpo/docs/images/{name}.png")
         assert response.ok, name
 
 
