@@ -55,7 +55,7 @@ class PaveCompare(io.ComfyNode):
                 schema.Prompts.Input("prompts", tooltip="The held-out prompts are drawn; all of them where none is held out."),
                 schema.Reward.Input("reward", tooltip="What the images are scored with."),
                 io.Int.Input("seeds", default=4, min=1, max=256, tooltip="Images of each prompt, from seeds 1, 2, 3, ..."),
-                io.Int.Input("sampling_steps", default=10, min=2, max=200, tooltip="Denoising steps of an image, by the Euler sampler."),
+                io.Int.Input("steps", default=20, min=2, max=200, tooltip="Denoising steps of an image, by the Euler sampler."),
                 *widgets("width", "height", "cfg"),
                 io.String.Input("label_a", default="before", tooltip="What the first model is called in grid and table."),
                 io.String.Input("label_b", default="after", tooltip="What the second is called."),
@@ -77,7 +77,7 @@ class PaveCompare(io.ComfyNode):
         prompts,
         reward,
         seeds,
-        sampling_steps,
+        steps,
         width,
         height,
         cfg,
@@ -89,7 +89,7 @@ class PaveCompare(io.ComfyNode):
         scheduler,
     ) -> io.NodeOutput:
         sampling = SamplingSettings(width, height, scheduler, cfg, guidance, negative_prompt)
-        grid, table = compare((model_a, model_b), clip, vae, prompts, reward, seeds, sampling_steps, batch_size, sampling, (label_a, label_b))
+        grid, table = compare((model_a, model_b), clip, vae, prompts, reward, seeds, steps, batch_size, sampling, (label_a, label_b))
         return io.NodeOutput(grid, table)
 
 

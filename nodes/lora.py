@@ -61,7 +61,7 @@ class PaveLoRARecipe(io.ComfyNode):
                 )
             ],
             outputs=[
-                schema.LoraSettings.Output(display_name="lora", tooltip="For Pave Policy."),
+                schema.LoraSettings.Output(display_name="lora_settings", tooltip="For Pave Policy."),
                 schema.RolloutSettings.Output(display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."),
                 schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin."),
                 schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin."),

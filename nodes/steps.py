@@ -38,7 +38,8 @@ class PaveBegin(io.ComfyNode):
                 schema.Reward.Input(
                     "reward",
                     optional=True,
-                    tooltip="Measured on the held-out prompts before and after, for the curve. What trains are the scores in the loop.",
+                    tooltip="Measured on the held-out prompts before and after, for the curve; judge and evaluations need it. What trains are the "
+                    "scores in the loop.",
                 ),
                 JUDGE,
                 *widgets("prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
@@ -288,7 +289,7 @@ class PaveLoopBegin(io.ComfyNode):
             category=schema.STEPS,
             inputs=[
                 schema.State.Input("state", tooltip="The state to begin with, from Pave Begin."),
-                io.Int.Input("iterations", default=40, min=1, max=10_000, tooltip="Training steps. The paper trains 300."),
+                io.Int.Input("iterations", default=40, min=1, max=10_000, tooltip="Training steps to make; after a resume, that many more."),
                 io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop, such as a count or a text."),
             ],
             outputs=[

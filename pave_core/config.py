@@ -127,7 +127,7 @@ class OptimConfig:
     step: OptimizerStep = "accumulated"
     optimizer: OptimizerName = "AdamW"
     schedule: Schedule = "constant"
-    decay_steps: int = 0  # the optimizer step at which cosine and linear reach 0
+    decay_steps: int = 300  # the optimizer step at which cosine and linear reach 0
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate, "1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -110,6 +111,11 @@ class RunFolder:
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
         write_atomically(self.path / "summary.json", json.dumps(_finite(summary), indent=2).encode())
+
+    def discard(self) -> None:
+        """Remove the folder if nothing was written to it."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def close(self) -> None:
         """Flush and close the TensorBoard events."""

@@ -76,6 +76,19 @@ def wait_ready(page: Page) -> None:
     page.wait_for_timeout(2_000)
 
 
+@contextlib.contextmanager
+def nodes_2(page: Page) -> Iterator[None]:
+    """Inside, the page draws its nodes by its newer front end ("Nodes 2.0")."""
+    switch = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+    page.evaluate(switch, True)
+    page.wait_for_timeout(1_000)
+    try:
+        yield
+    finally:
+        page.evaluate(switch, False)
+        page.wait_for_timeout(1_000)
+
+
 def load_workflow(page: Page, file: Path) -> None:
     """Open a UI-format workflow as dropping the file on the page does."""
     page.evaluate("workflow => window.app.loadGraphData(workflow)", json.loads(file.read_text(encoding="utf-8")))

@@ -29,6 +29,7 @@ class Workflow:
     """Groups stand side by side in a row, rows below each other; within a group nodes fill columns from top to bottom."""
 
     name: str
+    cover: tuple[str, ...] = ()  # the first characters of the titles of the groups that the thumbnail shows; empty: all
     nodes: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     _row: int = 0

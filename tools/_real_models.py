@@ -143,7 +143,8 @@ MODELS = {
     "chroma": Model(
         "Chroma1-HD",
         chroma,
-        "`models/diffusion_models/Chroma1-HD-fp8_scaled_rev2.safetensors`, `models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
+        "`models/diffusion_models/Chroma1-HD-fp8_scaled_rev2.safetensors`, `models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, "
+        "`models/vae/ae.safetensors`",
         {"cfg": 3.5, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
         26,
     ),
@@ -153,7 +154,7 @@ MODELS = {
 def real(name: str, card: Card) -> Workflow:
     """The workflow of one model on one card."""
     about = MODELS[name]
-    w = Workflow(f"{name}_{card.memory}gb")
+    w = Workflow(f"{name}_{card.memory}gb", cover=("1", "2", "3"))
     w.group("1. The model and the prompts")
     w.note(
         f"""
@@ -163,8 +164,8 @@ Files: {about.files}; for the reward `models/reward_models/{CLIP["checkpoint"]}`
 
 {about.remark}
 
-**The settings are the paper's, fitted to {card.memory} GB by estimate; this file has not been run on such a card.** Set `iterations` to 2 for a first try. If
-memory runs out, lower `width` and `height`, then `group_size`.
+**The settings are the paper's, fitted to {card.memory} GB by estimate; this file has not been run on such a card.** Set `iterations` to 2
+for a first try. If memory runs out, lower `width` and `height`, then `group_size`.
 
 Write your own prompts, thirty or more, and replace the rewards by what you like.
 """,

@@ -11,14 +11,14 @@ from _real_models import REAL_MODELS
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "star")
 CAPTIONS = "\n".join(f"a {c} {s} on a {b} background" for c in COLOURS for s in SHAPES for b in ("dark", "light"))
-WARM = {"red": 1.0, "green": 0.75, "blue": 0.4, "softness": 0.5}
+WARM: dict[str, Any] = {"red": 1.0, "green": 0.75, "blue": 0.4, "softness": 0.5}
 PROMPT = "a green star on a light background"
-QUICK = {"preset": "quick", "width": 64, "height": 64}
-DRAWING = {"steps": 8, "branch_steps": "0, 2, 4", "group_size": 8, "batch_size": 64, "width": 64, "height": 64}
-LORA = {"rank": 8, "alpha": 16.0, "targets": "attention + MLP"}
-SHORT = {**DRAWING, **LORA, "iterations": 10, "prompts_per_step": 4, "learning_rate": 5e-4}
-RUN = {"iterations": 10, "prompts_per_step": 4, "evaluation_seeds": 4}
-MIX = {"weight_1": 1.0, "weight_2": 1.0, "normalise": "raw"}
+QUICK: dict[str, Any] = {"preset": "quick", "width": 64, "height": 64}
+DRAWING: dict[str, Any] = {"steps": 8, "branch_steps": "0, 2, 4", "group_size": 8, "batch_size": 64, "width": 64, "height": 64}
+LORA: dict[str, Any] = {"rank": 8, "alpha": 16.0, "targets": "attention + MLP"}
+SHORT: dict[str, Any] = {**DRAWING, **LORA, "iterations": 10, "prompts_per_step": 4, "learning_rate": 5e-4}
+RUN: dict[str, Any] = {"iterations": 10, "prompts_per_step": 4, "evaluation_seeds": 4}
+MIX: dict[str, Any] = {"weight_1": 1.0, "weight_2": 1.0, "normalise": "raw"}
 
 
 def tiny(w: Workflow, captions: str = CAPTIONS) -> tuple[Ref, Ref]:
@@ -70,18 +70,21 @@ def outcome(w: Workflow, train: Ref, name: str, grid: bool = True) -> None:
 
 
 def quickstart() -> Workflow:
-    w = Workflow("quickstart")
+    w = Workflow("quickstart", cover=("2", "3", "4"))
     w.group("1. The model and the prompts")
     w.note(
         """
 ## Pave-GRPO quickstart
 
-Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at 64x64, so it takes minutes on a CPU.
+Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at 64x64, so it takes
+minutes on a CPU.
 
 1. **Run**. Pave Train shows its progress and a picture of what it is drawing.
-2. **The reward** is a warm colour the images should take on (*Pave Colour*) and a CLIP score that keeps them true to their prompts. Change the colour or the weights and run again.
+2. **The reward** is a warm colour the images should take on (*Pave Colour*) and a CLIP score that keeps them true to their prompts. Change
+   the colour or the weights and run again.
 3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is being fooled.
-4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in `output/loras` for the stock *Load LoRA* node.
+4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in `output/loras` for the stock *Load
+   LoRA* node.
 5. At the bottom, one prompt and one seed with the model as it was and as it is now.
 
 To tune your own model, replace *Pave Tiny Model* by your loaders, set width and height, and write your own prompts.
@@ -129,16 +132,17 @@ def settings(w: Workflow, model: Ref, **optimizer: Any) -> tuple[Ref, Ref, Ref, 
 
 
 def train_advanced() -> Workflow:
-    w = Workflow("train_advanced")
+    w = Workflow("train_advanced", cover=("2", "3", "4"))
     w.group("1. The model and the prompts")
     w.note(
         """
 ## Training with its settings on wires
 
-The same training as *quickstart*, with every setting in a small node of its own. Share them between several trainings, swap one for another, or take
-them out of a LoRA with *Pave LoRA Recipe*.
+The same training as *quickstart*, with every setting in a small node of its own. Share them between several trainings, swap one for
+another, or take them out of a LoRA with *Pave LoRA Recipe*.
 
-Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40 for a run as long as the quickstart's.
+Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40 for a run as long as
+the quickstart's.
 """,
         (400, 280),
     )
@@ -168,7 +172,7 @@ Here the learning rate falls along a cosine, and the plain step counts half. Set
     return w
 
 
-def loop(w: Workflow, policy: Ref, prompts: Ref, name: str, iterations: int, **wires: Ref) -> tuple[Ref, Ref, Ref]:
+def loop(w: Workflow, policy: Ref, prompts: Ref, name: str, iterations: int, **wires: Any) -> tuple[Ref, Ref, Ref]:
     """Begin, Loop Begin and Rollout."""
     run = {key: value for key, value in RUN.items() if key != "iterations"}
     begin = w.node("PaveBegin", policy=policy, prompts=prompts, run_name=name, **wires, **run)
@@ -192,7 +196,7 @@ def learn(w: Workflow, start: Ref, drawn: Ref, scores: Ref) -> Ref:
 
 
 def step_by_step_loop() -> Workflow:
-    w = Workflow("step_by_step_loop")
+    w = Workflow("step_by_step_loop", cover=("4",))
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -202,8 +206,8 @@ What *Pave Train* does, one part a node: with the same settings and seed it give
 
 - **Pave Begin** gives the state. Each state goes to one node that changes it.
 - **Between Pave Loop Begin and Pave Loop End** one iteration is drawn; the host repeats it.
-- **Pave Rollout** draws groups of images that differ by one noisy step, **Pave Score** rates them, **Pave Advantage** compares within each group,
-  **Pave Decomposition Loss** adds the gradient, **Pave Optimizer Step** moves the LoRA.
+- **Pave Rollout** draws groups of images that differ by one noisy step, **Pave Score** rates them, **Pave Advantage** compares within each
+  group, **Pave Decomposition Loss** adds the gradient, **Pave Optimizer Step** moves the LoRA.
 - **Pave Finish** gives the trained MODEL to a KSampler. Change the prompt there and run again: it does not train again.
 
 Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go on.
@@ -232,15 +236,15 @@ Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go
 
 
 def custom_reward_graph() -> Workflow:
-    w = Workflow("custom_reward_graph")
+    w = Workflow("custom_reward_graph", cover=("3",))
     w.group("1. The model and the prompts")
     w.note(
         """
 ## Any nodes as the reward
 
 The score of each image is computed by stock image nodes: a plain picture of the colour you like, the difference to it, and the mean of that
-difference. *Pave Image Statistic* makes a number of a picture, *Pave Scores From Numbers* makes scores of numbers: here with weight -1, since a smaller
-difference is better.
+difference. *Pave Image Statistic* makes a number of a picture, *Pave Scores From Numbers* makes scores of numbers: here with weight -1,
+since a smaller difference is better.
 
 A CLIP score is added, so that images stay true to their prompts.
 
@@ -277,14 +281,14 @@ Replace the difference by anything that gives one number an image: a detector, a
 
 
 def train_then_generate() -> Workflow:
-    w = Workflow("train_then_generate")
+    w = Workflow("train_then_generate", cover=("1", "2", "3", "4"))
     w.group("1. The model and the prompts")
     w.note(
         """
 ## From training straight into generation
 
-One Run trains and generates. The MODEL of *Pave Train* has the LoRA in it; the LoRA itself also goes into the stock *Save LoRA Weights* and *Load LoRA
-Model* nodes, where its strength can be changed without training again.
+One Run trains and generates. The MODEL of *Pave Train* has the LoRA in it; the LoRA itself also goes into the stock *Save LoRA Weights* and
+*Load LoRA Model* nodes, where its strength can be changed without training again.
 
 Change a prompt or a seed on the right and press Run: only the pictures are made anew.
 """,
@@ -322,14 +326,14 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
 
 
 def generate_with_lora() -> Workflow:
-    w = Workflow("generate_with_lora")
+    w = Workflow("generate_with_lora", cover=("1", "2", "3"))
     w.group("1. The model and the LoRA")
     w.note(
         """
 ## Generate with a saved LoRA
 
-The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *Pave Finish* write. Run the *quickstart* template once: it saves
-`quickstart.safetensors`. Then press **R** here, so that the list shows it.
+The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *Pave Finish* write. Run the *quickstart* template once: it
+saves `quickstart.safetensors`. Then press **R** here, so that the list shows it.
 
 *Pave LoRA Recipe* reads out of the file how it was trained.
 """,
@@ -337,10 +341,9 @@ The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *P
     )
     model = w.node("PaveTinyModel", size=(400, 0))
     w.column()
-    loaded = w.node(
-        "LoraLoaderModelOnly", "Load LoRA", (400, 0), model=model["model"], lora_name="quickstart.safetensors", strength_model=1.0
-    )
+    loaded = w.node("LoraLoaderModelOnly", "Load LoRA", (400, 0), model=model["model"], lora_name="quickstart.safetensors", strength_model=1.0)
     recipe = w.node("PaveLoRARecipe", size=(400, 0), lora="quickstart.safetensors")
+    w.column()
     w.text("How it was trained", recipe["text"], (400, 480))
     w.group("2. The model as it was", "#8A8")
     picture(w, "Before", model["model"], model)
@@ -350,7 +353,7 @@ The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *P
 
 
 def resume_training() -> Workflow:
-    w = Workflow("resume_training")
+    w = Workflow("resume_training", cover=("2", "3", "4"))
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -388,21 +391,21 @@ All other settings must be as they were; Pave Train says which one is not.
 
 def compare_before_after() -> Workflow:
     w = Workflow("compare_before_after")
-    w.group("1. The model, the LoRA and the prompts")
+    w.group("1. The model and the prompts")
     w.note(
         """
 ## Two models side by side
 
-The same prompts from the same seeds, without and with the LoRA, scored by the same reward. The table gives the gain and its standard error, in all and
-prompt by prompt.
+The same prompts from the same seeds, without and with the LoRA, scored by the same reward. The table gives the gain and its standard error,
+in all and prompt by prompt.
 
-Run the *quickstart* template once: it saves `quickstart.safetensors`. Then press **R** here. Any two MODELs can be compared: two LoRAs, two strengths, two
-checkpoints.
+Run the *quickstart* template once: it saves `quickstart.safetensors`. Then press **R** here. Any two MODELs can be compared: two LoRAs, two
+strengths, two checkpoints.
 """,
         (400, 300),
     )
     model, prompts = tiny(w)
-    w.group("2. With the LoRA, and the reward", "#8A8")
+    w.group("2. The LoRA, and the reward", "#8A8")
     loaded = w.node("LoraLoaderModelOnly", "Load LoRA", model=model["model"], lora_name="quickstart.safetensors", strength_model=1.0)
     mix = rewards(w)
     w.group("3. Compare", "#b06634")
@@ -416,7 +419,7 @@ checkpoints.
         prompts=prompts,
         reward=mix,
         seeds=4,
-        sampling_steps=8,
+        steps=8,
         width=64,
         height=64,
         batch_size=64,

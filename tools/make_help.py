@@ -33,7 +33,7 @@ DOCS = ROOT / "web" / "docs"
 NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
 SCALE = 2
 MARGIN = 8  # around a node, in units of the canvas
-COLOURS = 128
+COLOURS = 255
 
 EXAMPLE_LORA = Path("output", "loras", "pave", "quickstart_00001.safetensors")
 """So that the list of Pave LoRA Recipe is not empty."""
@@ -47,8 +47,8 @@ SHOW = """([type, scale, margin]) => {
     const node = LiteGraph.createNode(type)
     app.graph.add(node)
     node.pos = [0, 0]
-    node.setSize([Math.max(node.size[0], 300, node.size[1] / 2), node.size[1]])
-    const corner = [200, 60]  // clear of the page's bars
+    node.setSize([Math.max(node.size[0], 300, 0.4 * node.size[1]), node.size[1]])
+    const corner = [200, 100]  // clear of the page's bars
     app.canvas.ds.scale = scale
     app.canvas.ds.offset = [corner[0] + margin, corner[1] + margin + LiteGraph.NODE_TITLE_HEIGHT]
     app.canvas.deselectAll?.()

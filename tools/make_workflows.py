@@ -63,7 +63,7 @@ BUILD = """({nodes, groups, presets}) => {
             const here = members.filter(spec => spec.column === column)
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
-                node.setSize([Math.max(least[0], spec.size?.[0] ?? 300), Math.max(least[1], spec.size?.[1] ?? 0)])
+                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), Math.max(least[1], spec.size?.[1] ?? 0)])
                 width = Math.max(width, node.size[0])
             }
             for (const spec of here) {
@@ -86,9 +86,10 @@ BUILD = """({nodes, groups, presets}) => {
     return JSON.stringify(app.graph.serialize())  // undefined would come back as null
 }"""
 
-GROUPS_ON_SCREEN = """() => {
+GROUPS_ON_SCREEN = """cover => {
     const {scale, offset} = app.canvas.ds, frame = app.canvas.canvas.getBoundingClientRect()
-    const boxes = app.graph.groups.map(g => [g.pos[0], g.pos[1], g.pos[0] + g.size[0], g.pos[1] + g.size[1]])
+    const shown = g => !cover.length || cover.some(start => g.title.startsWith(start))
+    const boxes = app.graph.groups.filter(shown).map(g => [g.pos[0], g.pos[1], g.pos[0] + g.size[0], g.pos[1] + g.size[1]])
     const edge = (side, pick, at) => (pick(...boxes.map(box => box[side])) + offset[side % 2]) * scale + at
     return [edge(0, Math.min, frame.left), edge(1, Math.min, frame.top), edge(2, Math.max, frame.left), edge(3, Math.max, frame.top)]
 }"""
@@ -124,7 +125,7 @@ def make(environment: Environment, workflows: list[Workflow]) -> None:
                 load_workflow(page, file)
                 api = FOLDER / "api" / file.name
                 api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
-                file.with_suffix(".jpg").write_bytes(thumbnail(page))
+                file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
                 print(file.relative_to(ROOT))
 
 
@@ -138,13 +139,13 @@ def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
-def thumbnail(page: Any) -> bytes:
-    """The open workflow as a small JPEG: its groups, without the page around them."""
+def thumbnail(page: Any, cover: tuple[str, ...]) -> bytes:
+    """The open workflow as a small JPEG: its groups whose titles begin so, without the page around them."""
     from PIL import Image, ImageOps
 
     page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(1_000)
-    left, top, right, bottom = page.evaluate(GROUPS_ON_SCREEN)
+    page.wait_for_timeout(500)
+    left, top, right, bottom = page.evaluate(GROUPS_ON_SCREEN, cover)
     shot = page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
     picture = ImageOps.pad(Image.open(io.BytesIO(shot)).convert("RGB"), THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()

@@ -36,6 +36,7 @@ from ...pave_core.trainer import seeded
 
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
 _INJECTION = "pave_lora"
+MIN_FIRST_SIGMA = 0.95  # schedulers of the host begin a little below 1
 
 
 def scoring_device() -> torch.device:
@@ -150,6 +151,11 @@ class NativePolicy:
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """The model's own schedule, as KSampler would use it: T + 1 floats."""
         if self._settings.sigmas is not None:
+            if self._settings.sigmas[0] < MIN_FIRST_SIGMA:
+                raise ConfigError(
+                    f"sigmas: they begin at {self._settings.sigmas[0]:.3f}: images are drawn from pure noise, which is at 1; use a scheduler with "
+                    "denoise 1 and the whole of its sigmas"
+                )
             return check_sigmas(self._settings.sigmas, steps)
         sampling = self._patcher.get_model_object("model_sampling")
         return check_sigmas(comfy.samplers.calculate_sigmas(sampling, self._settings.scheduler, steps).tolist(), steps)

@@ -77,6 +77,8 @@ class Run:
         config: TrainConfig,
         settings: RunSettings,
     ) -> None:
+        if judge is not None and reward is None:
+            raise ConfigError("judge: it is measured together with the reward: connect a reward as well, or leave the judge open")
         self._started = time.perf_counter()
         self.config = config
         self.settings = settings
@@ -153,6 +155,10 @@ class Run:
 
     def stop(self, why: str) -> None:
         """Keep what was learnt by a run that does not reach its end, and say where."""
+        if self.state.step == 0:
+            self.folder.discard()
+            logger.warning(f"Pave-GRPO {why} before its first step: there is nothing to keep")
+            return
         lora = self.keep()
         self.folder.close()
         logger.warning(

@@ -71,7 +71,7 @@ def _weighted(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class RewardMix:
-    """Several rewards with weights; a single reward is a mix of one."""
+    """Several rewards with weights; a single reward is a mix of one, and a mix is a reward."""
 
     rewards: tuple[Reward, ...]
     weights: tuple[float, ...]
@@ -84,10 +84,25 @@ class RewardMix:
             raise ConfigError(f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}")
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
-        names = [reward.name for reward in self.rewards]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"reward: {name!r} is in the mix {names.count(name)} times: connect it once and raise its weight")
+        described = [describe(reward) for reward in self.rewards]
+        for reward, own in zip(self.rewards, described, strict=True):
+            if described.count(own) > 1:
+                raise ConfigError(f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise its weight")
+
+    @property
+    def name(self) -> str:
+        """The names of its rewards."""
+        return " + ".join(self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its rewards' names; a second one of the same kind, with other settings, gets a number."""
+        plain = [reward.name for reward in self.rewards]
+        return tuple(name if name not in plain[:i] else f"{name} {plain[: i + 1].count(name)}" for i, name in enumerate(plain))
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The weighted raw sum: a mix is a reward itself, for a judge or for another mix."""
+        return self.score(images, prompts).total()
 
     @classmethod
     def of(cls, reward: Reward | RewardMix) -> RewardMix:
@@ -96,7 +111,8 @@ class RewardMix:
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
         """Raw, checked scores (N,) of every reward."""
-        return Scores({reward.name: score(reward, images, prompts) for reward in self.rewards}, self.weights, self.normalise)
+        values = {name: score(reward, images, prompts) for name, reward in zip(self.names, self.rewards, strict=True)}
+        return Scores(values, self.weights, self.normalise)
 
     def describe(self) -> dict[str, object]:
         """The mix as JSON values, for recipes."""

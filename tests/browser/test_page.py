@@ -1,4 +1,4 @@
-"""What a person does with the quickstart's workflow: choose a preset, press Run, look at the pictures."""
+"""What a person does in the page: choose a preset, and draw a training graph by hand."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from _browser import load_workflow
-from _client import ComfyClient
 
 pytestmark = pytest.mark.browser
 
@@ -24,16 +23,6 @@ def differences(page: Any, expected: dict[str, Any]) -> dict[str, Any]:
     """{widget of Pave Train: (shown, expected)} where the two are not the same."""
     shown = page.evaluate(WIDGETS)
     return {widget: (shown[widget], value) for widget, value in expected.items() if shown[widget] != pytest.approx(value)}
-
-
-def wait_for_run(page: Any, client: ComfyClient, done: set[str], seconds: int = 600) -> dict[str, Any]:
-    """The history's entry of the first prompt that is not in `done`."""
-    for _ in range(seconds):
-        page.wait_for_timeout(1_000)
-        for prompt_id, entry in json.loads(client.get("/history")).items():
-            if prompt_id not in done:
-                return entry
-    raise TimeoutError(f"no run has ended within {seconds} seconds")
 
 
 def test_a_preset_fills_the_widgets(page, client):
@@ -58,24 +47,3 @@ def test_changing_a_setting_leaves_the_preset(page):
     page.evaluate(SET_WIDGET, ["iterations", 7])
     shown = page.evaluate(WIDGETS)
     assert (shown["preset"], shown["iterations"]) == ("custom", 7)
-
-
-@pytest.mark.slow
-def test_the_quickstart_runs_from_the_page(page, client, layout, artifacts):
-    page.problems.clear()
-    load_workflow(page, QUICKSTART)
-    for widget, value in (("iterations", 2), ("prompts_per_step", 1), ("group_size", 4), ("evaluation_seeds", 1)):
-        page.evaluate(SET_WIDGET, [widget, value])
-    done = set(json.loads(client.get("/history")))
-    page.evaluate("app.queuePrompt(0, 1)")
-    run = wait_for_run(page, client, done)
-    assert run["status"]["status_str"] == "success", run["status"]["messages"]
-
-    images = [image for output in run["outputs"].values() for image in output.get("images", ())]
-    assert len(images) == 2 + 4 + 4, "curve, grid, four before, four after"
-    assert all(client.view(**image).startswith(b"\x89PNG") for image in images)
-    page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(2_000)
-    page.screenshot(path=artifacts / "quickstart_after_run.png")
-    assert layout().problems() == [], "the pictures made a node grow over another"
-    assert [problem for problem in page.problems if "comfyui-pave-grpo" in problem] == []

@@ -174,6 +174,18 @@ def test_a_mix_of_one_is_that_reward(toy):
     assert torch.equal(scores.view(2, 6).advantages(5), compute_advantages(toy.Brightness()(images, [""] * 12).view(2, 6), 5))
 
 
+def test_a_mix_is_a_reward(toy):
+    """For a judge, and within another mix; two rewards of one kind with other settings are told apart."""
+    images = torch.rand(5, 2, 2, 3, generator=seeded(0))
+    inner = RewardMix((ColourReward(1, 0, 0), ColourReward(0, 0, 1)), (1.0, -2.0))
+    scores = inner.score(images, [""] * 5)
+    assert list(scores.values) == ["colour", "colour 2"]
+    torch.testing.assert_close(inner(images, [""] * 5), ColourReward(1, 0, 0)(images, []) - 2 * ColourReward(0, 0, 1)(images, []))
+    outer = RewardMix((inner, toy.Brightness()), (0.5, 1.0))
+    torch.testing.assert_close(outer.score(images, [""] * 5).total(), 0.5 * scores.total() + toy.Brightness()(images, [""] * 5))
+    assert outer.name == "colour + colour 2 + brightness"
+
+
 # settings
 
 
@@ -198,7 +210,7 @@ def test_a_mix_of_one_is_that_reward(toy):
         (lambda: OptimConfig(step="sometimes"), "optimizer_step: 'sometimes'"),  # pyright: ignore
         (lambda: OptimConfig(optimizer="Adagrad"), "optimizer: 'Adagrad' is not known"),  # pyright: ignore
         (lambda: OptimConfig(schedule="sine"), "schedule: 'sine' is not known"),  # pyright: ignore
-        (lambda: OptimConfig(schedule="cosine"), "decay_steps: 0 is not above warmup_steps 0"),
+        (lambda: OptimConfig(schedule="cosine", decay_steps=0), "decay_steps: 0 is not above warmup_steps 0"),
         (lambda: OptimConfig(schedule="linear", warmup_steps=5, decay_steps=5), "decay_steps: 5 is not above warmup_steps 5"),
         (
             lambda: TrainConfig(optim=OptimConfig(schedule="cosine", decay_steps=20), run=RunConfig(iterations=21)),
@@ -224,7 +236,7 @@ def test_a_mix_of_one_is_that_reward(toy):
         (lambda: split_prompts(["a"], 1.0, 0), "held_out: 1.0 is outside"),
         (lambda: ColourReward(2, 0, 0), "red: 2 is outside"),
         (lambda: RewardMix((), ()), "weights: 0 for 0 rewards"),
-        (lambda: RewardMix((ColourReward(1, 0, 0), ColourReward(0, 0, 1)), (1, 1)), "reward: 'colour' is in the mix 2 times"),
+        (lambda: RewardMix((ColourReward(1, 0, 0), ColourReward(1, 0, 0)), (1, 1)), "reward: 'colour' is in the mix 2 times"),
         (lambda: RewardMix((ColourReward(1, 0, 0),), (0.0,)), "weights: all are 0"),
     ],
 )

@@ -293,6 +293,17 @@ def test_settings_on_wires_are_those_that_train(client, server):
     assert same(lora(server, "again"), lora(server, "own_node"))
 
 
+def test_looking_at_groups_without_training_leaves_nothing_behind(client, server):
+    graph = looped("look_only")
+    for name in ("loop", "loss", "step", "end", "finish"):
+        del graph[name]
+    graph["draw"]["inputs"]["state"] = ["begin", 0]
+    graph["view"] = node("PavePreviewGroup", advantages=["advantage", 0], rows=4)
+    assert client.run(graph, timeout=120)["view"]["images"]
+    assert not runs(server, "look_only")
+    assert not list((server.output / "loras" / "pave").glob("look_only*"))
+
+
 def test_score_takes_any_images(client):
     graph = composed() | {
         "black": node("EmptyImage", width=64, height=32, batch_size=2, color=0),
@@ -435,6 +446,15 @@ def per_step(g: Graph) -> None:
     g["optimizer"]["inputs"]["optimizer_step"] = "per_step"
 
 
+def only_a_part_of_the_sigmas(g: Graph) -> None:
+    g["sigmas"] = node("BasicScheduler", model=["tiny", 0], scheduler="simple", steps=4, denoise=0.5)
+    g["rollout"]["inputs"]["sigmas"] = ["sigmas", 0]
+
+
+def a_judge_alone(g: Graph) -> None:
+    g["begin"]["inputs"]["judge"] = ["colour", 0]
+
+
 def short_decay(g: Graph) -> None:
     g["optimizer"]["inputs"] |= {"schedule": "linear", "decay_steps": 2}
 
@@ -450,6 +470,8 @@ def short_decay(g: Graph) -> None:
         (an_old_rollout, r"rollout: it was drawn in step 1, the run is at step 2: connect this step's Pave Rollout"),
         (unused_gradient, r"PaveFinish \(node finish\): state: a gradient was accumulated and not used"),
         (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step can not be drawn as step nodes"),
+        (only_a_part_of_the_sigmas, r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are drawn from pure noise"),
+        (a_judge_alone, r"PaveBegin \(node begin\): judge: it is measured together with the reward"),
         (short_decay, r"PaveLoopBegin \(node loop\): decay_steps: 2 is below the 3 optimizer steps"),
     ],
 )
@@ -465,7 +487,7 @@ def test_what_only_the_run_can_see_is_refused_by_the_node_at_fault(client, chang
     [
         ("objective", {"segments": "2, 3", "segment_weights": "1"}, "segment_weights: 1 for 2 segments"),
         ("objective", {"segments": "1"}, "segments: 1 is below 2"),
-        ("optimizer", {"schedule": "cosine"}, "decay_steps: 0 is not above warmup_steps 0"),
+        ("optimizer", {"schedule": "cosine", "decay_steps": 0}, "decay_steps: 0 is not above warmup_steps 0"),
         ("rollout", {"branch_steps": "0, 3"}, "branch_steps: 3 is the last of 4 steps"),
         ("begin", {"run_name": "../x"}, "run_name: '../x' is not a plain file name"),
     ],
