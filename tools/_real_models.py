@@ -70,7 +70,7 @@ class Model:
 
 def flux(w: Workflow, card: Card) -> Loaded:
     model = w.node("UNETLoader", size=(400, 0), unet_name="flux1-dev.safetensors", weight_dtype="fp8_e4m3fn")
-    names = {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp8_e4m3fn_scaled.safetensors", "type": "flux"}
+    names: dict[str, Any] = {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp8_e4m3fn_scaled.safetensors", "type": "flux"}
     return model, w.node("DualCLIPLoader", **names), w.node("VAELoader", vae_name="ae.safetensors")
 
 

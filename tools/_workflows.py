@@ -313,7 +313,7 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
     w.group("4. The LoRA in stock nodes")
     w.node("SaveLoRA", lora=train["lora"], prefix="loras/then_generate", steps=10)
     half = w.node("LoraModelLoader", "The LoRA at half strength", model=model["model"], lora=train["lora"], strength_model=0.5)
-    w.node("LossGraphNode", "Minus the reward, as the stock graph", loss=train["loss_map"], filename_prefix="pave_loss")
+    w.node("LossGraphNode", "Minus the reward, as the stock graph", (480, 330), loss=train["loss_map"], filename_prefix="pave_loss")
     w.preview("Reward curve", train["curve"], (480, 360))
     w.row()
     w.group("5. The model as it was", "#8A8", after=model)

@@ -23,9 +23,12 @@ from _server import ComfyServer
 
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
+VIEW = {"scale": 0.6, "offset": [120, 140]}
+"""What one sees when a workflow opens: its left upper part. Without it the page fits the view while Nodes 2.0 measures the nodes, which misplaces them."""
 
 BUILD = """({nodes, groups, presets}) => {
     const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
+    const PREVIEW = {PaveTrain: 230, PaveTrainAdvanced: 230, PaveOptimizerStep: 230}  // room for the picture that they show while they run
     app.graph.clear()
     const made = new Map()
     for (const spec of nodes) {
@@ -63,7 +66,7 @@ BUILD = """({nodes, groups, presets}) => {
             const here = members.filter(spec => spec.column === column)
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
-                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), Math.max(least[1], spec.size?.[1] ?? 0)])
+                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), Math.max(least[1] + (PREVIEW[spec.type] ?? 0), spec.size?.[1] ?? 0)])
                 width = Math.max(width, node.size[0])
             }
             for (const spec of here) {
@@ -134,7 +137,7 @@ def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
     for node in workflow["nodes"]:
         node["properties"] = {}
         node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
-    workflow["extra"] = {}
+    workflow["extra"] = {"ds": VIEW}
     workflow["id"] = "00000000-0000-0000-0000-000000000000"
     return workflow
 
