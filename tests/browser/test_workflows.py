@@ -84,6 +84,7 @@ def test_every_workflow_opens_in_nodes_2(page, artifacts):
             assert shown == len(json.loads(file.read_text())["nodes"]), f"{file.stem}: {shown} nodes are drawn"
             assert missing_nodes(page) == []
             assert our_errors(page) == [], file.stem
+            assert export_prompt(page) == json.loads((file.parent / "api" / file.name).read_text()), f"{file.stem} is another graph in Nodes 2.0"
             fit_and_shoot(page, artifacts / f"{file.stem}_nodes2.png")
 
 
