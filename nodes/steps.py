@@ -241,7 +241,7 @@ class PaveDecompositionLoss(io.ComfyNode):
     @classmethod
     def execute(cls, state, rollout, advantages) -> io.NodeOutput:
         after, loss, figures = steps.accumulate(state, rollout, advantages)
-        lines = [f"n = {n}: log-probability {f.log_prob:.4f}, std {f.std:.4f}, push {f.push:.4g}" for n, f in sorted(figures.items())]
+        lines = [f"- n = {n}: log-probability {f.log_prob:.4f}, std {f.std:.4f}, push {f.push:.4g}" for n, f in sorted(figures.items())]
         return io.NodeOutput(after, loss, "\n".join(lines))
 
 

@@ -86,19 +86,18 @@ def summarise(before: Evaluation, after: Evaluation) -> dict[str, object]:
 
 
 def comparison_table(before: Evaluation, after: Evaluation, labels: tuple[str, str]) -> str:
-    """The rewards of both, in all and prompt by prompt, with the gain and its standard error, as aligned text."""
-    rows: list[tuple[str, ...]] = [("", *labels, "gain", "+-")]
+    """The rewards of both, in all and prompt by prompt, with the gain and its standard error, as a Markdown table."""
+    rows: list[tuple[str, ...]] = [("", *labels, "gain", "+-"), ("---", *4 * ("---:",))]
 
     def add(name: str, a: Tensor, b: Tensor) -> None:
         gain, error = paired_gain(a, b)
-        rows.append((name, f"{a.mean().item():.4f}", f"{b.mean().item():.4f}", f"{gain:+.4f}", f"{error:.4f}"))
+        rows.append((name.replace("|", "/"), f"{a.mean().item():.4f}", f"{b.mean().item():.4f}", f"{gain:+.4f}", f"{error:.4f}"))
 
     add("reward", before.total, after.total)
     if len(before.scores) > 1:
         for name in before.scores:
-            add(f"  {name}", before.scores[name], after.scores[name])
+            add(f"{name} alone", before.scores[name], after.scores[name])
     for prompt in dict.fromkeys(before.prompts):
         at = [i for i, other in enumerate(before.prompts) if other == prompt]
         add(prompt if len(prompt) <= 60 else prompt[:57] + "...", before.total[at], after.total[at])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(" ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]) for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -60,26 +60,20 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """A recipe for a person: one setting a line, in groups."""
-    lines = [
-        f"{recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
-    ]
-    for group in ("config", "sampling", "reward", "judge"):
-        value = recipe.get(group)
-        if isinstance(value, Mapping):
-            lines += ["", f"{group}:", *_lines(value)]
-        elif value is not None:
-            lines += ["", f"{group}: {value}"]
-    for group in ("prompts", "held_out"):
-        lines += ["", f"{group}:", *(f"  {prompt}" for prompt in recipe.get(group, ()))]
+    """A recipe for a person, as Markdown lists: one setting a line, in groups."""
+    versions = f"pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
+    lines = [f"- {recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, {versions}"]
+    lines += _lines({group: recipe.get(group) for group in ("config", "sampling", "reward", "judge", "prompts", "held_out")})
     return "\n".join(lines)
 
 
-def _lines(values: Mapping[str, Any], indent: str = "  ") -> list[str]:
+def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
     lines = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+            lines += [f"{indent}- {name}", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and any(isinstance(item, str) for item in value):
+            lines += [f"{indent}- {name}", *(f"{indent}  - {item}" for item in value)]
         else:
-            lines.append(f"{indent}{name}: {json.dumps(value) if not isinstance(value, str) else value}")
+            lines.append(f"{indent}- {name}: {value if isinstance(value, str) else json.dumps(value)}")
     return lines

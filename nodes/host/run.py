@@ -256,7 +256,7 @@ def run_training(
 
 
 def summary_text(figures: Mapping[str, Any]) -> str:
-    """The figures of summary.json for a person."""
+    """The figures of summary.json for a person, as a Markdown list."""
     lines = [f"{figures['steps']} steps in {figures['train_seconds']:.0f} s"]
     if "reward_before" in figures:
         lines += _gain_lines(figures)
@@ -267,7 +267,7 @@ def summary_text(figures: Mapping[str, Any]) -> str:
         lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
     if figures["skipped_steps"]:
         lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
-    return "\n".join([*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
+    return "\n".join(f"- {line}" for line in [*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
 
 
 def _gain_lines(figures: Mapping[str, Any]) -> list[str]:
@@ -279,7 +279,7 @@ def _gain_lines(figures: Mapping[str, Any]) -> list[str]:
         f"{gain:+.4f} +- {error:.4f})",
     ]
     if len(figures["rewards"]) > 1:
-        lines += [f"  {name}: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
+        lines += [f"{name} alone: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
     if figures["judge_before"] is not None:
         lines.append(f"judge, never trained on: {figures['judge_before']:.4f} -> {figures['judge_after']:.4f}")
     if gain <= 2 * error:

@@ -117,4 +117,5 @@ def test_a_graph_drawn_by_hand_runs(page, client, artifacts):
             break
     assert new[0]["status"]["status_str"] == "success", new[0]["status"]["messages"]
     assert [image for output in new[0]["outputs"].values() for image in output.get("images", ())]
+    page.wait_for_timeout(2_000)
     page.screenshot(path=artifacts / "drawn_by_hand_after_run.png")

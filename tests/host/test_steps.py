@@ -537,3 +537,18 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
     emptied = [value for value in outputs if value.numel() == 0]
     assert len(batches) == 1 + 3, "the first, and the newest with the two behind it"
     assert len(emptied) == 2 * (18 - 4), "pictures and anchors of the others"
+
+
+def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path):
+    """As the README advises for graphs whose own pictures fill the memory."""
+    import sys
+
+    from _comfyui import link_pack
+    from _server import ComfyServer
+
+    client.run(looped("cached", 3), timeout=300)
+    link_pack(tmp_path / "custom_nodes", Path(__file__).resolve().parents[2])
+    options = ("--disable-api-nodes", "--cache-none")
+    with ComfyServer(Path(sys.executable), comfyui, tmp_path / "server.log", base=tmp_path, options=options) as other, other.client() as uncached:
+        uncached.run(looped("uncached", 3), timeout=300)
+        assert same(lora(other, "uncached"), lora(server, "cached"))
