@@ -24,7 +24,7 @@ from _server import ComfyServer
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
 VIEW = {"scale": 0.6, "offset": [120, 140]}
-"""What one sees when a workflow opens: its left upper part. Without it the page fits the view while Nodes 2.0 measures the nodes, which misplaces them."""
+"""What one sees when a workflow opens: its upper left. Without it the page fits the view while Nodes 2.0 measures the nodes, and misplaces them."""
 
 BUILD = """({nodes, groups, presets}) => {
     const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
