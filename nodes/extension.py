@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import look, lora, policy, prompts, rewards, settings, steps, train
+from . import look, loop, lora, policy, prompts, rewards, scores, settings, steps, train
 from .host import folders, queue, routes
 
 
@@ -16,5 +16,5 @@ class PaveExtension(ComfyExtension):
         folders.register()
         routes.register()
         queue.register()
-        parts = (policy, prompts, rewards, settings, train, steps, look, lora)
+        parts = (policy, prompts, rewards, settings, train, steps, loop, scores, look, lora)
         return [node for part in parts for node in part.NODES]

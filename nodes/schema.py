@@ -36,7 +36,7 @@ def advanced(widget: Any) -> Any:
 
 
 def schema(node_id: str, display_name: str, description: str, *, terms: list[str], category: str = CATEGORY, **parts: Any) -> io.Schema:
-    """A node's schema. `terms` are what else people call it: newer hosts find it by them in the search, older ones in its description."""
+    """A node's schema. `terms` are what else people call it: hosts whose search knows aliases find it by them."""
     made = io.Schema(node_id=node_id, display_name=display_name, category=category, description=description, **parts)
     if hasattr(made, "search_aliases"):
         made.search_aliases = terms  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,13 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..pave_core.config import RunConfig
-from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.base import RewardMix
-from ..pave_core.rewards.base import Scores as RawScores
 from ..pave_core.run_folder import safe_name
 from . import schema
 from .host import graph, queue, steps
-from .host.loop import Loop, next_iterations
 from .host.run import Run
 from .train import JUDGE, PROMPTS, SUMMARY, composed_config, default_rollout, optional_settings, result_outputs, run_settings
 from .widgets import MEASURE, STORAGE, widgets
@@ -108,103 +104,6 @@ class PaveRollout(io.ComfyNode):
         return io.NodeOutput(drawn, drawn.images, drawn.prompts, drawn.anchors)
 
 
-class PaveScore(io.ComfyNode):
-    """Score images with a reward."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveScore",
-            "Pave Score",
-            "Scores images with a reward, or a mix. Works on any images, not only on those of Pave Rollout.",
-            terms=["reward", "rate images", "evaluate"],
-            category=schema.STEPS,
-            is_input_list=True,
-            inputs=[
-                schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
-                io.Image.Input("images", tooltip="The images, as a batch or a list."),
-                io.String.Input("prompts", force_input=True, tooltip="The prompt of each image, as a list; a single prompt counts for all."),
-            ],
-            outputs=[
-                schema.Scores.Output(display_name="scores", tooltip="The score of each image, for Pave Advantage."),
-                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers; of a mix, the weighted sum."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, reward: list, images: list, prompts: list[str]) -> io.NodeOutput:
-        pictures = [picture for batch in images for picture in batch]
-        texts = prompts * len(pictures) if len(prompts) == 1 else prompts
-        if len(texts) != len(pictures):
-            raise ConfigError(f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all")
-        scores = steps.score(RewardMix.of(reward[0]), pictures, texts)
-        return io.NodeOutput(scores, scores.total().tolist())
-
-
-class PaveScoresFromNumbers(io.ComfyNode):
-    """Numbers from anywhere as scores."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveScoresFromNumbers",
-            "Pave Scores From Numbers",
-            "Makes scores of the numbers that any other nodes give, one an image: so any graph from image to number is a reward.",
-            terms=["custom reward", "float to score", "any node as reward"],
-            category=schema.STEPS,
-            is_input_list=True,
-            inputs=[
-                io.MultiType.Input(
-                    "numbers", [io.Float, io.Int, io.Boolean], tooltip="One number an image, in the order of the images; higher is better."
-                ),
-                io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How much they count beside other scores. Negative: lower numbers are better.",
-                ),
-                schema.Scores.Input(
-                    "scores", optional=True, tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes."
-                ),
-            ],
-            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage, or another Pave Scores From Numbers.")],
-        )
-
-    @classmethod
-    def execute(cls, numbers: list, name: list[str], weight: list[float], scores: list[RawScores] | None = None) -> io.NodeOutput:
-        return io.NodeOutput(steps.scores_from_numbers(numbers, name[0], weight[0], scores[0] if scores else None))
-
-
-class PaveAdvantage(io.ComfyNode):
-    """Compare within groups."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveAdvantage",
-            "Pave Advantage",
-            "Compares each image with its group: above 0 is better than the group's mean, in units of its spread. This is what the loss learns from.",
-            terms=["grpo", "normalise", "baseline"],
-            category=schema.STEPS,
-            inputs=[
-                schema.Rollout.Input("rollout", tooltip="What was drawn."),
-                schema.Scores.Input("scores", tooltip="One score for each of its images."),
-            ],
-            outputs=[
-                schema.Advantages.Output(display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."),
-                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, rollout, scores: RawScores) -> io.NodeOutput:
-        advantages = steps.advantage(rollout, scores)
-        return io.NodeOutput(advantages, advantages.values.flatten().tolist())
-
-
 class PaveDecompositionLoss(io.ComfyNode):
     """The gradient of a rollout."""
 
@@ -276,79 +175,6 @@ class PaveOptimizerStep(io.ComfyNode):
         return io.NodeOutput(after, metrics.step, metrics.reward_mean, metrics.grad_norm)
 
 
-class PaveLoopBegin(io.ComfyNode):
-    """Where each iteration starts."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveLoopBegin",
-            "Pave Loop Begin",
-            "Everything between here and Pave Loop End is done again and again, each time with the state that the iteration before left.",
-            terms=["for loop", "repeat", "iterate"],
-            category=schema.STEPS,
-            inputs=[
-                schema.State.Input("state", tooltip="The state to begin with, from Pave Begin."),
-                io.Int.Input("iterations", default=40, min=1, max=10_000, tooltip="Training steps to make; after a resume, that many more."),
-                io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop, such as a count or a text."),
-            ],
-            outputs=[
-                schema.Loop.Output(display_name="loop", tooltip="To Pave Loop End."),
-                schema.State.Output(display_name="state", tooltip="The state at the beginning of the iteration."),
-                io.AnyType.Output(display_name="value", tooltip="The value at the beginning of the iteration."),
-                io.Int.Output(display_name="iteration", tooltip="0 in the first iteration, then 1, 2, 3, ..."),
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_loop_begin)
-
-    @classmethod
-    def execute(cls, state, iterations, value=None) -> io.NodeOutput:
-        state.check().run.expect(iterations)
-        return io.NodeOutput(Loop(cls.hidden.unique_id, iterations), state, value, 0)
-
-
-class PaveLoopEnd(io.ComfyNode):
-    """Where each iteration ends."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveLoopEnd",
-            "Pave Loop End",
-            "Sends the state around to Pave Loop Begin until all iterations are done, then gives it out. Nodes inside the loop that show something "
-            "show it in every iteration.",
-            terms=["for loop", "repeat", "iterate"],
-            category=schema.STEPS,
-            enable_expand=True,
-            inputs=[
-                schema.Loop.Input("loop", tooltip="From Pave Loop Begin."),
-                schema.State.Input("state", tooltip="The state at the end of the iteration, from Pave Optimizer Step."),
-                io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop."),
-            ],
-            outputs=[
-                schema.State.Output(display_name="state", tooltip="The state after the last iteration."),
-                io.AnyType.Output(display_name="value", tooltip="The value after the last iteration."),
-            ],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
-        )
-
-    @classmethod
-    def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_loop_end)
-
-    @classmethod
-    def execute(cls, loop: Loop, state, value=None) -> io.NodeOutput:
-        following = next_iterations(loop, cls.hidden.unique_id, {"state": state, "value": value}, cls.hidden.dynprompt)
-        if following is None:
-            return io.NodeOutput(state, value)
-        expansion, outputs = following
-        return io.NodeOutput(*outputs, expand=expansion)
-
-
 class PaveFinish(io.ComfyNode):
     """What comes out of a training graph."""
 
@@ -376,15 +202,4 @@ class PaveFinish(io.ComfyNode):
         return io.NodeOutput(result.model, result.lora, result.loss_map, result.curve, result.summary)
 
 
-NODES = [
-    PaveBegin,
-    PaveLoopBegin,
-    PaveRollout,
-    PaveScore,
-    PaveScoresFromNumbers,
-    PaveAdvantage,
-    PaveDecompositionLoss,
-    PaveOptimizerStep,
-    PaveLoopEnd,
-    PaveFinish,
-]
+NODES = [PaveBegin, PaveRollout, PaveDecompositionLoss, PaveOptimizerStep, PaveFinish]

@@ -176,7 +176,7 @@ def decode(decoder: Decoder, rollouts: Sequence[Rollout], tally: Tally) -> tuple
     with tally.timed("decode"):
         decoded = [decoder.decode(torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)])) for rollout in rollouts]
     images, anchors = torch.cat([each[1:] for each in decoded]), torch.cat([each[:1] for each in decoded])
-    tally.finite_images = bool(images.isfinite().all() and anchors.isfinite().all())
+    tally.finite_images &= bool(images.isfinite().all() and anchors.isfinite().all())
     tally.preview = anchors[0] if tally.finite_images else None
     return images, anchors
 

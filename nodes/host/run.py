@@ -155,12 +155,12 @@ class Run:
 
     def stop(self, why: str) -> None:
         """Keep what was learnt by a run that does not reach its end, and say where."""
+        self.folder.close()
         if self.state.step == 0:
             self.folder.discard()
             logger.warning(f"Pave-GRPO {why} before its first step: there is nothing to keep")
             return
         lora = self.keep()
-        self.folder.close()
         logger.warning(
             f"Pave-GRPO {why} after step {self.state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
             f"to go on, set resume to {self.folder.name!r}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor
 from ...pave_core import trainer
 from ...pave_core.errors import ConfigError
 from ...pave_core.plots import group_sheet
-from ...pave_core.rewards.base import RewardMix, Scores
+from ...pave_core.rewards.base import Scores
 from ...pave_core.trainer import Tally
 from ...pave_core.types import Rollout, SegmentFigures, StepMetrics
 from . import graph, queue
@@ -32,8 +31,8 @@ from .run import Run, RunResult
 
 logger = logging.getLogger("pave")
 
-KEPT_BATCHES = 2
-"""Rollouts whose pictures stay in memory behind the newest; the host's cache would keep those of every iteration until the graph has run."""
+KEPT_STEPS = 2
+"""Steps whose pictures stay in memory behind the newest; the host's cache would keep those of every iteration until the graph has run."""
 
 
 @dataclass
@@ -93,12 +92,16 @@ class StepRun:
         return self.tally
 
     def hold(self, drawn: Drawn) -> None:
-        """Remember a rollout, and free those that no node can need any more. The first stays: it is what the graph's own nodes, outside every
-        expansion, hold."""
+        """Remember a rollout, and free those that no node can need any more.
+
+        Those of the first step stay: the graph's own nodes, outside every expansion, hold them.
+        """
         self._drawn.append(drawn)
-        for old in self._drawn[1 : -1 - KEPT_BATCHES]:
-            old.release()
-            self._drawn.remove(old)
+        first = self._drawn[0].step
+        for old in self._drawn:
+            if first < old.step < drawn.step - KEPT_STEPS:
+                old.release()
+        self._drawn = [each for each in self._drawn if each.rollouts]
 
     def complete(self, node_id: str | None) -> StepMetrics:
         """The optimizer's step, and the end of the training step."""
@@ -148,7 +151,7 @@ class State:
         return self.owner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """PAVE_ROLLOUT: the rollouts of one step, P prompts with K x G branches each, and their pictures."""
 
@@ -180,7 +183,7 @@ class Drawn:
             pictures.set_()  # pyright: ignore[reportCallIssue] - torch takes no arguments here, and empties the tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Advantages:
     """PAVE_ADVANTAGES: how much better than its group each image of a rollout is."""
 
@@ -260,50 +263,6 @@ def finish(state: State) -> RunResult:
     if owner.gradients:
         raise ConfigError("state: a gradient was accumulated and not used: put a Pave Optimizer Step before Pave Finish")
     return owner.finish()
-
-
-def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
-    """Score pictures (H, W, 3), which may differ in size, in as few calls as there are sizes in a row; one text a picture."""
-    with torch.inference_mode(False), torch.no_grad():
-        runs = [(list(group)) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
-        parts = [reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run]) for run in runs]
-    return Scores({name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values}, reward.weights, reward.normalise)
-
-
-def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, beside: Scores | None) -> Scores:
-    """Scores of the numbers that nodes put on a wire: numbers, lists of them, tensors; `beside` other scores of the same images, or alone.
-
-    ConfigError for what is no number or not finite, for a weight that leaves nothing to learn, and for other scores that do not fit.
-    """
-    values = torch.tensor(list(_numbers(numbers)))
-    if not len(values):
-        raise ConfigError("numbers: there are none: connect an output that gives one number an image")
-    if not values.isfinite().all():
-        place = int((~values.isfinite()).nonzero()[0])
-        raise ConfigError(f"numbers: number {place + 1} of {len(values)} is {values[place].item()}: it must be finite")
-    name = name.strip() or "graph"
-    if beside is None:
-        if weight == 0:
-            raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
-        return Scores({name: values}, (weight,))
-    if name in beside.values:
-        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: give them another")
-    for other, theirs in beside.values.items():
-        if len(theirs) != len(values):
-            raise ConfigError(f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images")
-    return replace(beside, values={**beside.values, name: values}, weights=(*beside.weights, weight))
-
-
-def _numbers(values: Sequence[object]) -> Iterator[float]:
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from _numbers(value)
-        elif isinstance(value, Tensor):
-            yield from value.flatten().tolist()
-        elif isinstance(value, int | float):
-            yield float(value)
-        else:
-            raise ConfigError(f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number an image")
 
 
 def sheet(advantages: Advantages, rows: int) -> Tensor:

@@ -248,6 +248,20 @@ def test_a_loop_in_a_loop(client, server):
     assert [m["step"] for m in metrics(server, "nested")] == list(range(1, 7))
 
 
+def test_several_rollouts_in_a_step_add_up(client, server):
+    graph = looped("several", 5, prompts_per_step=1)
+    graph |= {
+        "draw2": node("PaveRollout", state=["loop", 1]),
+        "dark": node("PaveImageStatistic", images=["draw2", 1], statistic="mean"),
+        "graded": node("PaveScoresFromNumbers", numbers=["dark", 0], name="dark", weight=-1.0),
+        "advantage2": node("PaveAdvantage", rollout=["draw2", 0], scores=["graded", 0]),
+        "loss2": node("PaveDecompositionLoss", state=["loss", 0], rollout=["draw2", 0], advantages=["advantage2", 0]),
+    }
+    graph["step"]["inputs"]["state"] = ["loss2", 0]
+    client.run(graph, timeout=300)
+    assert [m["groups"] for m in metrics(server, "several")] == [4] * 5
+
+
 def test_any_graph_from_image_to_number_is_a_reward(client, server):
     """The distance to a colour out of stock image nodes, beside a mix of rewards."""
     graph = looped("stock", 2)
