@@ -58,3 +58,14 @@ def client(server):
     """A connected client of the server."""
     with server.client() as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def page(server):
+    """The real page of the server in a headless Chromium, one for all tests; page.problems lists the errors on its console so far."""
+    from _browser import find_chromium, open_page
+
+    if not find_chromium():
+        pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")
+    with open_page(server.url) as opened:
+        yield opened

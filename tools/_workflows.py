@@ -187,7 +187,7 @@ def learn(w: Workflow, start: Ref, drawn: Ref, scores: Ref) -> Ref:
     advantage = w.node("PaveAdvantage", rollout=drawn["rollout"], scores=scores)
     w.column()
     loss = w.node("PaveDecompositionLoss", state=start["state"], rollout=drawn["rollout"], advantages=advantage["advantages"])
-    w.node("PavePreviewGroup", "The groups, in every iteration", (520, 420), advantages=advantage["advantages"], rows=4)
+    w.node("PavePreviewGroup", "The groups, in every iteration", (520, 600), advantages=advantage["advantages"], rows=4)
     w.column()
     step = w.node("PaveOptimizerStep", state=loss["state"])
     w.text("What each chain does", loss["segments"], (300, 180))

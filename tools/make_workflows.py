@@ -28,7 +28,7 @@ VIEW = {"scale": 0.6, "offset": [120, 140]}
 
 BUILD = """({nodes, groups, presets}) => {
     const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
-    const PREVIEW = {PaveTrain: 230, PaveTrainAdvanced: 230, PaveOptimizerStep: 230}  // room for the picture that they show while they run
+    const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}  // room for the picture that they show while they run
     app.graph.clear()
     const made = new Map()
     for (const spec of nodes) {

@@ -104,8 +104,8 @@ def serve(server: ComfyServer, pack: str) -> None:
     """Keep the server up until Ctrl-C, with the quickstart's workflow open in the browser."""
     url = f"{server.url}/?{urllib.parse.urlencode({'template': 'quickstart', 'source': pack})}"
     print(f"\nComfyUI is up: {url}\nCtrl-C ends it.", flush=True)
-    webbrowser.open(url)
     with contextlib.suppress(KeyboardInterrupt):
+        webbrowser.open(url)
         while server.running:
             time.sleep(0.5)
 

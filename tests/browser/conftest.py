@@ -1,12 +1,10 @@
-"""The real page of the real server in a headless Chromium."""
+"""How the open workflow is laid out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
 import pytest
-
-from _browser import find_chromium, open_page
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -37,15 +35,6 @@ def overlap(a: Box, b: Box) -> bool:
 
 def inside(a: Box, b: Box) -> bool:
     return b[0] <= a[0] and b[1] <= a[1] and a[2] <= b[2] and a[3] <= b[3]
-
-
-@pytest.fixture(scope="session")
-def page(server):
-    """One page for all tests; page.problems lists the errors on its console so far."""
-    if not find_chromium():
-        pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")
-    with open_page(server.url) as opened:
-        yield opened
 
 
 @pytest.fixture
