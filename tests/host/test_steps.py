@@ -112,11 +112,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_loop_of_step_nodes_gives_bit_for_bit_the_adapter_of_pave_train(client, server):
-    client.run(trained("whole"), timeout=300)
-    client.run(looped("drawn"), timeout=300)
-    assert len(metrics(server, "whole")) == 3
-    assert metrics(server, "drawn") == metrics(server, "whole")
-    ours, theirs = lora(server, "drawn"), lora(server, "whole")
+    client.run(trained("as_one"), timeout=300)
+    client.run(looped("as_loop"), timeout=300)
+    assert len(metrics(server, "as_one")) == 3
+    assert metrics(server, "as_loop") == metrics(server, "as_one")
+    ours, theirs = lora(server, "as_loop"), lora(server, "as_one")
     assert any(value.abs().max() > 0 for key, value in ours.items() if "lora_B" in key)
     assert same(ours, theirs)
 
