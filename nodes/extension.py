@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import look, loop, lora, policy, prompts, rewards, scores, settings, steps, train
-from .host import folders, queue, routes
+from . import guard, image_rewards, judge, look, loop, lora, network_rewards, policy, prompts, rewards, scores, settings, steps, train
+from .host import folders, public_name, queue, routes
 
 
 class PaveExtension(ComfyExtension):
@@ -16,5 +16,6 @@ class PaveExtension(ComfyExtension):
         folders.register()
         routes.register()
         queue.register()
-        parts = (policy, prompts, rewards, settings, train, steps, loop, scores, look, lora)
+        public_name.publish()
+        parts = (policy, prompts, rewards, network_rewards, image_rewards, judge, guard, settings, train, steps, loop, scores, look, lora)
         return [node for part in parts for node in part.NODES]

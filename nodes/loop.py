@@ -52,8 +52,8 @@ class PaveLoopEnd(io.ComfyNode):
         return schema.schema(
             "PaveLoopEnd",
             "Pave Loop End",
-            "Sends the state around to Pave Loop Begin until all iterations are done, then gives it out. Nodes inside the loop that show something "
-            "show it in every iteration.",
+            "Sends the state around to Pave Loop Begin until all iterations are done or the run's guard ends it, then gives it out. Nodes inside the "
+            "loop that show something show it in every iteration.",
             terms=["for loop", "repeat", "iterate"],
             category=schema.STEPS,
             enable_expand=True,
@@ -75,7 +75,11 @@ class PaveLoopEnd(io.ComfyNode):
 
     @classmethod
     def execute(cls, loop: Loop, state, value=None) -> io.NodeOutput:
-        following = next_iterations(loop, cls.hidden.unique_id, {"state": state, "value": value}, cls.hidden.dynprompt)
+        run = state.owner.run
+        if run.stopped:
+            return io.NodeOutput(state, value)
+        inputs = {"state": state, "value": value}
+        following = next_iterations(loop, cls.hidden.unique_id, inputs, cls.hidden.dynprompt, run.steps_to_check())
         if following is None:
             return io.NodeOutput(state, value)
         expansion, outputs = following

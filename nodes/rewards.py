@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,69 +9,14 @@ from torch import Tensor
 
 from ..pave_core.errors import ConfigError
 from ..pave_core.rewards.base import RewardMix
-from ..pave_core.rewards.clip_score import DTYPES, CLIPScore, architectures
 from ..pave_core.rewards.colour import ColourReward
 from ..pave_core.rewards.shapes import Adherence
+from ..pave_core.rewards.statistics import PIXEL_STATISTICS
 from . import schema
-from .host import folders, tiny
-from .host.policy import scoring_device
+from .host import tiny
 from .schema import Reward, advanced
 
-BUNDLED = "bundled tiny CLIP"
-AUTO = "auto"
 MIX_SIZE = 4
-STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda pixels: pixels.mean(1),
-    "standard deviation": lambda pixels: pixels.std(1),
-    "maximum": lambda pixels: pixels.amax(1),
-    "minimum": lambda pixels: pixels.amin(1),
-}
-
-
-class PaveCLIPScore(io.ComfyNode):
-    """How well an image fits its prompt."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema.schema(
-            "PaveCLIPScore",
-            "Pave CLIP Score",
-            terms=["open_clip", "prompt adherence", "text image similarity"],
-            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put "
-            "checkpoints into models/reward_models.",
-            inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=[BUNDLED, *folders.reward_models()],
-                    default=BUNDLED,
-                    tooltip="An open_clip checkpoint in models/reward_models; press R to refresh.",
-                ),
-                io.Combo.Input(
-                    "architecture",
-                    options=[AUTO, *architectures()],
-                    default=AUTO,
-                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, beside the file. OpenAI's "
-                    "weights need a name that ends in -quickgelu.",
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "precision", options=list(DTYPES), default="fp32", tooltip="The number format of the CLIP network. bf16 halves its memory."
-                    )
-                ),
-                advanced(
-                    io.Int.Input(
-                        "batch_size", default=16, min=1, max=1024, tooltip="Images scored in one call. Lower it if scoring runs out of memory."
-                    )
-                ),
-            ],
-            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
-        )
-
-    @classmethod
-    def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
-        weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else folders.reward_model(checkpoint)
-        chosen = folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
-        return io.NodeOutput(CLIPScore(weights, chosen, scoring_device(), precision, batch_size))
 
 
 class PaveColour(io.ComfyNode):
@@ -189,7 +133,7 @@ class PaveImageStatistic(io.ComfyNode):
                 io.Image.Input("images", tooltip="The images; each gets a number of its own."),
                 io.Combo.Input(
                     "statistic",
-                    options=list(STATISTICS),
+                    options=list(PIXEL_STATISTICS),
                     default="mean",
                     tooltip="mean: brightness. standard deviation: contrast. Over all pixels and colours.",
                 ),
@@ -199,9 +143,9 @@ class PaveImageStatistic(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, statistic: str) -> io.NodeOutput:
-        if statistic not in STATISTICS:
-            raise ConfigError(f"statistic: {statistic!r} is not known: choose one of {', '.join(STATISTICS)}")
-        return io.NodeOutput(STATISTICS[statistic](images.flatten(1).float()).tolist())
+        if statistic not in PIXEL_STATISTICS:
+            raise ConfigError(f"statistic: {statistic!r} is not known: choose one of {', '.join(PIXEL_STATISTICS)}")
+        return io.NodeOutput(PIXEL_STATISTICS[statistic](images.flatten(1).float()).tolist())
 
 
-NODES = [PaveCLIPScore, PaveColour, PaveTinyAdherence, PaveRewardMix, PaveImageStatistic]
+NODES = [PaveColour, PaveTinyAdherence, PaveRewardMix, PaveImageStatistic]

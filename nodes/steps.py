@@ -9,7 +9,7 @@ from ..pave_core.run_folder import safe_name
 from . import schema
 from .host import graph, queue, steps
 from .host.run import Run
-from .train import JUDGE, PROMPTS, SUMMARY, composed_config, default_rollout, optional_settings, result_outputs, run_settings
+from .train import GUARD, JUDGE, PROMPTS, SUMMARY, composed_config, default_rollout, optional_settings, result_outputs, run_settings
 from .widgets import MEASURE, STORAGE, widgets
 
 STATE = "The training run as it stands here. Each state goes to one node that changes it: wire those one after the other."
@@ -38,6 +38,7 @@ class PaveBegin(io.ComfyNode):
                     "scores in the loop.",
                 ),
                 JUDGE,
+                GUARD,
                 *widgets("prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
             ],
             outputs=[schema.State.Output(display_name="state", tooltip=STATE)],
@@ -64,15 +65,17 @@ class PaveBegin(io.ComfyNode):
         checkpoint_every,
         evaluation_seeds,
         evaluate_every,
+        check_reward,
         rollout=None,
         objective=None,
         optimizer=None,
         reward=None,
         judge=None,
+        guard=None,
     ) -> io.NodeOutput:
         rollout = rollout or default_rollout()
         config = composed_config(policy.lora, rollout, objective, optimizer, RunConfig(1, prompts_per_step, seed, checkpoint_every))
-        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, None)
+        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, check_reward, None, guard)
         run = Run(policy, rollout, prompts, reward, judge, config, settings)
         return io.NodeOutput(steps.StepRun(run, cls.hidden.unique_id).state())
 

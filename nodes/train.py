@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pave_core.config import LoraConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set
+from ..pave_core.guard import GuardSettings
 from ..pave_core.run_folder import safe_name
 from . import schema
 from .host.policy import PolicySettings, RolloutSettings
@@ -18,9 +19,15 @@ PROMPTS = schema.Prompts.Input("prompts", tooltip="What to draw while training, 
 JUDGE = schema.Reward.Input("judge", optional=True, tooltip="A second opinion: measured before and after on the held-out prompts, never trained on.")
 
 
-def run_settings(run_name: str, resume: str, evaluation_seeds: int, evaluate_every: int, iterations: int | None) -> RunSettings:
-    """The settings of the STORAGE and MEASURE widgets."""
-    return RunSettings(run_name, None if resume == NO_RESUME else resume, tuple(range(1, evaluation_seeds + 1)), evaluate_every, iterations)
+GUARD = schema.Guard.Input("guard", optional=True, tooltip="From Pave Guard: stops the run when it goes astray, and keeps the best weights.")
+
+
+def run_settings(
+    run_name: str, resume: str, evaluation_seeds: int, evaluate_every: int, check_reward: bool, iterations: int | None, guard: GuardSettings | None
+) -> RunSettings:
+    """The settings of the STORAGE and MEASURE widgets, and the guard."""
+    seeds = tuple(range(1, evaluation_seeds + 1))
+    return RunSettings(run_name, None if resume == NO_RESUME else resume, seeds, evaluate_every, iterations, check_reward, guard)
 
 
 def result_outputs() -> list[Any]:
@@ -61,6 +68,7 @@ class PaveTrain(io.ComfyNode):
                 PROMPTS,
                 schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
                 JUDGE,
+                GUARD,
                 io.Combo.Input(
                     "preset",
                     options=PRESET_NAMES,
@@ -114,13 +122,15 @@ class PaveTrain(io.ComfyNode):
         scheduler,
         evaluation_seeds,
         evaluate_every,
+        check_reward,
         judge=None,
+        guard=None,
         **method,
     ) -> io.NodeOutput:
         config = train_config(preset, seed, method)
         policy = PolicySettings(model, clip, vae, config.lora, cfg, guidance, negative_prompt)
         rollout = RolloutSettings(config.rollout, width, height, scheduler)
-        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, config.run.iterations)
+        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, check_reward, config.run.iterations, guard)
         return _wrap(run_training(policy, rollout, prompts, reward, judge, config, settings, cls.hidden.unique_id))
 
 
@@ -141,6 +151,7 @@ class PaveTrainAdvanced(io.ComfyNode):
                 schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
                 *optional_settings(),
                 JUDGE,
+                GUARD,
                 *widgets("iterations", "prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],
@@ -166,14 +177,16 @@ class PaveTrainAdvanced(io.ComfyNode):
         checkpoint_every,
         evaluation_seeds,
         evaluate_every,
+        check_reward,
         rollout=None,
         objective=None,
         optimizer=None,
         judge=None,
+        guard=None,
     ) -> io.NodeOutput:
         rollout = rollout or default_rollout()
         config = composed_config(policy.lora, rollout, objective, optimizer, RunConfig(iterations, prompts_per_step, seed, checkpoint_every))
-        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, iterations)
+        settings = run_settings(run_name, resume, evaluation_seeds, evaluate_every, check_reward, iterations, guard)
         return _wrap(run_training(policy, rollout, prompts, reward, judge, config, settings, cls.hidden.unique_id))
 
 

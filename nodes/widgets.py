@@ -45,7 +45,7 @@ OPTIMIZER = (
     "optimizer_step",
 )
 STORAGE = ("run_name", "resume")
-MEASURE = ("evaluation_seeds", "evaluate_every")
+MEASURE = ("evaluation_seeds", "evaluate_every", "check_reward")
 
 
 def setting_values(config: TrainConfig) -> dict[str, Any]:
@@ -202,5 +202,10 @@ _WIDGETS: dict[str, Any] = {
     ),
     "resume": _resume,
     "evaluation_seeds": _expert(_int(1, 256, "Images of each held-out prompt, from seeds 1, 2, 3, ... (the same before and after).", default=4)),
+    "check_reward": _expert(
+        lambda name: io.Boolean.Input(
+            name, default=True, tooltip="Draw a few groups before the first step and stop if the reward can not tell their images apart."
+        )
+    ),
     "evaluate_every": _expert(_int(0, 100_000, "Steps between evaluations on the held-out prompts. 0: only before and after.", default=0)),
 }

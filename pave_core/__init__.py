@@ -5,4 +5,4 @@ v = dx/dsigma = eps - x0. T = denoising steps, K = the stochastic (branch) steps
 shape = the latent shape without its batch axis. Nothing in this package imports ComfyUI.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -6,7 +6,7 @@ gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -29,6 +29,16 @@ class Evaluation:
     scores: dict[str, Tensor]  # reward name -> (N,)
     total: Tensor  # (N,) weighted raw sum
     judge: Tensor | None  # (N,) a reward that is never trained on
+    held_out: Tensor | None = None  # (N,) the guard's, neither
+
+    def to_dict(self) -> dict[str, object]:
+        """The means, as JSON values."""
+        watched = {name: None if scores is None else mean(scores) for name, scores in (("judge", self.judge), ("held_out", self.held_out))}
+        return {"reward": mean(self.total), "rewards": {name: mean(scores) for name, scores in self.scores.items()}, **watched}
+
+    def without_images(self) -> Evaluation:
+        """The same figures, without the memory of the pictures."""
+        return replace(self, images=self.images[:0])
 
 
 def evaluate(
@@ -36,6 +46,7 @@ def evaluate(
     decoder: Decoder,
     reward: RewardMix,
     judge: Reward | None,
+    held_out: Reward | None,
     conds: Mapping[str, Cond],
     seeds: Sequence[int],
     config: RolloutConfig,
@@ -53,12 +64,22 @@ def evaluate(
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None
-    return Evaluation(prompts, tuple(seeds) * len(conds), images, dict(scores.values), scores.total(), judged)
+    guarded = judged if held_out is judge else score(held_out, images, prompts) if held_out is not None else None
+    return Evaluation(prompts, tuple(seeds) * len(conds), images, dict(scores.values), scores.total(), judged, guarded)
+
+
+def mean(scores: Tensor) -> float:
+    """The mean of the images that have a score."""
+    return scores.nanmean().item()
 
 
 def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds; the error is 0 for N = 1."""
+    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds; the error is 0 for N = 1.
+
+    Pairs of which one has no score (NaN) are left out.
+    """
     gain = after - before
+    gain = gain[gain.isfinite()]
     error = gain.std().item() / sqrt(len(gain)) if len(gain) > 1 else 0.0
     return gain.mean().item(), error
 
@@ -68,18 +89,18 @@ def summarise(before: Evaluation, after: Evaluation) -> dict[str, object]:
     _, error = paired_gain(before.total, after.total)
     by_reward = {
         name: {
-            "before": before.scores[name].mean().item(),
-            "after": after.scores[name].mean().item(),
+            "before": mean(before.scores[name]),
+            "after": mean(after.scores[name]),
             "se": paired_gain(before.scores[name], after.scores[name])[1],
         }
         for name in before.scores
     }
     return {
-        "reward_before": before.total.mean().item(),
-        "reward_after": after.total.mean().item(),
+        "reward_before": mean(before.total),
+        "reward_after": mean(after.total),
         "reward_se": error,
-        "judge_before": None if before.judge is None else before.judge.mean().item(),
-        "judge_after": None if after.judge is None else after.judge.mean().item(),
+        "judge_before": None if before.judge is None else mean(before.judge),
+        "judge_after": None if after.judge is None else mean(after.judge),
         "rewards": by_reward,
         "held_out_images": len(before.prompts),
     }
@@ -91,7 +112,7 @@ def comparison_table(before: Evaluation, after: Evaluation, labels: tuple[str, s
 
     def add(name: str, a: Tensor, b: Tensor) -> None:
         gain, error = paired_gain(a, b)
-        rows.append((name.replace("|", "/"), f"{a.mean().item():.4f}", f"{b.mean().item():.4f}", f"{gain:+.4f}", f"{error:.4f}"))
+        rows.append((name.replace("|", "/"), f"{mean(a):.4f}", f"{mean(b):.4f}", f"{gain:+.4f}", f"{error:.4f}"))
 
     add("reward", before.total, after.total)
     if len(before.scores) > 1:

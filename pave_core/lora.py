@@ -8,7 +8,7 @@ detach() swap modules in place and leave no trace, so that a host may move, patc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -121,12 +121,13 @@ class LoraAdapter:
             found |= {f"{name}.lora_A.weight": A.weight, f"{name}.lora_B.weight": B.weight}
         return cast("dict[str, nn.Parameter]", found)
 
-    def export(self, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
+    def export(self, values: Mapping[str, Tensor] | None = None, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
         """CPU copies under the host's universal keys: `<prefix><module>.lora_A.weight`, `.lora_B.weight` and `.alpha`.
 
-        A missing alpha would mean a scale of 1 there, so it is always written.
+        values: those of an earlier state, by the names of parameters(); None: as they are. A missing alpha would mean a scale of 1 there, so it is
+        always written.
         """
-        weights = {prefix + name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.parameters().items()}
+        weights = {prefix + name: p.detach().to("cpu", copy=True).contiguous() for name, p in (values or self.parameters()).items()}
         return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
 
 

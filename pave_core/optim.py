@@ -37,13 +37,15 @@ def learning_rate(config: OptimConfig, step: int) -> float:
     return config.learning_rate * (1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2)
 
 
-def clip_and_step(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int) -> float:
-    """Clip the gradients, step, clear them; return the norm before clipping. With a non-finite norm the weights are left alone."""
+def clip_and_step(optimizer: torch.optim.Optimizer, config: OptimConfig, rate: float) -> float:
+    """Clip the gradients, step at the learning rate `rate`, clear them; return the norm before clipping. With a non-finite norm the weights are
+    left alone.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()
     if math.isfinite(norm):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = rate
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

@@ -1,9 +1,9 @@
-"""The pictures of a run: the reward curve, the before/after grid and the groups of a rollout, all as (H, W, 3) tensors in [0, 1]."""
+"""Pictures of pictures: the before/after grid and the groups of a rollout, as (H, W, 3) tensors in [0, 1]."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,70 +11,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .evaluation import Evaluation, paired_gain
+from .evaluation import Evaluation
 
 _INK, _MUTED = "#1f2933", "#7b8794"
-_BLUE, _ORANGE, _GREEN, _PURPLE, _RED = "#2563eb", "#ea580c", "#15803d", "#7c3aed", "#b91c1c"
-
-
-def reward_curve(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation]) -> Tensor:
-    """The rewards over the steps.
-
-    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0, or empty. Above, where there are any: the gain on
-    the held-out prompts since step 0, with the standard error of the paired difference, for the reward and for each of its parts. Below: the
-    reward of the training images with the spread within a group; the prompts change from step to step, so it is noisier than what is learnt.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6.4 if evaluations else 3.6), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2)) if evaluations else [figure.subplots()]
-    if evaluations:
-        _plot_gains(axes[0], evaluations)
-    _plot_training(axes[-1], history)
-    for each in axes:
-        each.grid(alpha=0.25)
-        each.spines[["top", "right"]].set_visible(False)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    return torch.from_numpy(pixels.copy()).float() / 255
-
-
-def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
-    at = sorted(evaluations)
-    before = evaluations[0]
-
-    def plot_gain(label: str, values: Callable[[Evaluation], Tensor], **style: Any) -> None:
-        gains = [paired_gain(values(before), values(evaluations[step])) for step in at]
-        axes.errorbar(at, [g for g, _ in gains], yerr=[error for _, error in gains], marker="o", capsize=4, label=label, **style)
-
-    plot_gain("reward", lambda e: e.total, color=_BLUE, linewidth=2.2)
-    if len(before.scores) > 1:
-        for name, colour in zip(before.scores, (_ORANGE, _GREEN, _PURPLE, _MUTED), strict=False):
-            plot_gain(f"{name} alone", lambda e, name=name: e.scores[name], color=colour, linewidth=1.2, alpha=0.8)
-    axes.axhline(0, color=_MUTED, linewidth=0.8)
-    axes.set_ylabel("gain since step 0")
-    axes.set_title("Held-out prompts, same seeds", loc="left", color=_INK, fontsize=12)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
-
-
-def _plot_training(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    steps = [r["step"] for r in history]
-    mean = np.array([r["reward_mean"] for r in history], dtype=float)
-    spread = np.array([r["reward_std"] for r in history], dtype=float)
-    window = max(1, len(steps) // 12)
-    axes.fill_between(steps, mean - spread, mean + spread, color=_BLUE, alpha=0.15, linewidth=0)
-    axes.plot(steps, mean, color=_BLUE, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
-    axes.plot(steps, _running_mean(mean, window), color=_BLUE, linewidth=1.8)
-    axes.set_ylabel("reward")
-    axes.set_xlabel("step")
-    axes.set_title("Training images (band: spread within a group; prompts change from step to step)", loc="left", color=_INK, fontsize=10)
-
-
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value itself is."""
-    return np.array([np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan for i in range(len(values))])
+_GREEN, _RED = "#15803d", "#b91c1c"
 
 
 def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4, labels: tuple[str, str] = ("before", "after")) -> Tensor:
@@ -128,11 +68,12 @@ def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[i
         step = f"branch step {branch_steps[k]}"
         draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), _INK, font)
         draw.text((size[0] - margin, y), step, _MUTED, small, anchor="ra")
-        for column, g in enumerate(rewards[p, k].argsort(descending=True, stable=True).tolist()):
-            x, advantage = margin + column * (w + gap), advantages[p, k, g].item()
+        for column, g in enumerate(rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()):
+            x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = _GREEN if advantage > 0 else _RED if advantage < 0 else _MUTED
             canvas.paste(to_pil(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-            draw.text((x + w / 2, y + caption + h + 3), f"{rewards[p, k, g].item():.4g}", _INK, small, anchor="mt")
+            label = "not scored" if math.isnan(reward) else f"{reward:.4g}"
+            draw.text((x + w / 2, y + caption + h + 3), label, _INK, small, anchor="mt")
             draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
     if note:
         draw.text((margin, size[1] - 18), note, _MUTED, small)

@@ -3,6 +3,9 @@
 <run>/metrics.jsonl              one JSON object a step
 <run>/events.out.tfevents.*      the same for TensorBoard
 <run>/checkpoint.safetensors     what resume goes on from
+<run>/evaluations.json           the means of every measurement on the held-out prompts
+<run>/guard.jsonl                one JSON object a measurement of the guard, if the run has one
+<run>/best.safetensors           the state with the best held-out reward, likewise
 <run>/summary.json, curve.png, grid.png
 """
 
@@ -18,8 +21,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .checkpoint import write_atomically
+from .checkpoint import Checkpoint, load_checkpoint, write_atomically
 from .errors import ConfigError
+from .evaluation import Evaluation
+from .guard import Reading
 from .plots import to_pil
 from .types import StepMetrics
 
@@ -41,7 +46,10 @@ class RunFolder:
         self.path = path
         self.name = path.name
         self.checkpoint = path / "checkpoint.safetensors"
+        self.best = path / "best.safetensors"
         self._metrics = path / "metrics.jsonl"
+        self._guard = path / "guard.jsonl"
+        self._evaluations = path / "evaluations.json"
         self._events: Any = None
 
     @classmethod
@@ -75,22 +83,40 @@ class RunFolder:
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop what metrics.jsonl holds beyond `step` (it was lost in a crash and will be done again); the records that remain."""
-        lines = self._metrics.read_text("utf-8").splitlines() if self._metrics.exists() else []
-        history = [record for record in map(_parse, lines) if record is not None and record["step"] <= step]
-        write_atomically(self._metrics, "".join(json.dumps(record) + "\n" for record in history).encode())
-        return history
+        return _rewind(self._metrics, step)
+
+    def rewind_readings(self, step: int) -> list[Reading]:
+        """The same for guard.jsonl."""
+        return [Reading.from_dict(record) for record in _rewind(self._guard, step)]
+
+    def save_evaluations(self, evaluations: Mapping[int, Evaluation]) -> None:
+        """Write evaluations.json, with what it holds of other steps."""
+        known = json.loads(self._evaluations.read_text("utf-8")) if self._evaluations.exists() else []
+        records = {record["step"]: record for record in known} | {step: {"step": step, **each.to_dict()} for step, each in evaluations.items()}
+        write_atomically(self._evaluations, json.dumps([_finite(records[step]) for step in sorted(records)], indent=1).encode())
+
+    def load_best(self, step: int) -> Checkpoint | None:
+        """The state of best.safetensors, if there is one of `step` or before."""
+        best = load_checkpoint(self.best) if self.best.exists() else None
+        return best if best is not None and best.step <= step else None
 
     def log(self, metrics: StepMetrics) -> dict[str, Any]:
         """Append a step to metrics.jsonl and the TensorBoard events; the record as written (non-finite numbers become null)."""
         record = _finite(metrics.to_dict())
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        _append(self._metrics, record)
         scalars = {
             key: record[key] for key in ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
         }
-        scalars |= {f"reward/{name}": values[0] for name, values in record["rewards"].items()}
+        for name, (mean, spread) in record["rewards"].items():
+            scalars |= {f"reward/{name}": mean, f"spread/{name}": spread}
         self.log_scalars(scalars, metrics.step)
         return record
+
+    def log_reading(self, reading: Reading) -> None:
+        """Append a measurement of the guard to guard.jsonl and the TensorBoard events."""
+        _append(self._guard, _finite(reading.to_dict()))
+        scalars = {"guard/held_out": reading.held_out, "guard/drift": reading.drift}
+        self.log_scalars(scalars | {f"guard/{name}": change for name, change in reading.changes.items()}, reading.step)
 
     def log_scalars(self, scalars: Mapping[str, float | None], step: int) -> None:
         """Write numbers to the TensorBoard events."""
@@ -124,8 +150,22 @@ class RunFolder:
             self._events = None
 
 
+def _append(file: Path, record: Any) -> None:
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+def _rewind(file: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the records of a .jsonl file beyond `step`; those that remain."""
+    if not file.exists():
+        return []
+    records = [record for record in map(_parse, file.read_text("utf-8").splitlines()) if record is not None and record["step"] <= step]
+    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
+    return records
+
+
 def _parse(line: str) -> dict[str, Any] | None:
-    """A line of metrics.jsonl, or None for the torn last line of a crash."""
+    """A line of a .jsonl file, or None for the torn last line of a crash."""
     try:
         record = json.loads(line)
     except ValueError:

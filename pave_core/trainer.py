@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .advantage import zero_spread
+from .advantage import group_std, zero_spread
 from .checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
-from .config import TrainConfig
+from .config import OptimConfig, TrainConfig
 from .errors import ConfigError, TrainingError
 from .loss import decomposition_loss, segment_figures
 from .optim import clip_and_step, learning_rate, make_optimizer
@@ -36,6 +36,7 @@ from .rollout import sample_rollout
 from .types import Cond, Decoder, Policy, Rollout, SegmentFigures, StepMetrics
 
 MAX_SKIPPED_IN_A_ROW = 3
+COUNTERS = ("updates", "skipped", "skipped_in_a_row", "halvings")
 
 
 def seeded(seed: int, *progress: int | str) -> torch.Generator:
@@ -59,7 +60,7 @@ def prompts_of_step(prompts: Sequence[str], config: TrainConfig, step: int) -> l
 
 @dataclass
 class TrainState:
-    """The mutable state of a run. train() owns it; nobody else writes to it."""
+    """The mutable state of a run. train() owns it; between two steps a guard may send it back (see return_to)."""
 
     parameters: Mapping[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -67,6 +68,7 @@ class TrainState:
     updates: int = 0  # optimizer steps
     skipped: int = 0
     skipped_in_a_row: int = 0
+    halvings: int = 0  # how often the learning rate was halved
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
@@ -76,7 +78,7 @@ class TrainState:
 
     def capture(self, recipe: dict[str, object]) -> Checkpoint:
         """A copy of the state on the CPU."""
-        counters = {"updates": self.updates, "skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
+        counters = {name: getattr(self, name) for name in COUNTERS}
         adapter = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         moments = {name: value.to("cpu", copy=True) for name, value in optimizer_tensors(self.optimizer, self.parameters).items()}
         return Checkpoint(self.step, recipe, adapter, moments, counters)
@@ -88,12 +90,21 @@ class TrainState:
             raise ConfigError(
                 "resume: the checkpoint's adapter has other layers or ranks than this run's: resume with the model and the LoRA settings it had"
             )
+        self.return_to(checkpoint)
+        self.step = checkpoint.step
+        for name in COUNTERS:
+            setattr(self, name, checkpoint.counters.get(name, 0))
+
+    def return_to(self, checkpoint: Checkpoint) -> None:
+        """Take the weights and the optimizer's moments of an earlier state of this run, and go on counting."""
         with torch.no_grad():
             for name, value in checkpoint.adapter.items():
                 self.parameters[name].copy_(value)
         restore_optimizer(self.optimizer, self.parameters, checkpoint.optimizer)
-        self.step = checkpoint.step
-        self.updates, self.skipped, self.skipped_in_a_row = (checkpoint.counters[key] for key in ("updates", "skipped", "skipped_in_a_row"))
+
+    def rate(self, config: OptimConfig, update: int) -> float:
+        """The learning rate of optimizer step `update`, counted from 0."""
+        return learning_rate(config, update) / 2**self.halvings
 
 
 @dataclass
@@ -145,7 +156,7 @@ def train(
             if tally.finite_images:
                 with tally.timed("reward"):
                     scores = reward.score(images, [rollout.prompt for rollout in rollouts for _ in range(config.rollout.images)])
-                    tally.anchor_reward = reward.score(anchors, tally.prompts).total().mean().item()
+                    tally.anchor_reward = reward.score(anchors, tally.prompts).total().nanmean().item()
                 advantages = record_scores(scores, rollouts, config, state, tally)
                 accumulate(policy, rollouts, advantages, config, state, tally)
             if config.optim.step == "accumulated":
@@ -229,7 +240,7 @@ def update(config: TrainConfig, state: TrainState, tally: Tally) -> None:
         if not tally.losses or not tally.finite_images or not math.isfinite(tally.loss()):
             state.optimizer.zero_grad(set_to_none=True)
             return
-        norm = clip_and_step(state.optimizer, config.optim, state.updates)
+        norm = clip_and_step(state.optimizer, config.optim, state.rate(config.optim, state.updates))
     state.updates += math.isfinite(norm)
     tally.grad_norms.append(norm)
 
@@ -246,12 +257,14 @@ def complete(config: TrainConfig, state: TrainState, tally: Tally) -> StepMetric
     return StepMetrics(
         step=state.step,
         loss=loss,
-        reward_mean=totals.mean().item(),
-        reward_std=totals.std(-1).mean().item(),
-        rewards={name: (values.mean().item(), values.std(-1).mean().item()) for name, values in scores.values.items()} if tally.scores else {},
+        reward_mean=totals.nanmean().item(),
+        reward_std=group_std(totals).mean().item(),
+        rewards={name: (values.nanmean().item(), group_std(values).mean().item()) for name, values in scores.values.items()} if tally.scores else {},
+        flat_groups={name: int(zero_spread(values).sum()) for name, values in scores.values.items()} if tally.scores else {},
+        unscored=int(torch.stack(list(scores.values.values())).isnan().any(0).sum()) if tally.scores else 0,
         anchor_reward=tally.anchor_reward,
         grad_norm=max(tally.grad_norms, default=0.0),
-        learning_rate=learning_rate(config.optim, max(state.updates - 1, 0)),
+        learning_rate=state.rate(config.optim, max(state.updates - 1, 0)),
         groups=tally.groups,
         zero_spread_groups=tally.zero_spread,
         skipped=skipped,

@@ -91,7 +91,11 @@ class Decoder(Protocol):
 
 
 class Reward(Protocol):
-    """A score of images; higher is better."""
+    """A score of images; higher is better.
+
+    A reward that sometimes can not score an image (a judge whose reply makes no sense) has the attribute `may_abstain = True` and gives NaN for it:
+    the image is then left out, and counted. Any other value that is not finite is an error.
+    """
 
     @property
     def name(self) -> str:
@@ -119,12 +123,14 @@ class StepMetrics:
     loss: float
     reward_mean: float  # weighted raw sum over all branches of the step
     reward_std: float  # mean over groups of the spread within the group
-    rewards: dict[str, tuple[float, float]]  # each reward's own mean and spread
+    rewards: dict[str, tuple[float, float]]  # each reward's own mean, and its spread within a group
+    flat_groups: dict[str, int]  # by reward: the groups in which it gave all images the same number
+    unscored: int  # images that a reward left without a score
     anchor_reward: float
     grad_norm: float  # before clipping
     learning_rate: float
     groups: int
-    zero_spread_groups: int
+    zero_spread_groups: int  # the mix gave all images the same number: nothing to learn
     skipped: bool  # non-finite loss or gradient: no optimizer step was made
     segments: dict[int, SegmentFigures]  # by n, 1 for the plain step: means over the step's branch steps
     seconds: dict[str, float]  # by phase

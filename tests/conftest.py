@@ -1,4 +1,4 @@
-"""Every test can import the tools (`_server`, `_client`, ...) and the core (`pave_core`), as the tools themselves do."""
+"""Every test can import the tools (`_server`, `_client`, ...) and the core (`pave_core`), as the tools themselves do, and tests/support."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
 from _package import load_core  # noqa: E402
 

@@ -34,7 +34,7 @@ def compare(
     def measure(model: ModelPatcher) -> Evaluation:
         with torch.inference_mode(False), NativePolicy(model, clip, vae, sampling, lora=None) as policy:
             conds = {prompt: policy.encode(prompt) for prompt in prompts.evaluated}
-            return evaluate(policy, NativeDecoder(model, vae), mix, None, conds, range(1, seeds + 1), drawing)
+            return evaluate(policy, NativeDecoder(model, vae), mix, None, None, conds, range(1, seeds + 1), drawing)
 
     first, second = (measure(model) for model in models)
     return before_after_grid(first, second, labels=labels).unsqueeze(0), comparison_table(first, second, labels)

@@ -7,9 +7,11 @@ from pathlib import Path
 import folder_paths
 
 from ...pave_core.errors import ConfigError
+from ...pave_core.rewards.networks import SUFFIXES
 from ...pave_core.run_folder import RunFolder, safe_name
 
 REWARD_MODELS = "reward_models"
+CHOOSE = "choose a file"
 
 
 def register() -> None:
@@ -17,17 +19,34 @@ def register() -> None:
     folder_paths.add_model_folder_path(REWARD_MODELS, str(Path(folder_paths.models_dir) / REWARD_MODELS))
 
 
-def reward_models() -> list[str]:
-    """The files in models/reward_models."""
-    return folder_paths.get_filename_list(REWARD_MODELS)
+def reward_models(suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """The files in models/reward_models with one of these suffixes, then those in clip_vision and text_encoders as <folder>/<name>."""
+    return list(_reward_models(suffixes))
 
 
-def reward_model(name: str) -> Path:
-    """The path of one of them."""
-    path = folder_paths.get_full_path(REWARD_MODELS, name)
+def _reward_models(suffixes: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Their folder and their name in it."""
+    found: dict[str, tuple[str, str]] = {}
+    for folder, prefix in ((REWARD_MODELS, ""), ("clip_vision", "clip_vision/"), ("text_encoders", "text_encoders/")):
+        for name in folder_paths.get_filename_list(folder):
+            if name.lower().endswith(suffixes):
+                found.setdefault(prefix + name, (folder, name))
+    return found
+
+
+def reward_model(field: str, name: str, advice: str, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
+    """The path of one of them. advice: which file to get from where, for the ConfigError."""
+    place = _reward_models(suffixes).get(name)
+    path = folder_paths.get_full_path(*place) if place else None
     if path is None:
-        raise ConfigError(f"checkpoint: {name!r} is not in models/{REWARD_MODELS}: put the file there and press R in the page to refresh")
+        chosen = "no file is chosen" if name == CHOOSE else f"{name!r} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
+        raise ConfigError(f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose it")
     return Path(path)
+
+
+def likely(names: list[str], parts: tuple[str, ...]) -> str | None:
+    """The first of `names` that has the first of `parts` in it, else the second, and so on; capitals do not matter."""
+    return next((name for part in parts for name in names if part in name.lower()), None)
 
 
 def runs() -> Path:

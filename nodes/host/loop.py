@@ -1,8 +1,8 @@
 """The loop of step nodes, by the host's node expansion.
 
 Pave Loop End, when it runs, has seen one iteration. It then gives the host copies of the loop's body for the next ones, chained by the values that
-loop, and a copy of itself behind them, until all are done. Copies are made CHUNK at a time: every expansion nests in the one before, and the host
-walks the nesting recursively.
+loop, and a copy of itself behind them, until all are done. Copies are made CHUNK at a time, or up to the next measurement of the run's guard, which
+may end the loop: every expansion nests in the one before, and the host walks the nesting recursively.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class Loop:
     shown_as: Mapping[str, str] = field(default_factory=dict, repr=False)  # body node -> the node on the canvas that it is a copy of
 
 
-def next_iterations(loop: Loop, end: str, inputs: Mapping[str, Any], prompt: DynamicPrompt) -> tuple[dict[str, Any], list[Any]] | None:
-    """The nodes of the next iterations and the links that give Pave Loop End's outputs; None when all iterations are done.
+def next_iterations(
+    loop: Loop, end: str, inputs: Mapping[str, Any], prompt: DynamicPrompt, at_most: int | None = None
+) -> tuple[dict[str, Any], list[Any]] | None:
+    """The nodes of the next iterations, `at_most` so many, and the links that give Pave Loop End's outputs; None when all iterations are done.
 
     inputs: the values that have come into Pave Loop End at `end`, by socket. ConfigError where the wires do not make a loop.
     """
@@ -49,7 +51,7 @@ def next_iterations(loop: Loop, end: str, inputs: Mapping[str, Any], prompt: Dyn
         loop = _with_body(loop, end, prompt)
     carried: dict[str, Any] = {name: _plain(name, inputs.get(name)) for name in CARRIED}
     new: dict[str, Any] = {}
-    last = min(loop.index + CHUNK, loop.iterations - 1)
+    last = min(loop.index + min(CHUNK, at_most or CHUNK), loop.iterations - 1)
     for index in range(loop.index + 1, last + 1):
         prefix = f"{loop.end}.{index}."
         begin_outputs = {OUTPUT_SLOTS[name]: value for name, value in carried.items()} | {OUTPUT_SLOTS["iteration"]: index}

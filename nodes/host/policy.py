@@ -39,11 +39,6 @@ _INJECTION = "pave_lora"
 MIN_FIRST_SIGMA = 0.95  # schedulers of the host begin a little below 1
 
 
-def scoring_device() -> torch.device:
-    """Where rewards compute."""
-    return comfy.model_management.get_torch_device()
-
-
 @dataclass(frozen=True)
 class PolicySettings:
     """PAVE_POLICY: the model to tune, as a user generates with it, and the adapter that it gets."""
@@ -215,9 +210,9 @@ class NativePolicy:
             digest.update(f"{key}{[(p[0], p[2]) for p in patches]}".encode())
         return digest.hexdigest()
 
-    def export(self) -> dict[str, Tensor]:
-        """The adapter in the host's key format, on the CPU."""
-        return self._require_adapter().export()
+    def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The adapter in the host's key format, on the CPU: as it is, or with the values of an earlier state."""
+        return self._require_adapter().export(values)
 
     def _require_adapter(self) -> LoraAdapter:
         if self._adapter is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +18,23 @@ from comfyui_version import __version__ as comfyui_version
 from torch import Tensor
 
 from ...pave_core import __version__
-from ...pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
+from ...pave_core.checkpoint import Checkpoint, check_recipe, load_checkpoint, save_checkpoint
 from ...pave_core.config import TrainConfig
+from ...pave_core.curve import reward_curve
 from ...pave_core.errors import ConfigError
-from ...pave_core.evaluation import Evaluation, evaluate, summarise
-from ...pave_core.plots import before_after_grid, reward_curve
+from ...pave_core.evaluation import mean
+from ...pave_core.guard import GuardSettings, Reading
+from ...pave_core.held_out import HeldOut
+from ...pave_core.plots import before_after_grid
 from ...pave_core.prompts import PromptSet
 from ...pave_core.recipe import LoraWeights, save_lora
-from ...pave_core.rewards.base import RewardMix, describe, require_spread
+from ...pave_core.reward_check import check_reward
+from ...pave_core.rewards.base import RewardMix, describe
 from ...pave_core.run_folder import RunFolder
+from ...pave_core.summary import summary_text
 from ...pave_core.trainer import TrainState, train
 from ...pave_core.types import Reward, StepMetrics
+from ...pave_core.watch import Watch
 from . import folders
 from .policy import NativeDecoder, NativePolicy, PolicySettings, RolloutSettings, SamplingSettings
 from .progress import Progress
@@ -40,13 +46,15 @@ SCORED_BY_NODES = "scored by nodes of the graph"
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run is kept and what it is measured on."""
+    """Where a run is kept, what it is measured on, and what watches it."""
 
     name: str
     resume: str | None
     evaluation_seeds: tuple[int, ...]
     evaluate_every: int  # 0: only before and after
     iterations: int | None = None  # the whole run's, to refuse resuming one that is done; None where a graph says how many steps are made
+    check_reward: bool = True  # whether the reward can tell images apart, before the first step
+    guard: GuardSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,14 @@ class Run:
         config: TrainConfig,
         settings: RunSettings,
     ) -> None:
-        if judge is not None and reward is None:
-            raise ConfigError("judge: it is measured together with the reward: connect a reward as well, or leave the judge open")
+        for name, other in (("judge", judge), ("guard", settings.guard)):
+            if other is not None and reward is None:
+                raise ConfigError(f"{name}: it is measured together with the reward: connect a reward as well, or leave the {name} open")
         self._started = time.perf_counter()
         self.config = config
         self.settings = settings
         self.reward = None if reward is None else RewardMix.of(reward)
-        self.evaluations: dict[int, Evaluation] = {}
+        self.held_out: HeldOut | None = None
         self.decoder = NativeDecoder(policy.model, policy.vae)
         self._source, self._prompts, self._judge = policy, prompts, judge
         self._sampling = SamplingSettings.of(policy, rollout)
@@ -93,16 +102,20 @@ class Run:
         with self.active():
             self._base = self.policy.fingerprint()
             self.state = TrainState.begin(self.policy, config)
+            fresh = self.state.capture({})
             resumed = None if settings.resume is None else self._resume(settings.resume)
             self.policy.sigmas(config.rollout.steps)  # a schedule that can not work is refused here
             conds = {prompt: self.policy.encode(prompt) for prompt in (*prompts.train, *prompts.held_out)}
             self.conds = {prompt: conds[prompt] for prompt in prompts.train}
-            self._evaluated = {prompt: conds[prompt] for prompt in prompts.evaluated}
             if self.reward is not None:
-                with self.policy.reference():
-                    self.evaluations[0] = self._measure(self.reward)
-                require_spread(self.evaluations[0].scores)
+                if settings.check_reward and resumed is None:
+                    self._check(self.reward)
+                evaluated = {prompt: conds[prompt] for prompt in prompts.evaluated}
+                measure = (settings.guard, evaluated, settings.evaluation_seeds, config.rollout, fresh)
+                self.held_out = HeldOut(self.policy, self.decoder, self.reward, judge, *measure)
         self.folder, self.history = resumed or (RunFolder.new(folders.runs(), settings.name), [])
+        if resumed is not None and self.held_out is not None and self.held_out.watch is not None:
+            self.held_out.watch.resume(self.folder.rewind_readings(self.state.step), self.folder.load_best(self.state.step))
         logger.info(f"Pave-GRPO: {len(prompts.train)} prompts to train on, {len(prompts.held_out)} held out, run folder {self.folder.path}")
 
     @contextmanager
@@ -126,13 +139,38 @@ class Run:
             "sampling": self._sampling.to_dict(),
             "reward": SCORED_BY_NODES if self.reward is None else self.reward.describe(),
             "judge": describe(self._judge) if self._judge is not None else None,
+            "guard": self.settings.guard.to_dict() if self.settings.guard is not None else None,
             "prompts": list(self._prompts.train),
             "held_out": list(self._prompts.held_out),
         }
 
+    @property
+    def chosen_step(self) -> int:
+        """The step whose weights are the run's: the guard's best, else the newest."""
+        chosen = self._chosen()
+        return self.state.step if chosen is None else chosen.step
+
+    @property
+    def watch(self) -> Watch | None:
+        """The guard at work."""
+        return None if self.held_out is None else self.held_out.watch
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the guard has ended the run."""
+        return None if self.watch is None else self.watch.stopped
+
+    def steps_to_check(self) -> int | None:
+        """How many steps the run may make before the guard looks at it again; None without a guard."""
+        return None if self.watch is None else self.watch.steps_to_check(self.state.step)
+
+    def _chosen(self) -> Checkpoint | None:
+        return None if self.held_out is None else self.held_out.chosen
+
     def lora(self) -> LoraWeights:
-        """The LoRA so far."""
-        return LoraWeights(self.policy.export(), self.recipe() | {"step": self.state.step})
+        """The LoRA so far: of chosen_step."""
+        chosen = self._chosen()
+        return LoraWeights(self.policy.export(None if chosen is None else chosen.adapter), self.recipe() | {"step": self.chosen_step})
 
     def keep(self) -> Path:
         """Write the checkpoint and the LoRA so far; the LoRA's path."""
@@ -140,6 +178,8 @@ class Run:
         if self._kept != self.state.step:
             save_checkpoint(self.folder.checkpoint, self.state.capture(self.recipe()))
             save_lora(path, self.lora())
+            if self.held_out is not None:
+                self.folder.save_evaluations(self.held_out.evaluations)
             self._kept = self.state.step
         return path
 
@@ -147,11 +187,15 @@ class Run:
         """Log, report, save and measure, each when it is due. Inside active()."""
         self.history.append(self.folder.log(metrics))
         self._progress.step(metrics, self.config.run.iterations, node_id)
-        if metrics.step % self.config.run.checkpoint_every == 0 or metrics.step >= self.config.run.iterations:
+        every, held_out = self.settings.evaluate_every, self.held_out
+        guarded = held_out is not None and held_out.guard_is_due(metrics.step)
+        if held_out is not None and (guarded or (every and metrics.step % every == 0)):
+            evaluation = held_out.evaluate(metrics.step)
+            self.folder.log_scalars({"held_out/reward": mean(evaluation.total)}, metrics.step)
+        if held_out is not None and guarded:
+            self._record(held_out.guard(self.state))
+        if guarded or metrics.step % self.config.run.checkpoint_every == 0 or metrics.step >= self.config.run.iterations:
             self.keep()
-        every = self.settings.evaluate_every
-        if every and metrics.step % every == 0:
-            self._evaluate()
 
     def stop(self, why: str) -> None:
         """Keep what was learnt by a run that does not reach its end, and say where."""
@@ -168,18 +212,21 @@ class Run:
 
     def finish(self) -> RunResult:
         """Measure, save, draw the pictures. Outside active(): afterwards the host's own patching sees the layer names that it knows."""
+        held_out = self.held_out
         with self.active():
-            self._evaluate()
+            if held_out is not None:
+                self._record(held_out.finish(self.state))
             self.keep()
             lora = self.lora()
         self.folder.close()
         trained, _ = comfy.sd.load_lora_for_models(self._source.model, None, lora, 1.0, 0.0)
         assert trained is not None  # it is None only where no model is given
-        curve = reward_curve(self.history, self.evaluations)
+        guarded = self.chosen_step if self.watch is not None else None
+        curve = reward_curve(self.history, held_out.evaluations if held_out else {}, held_out.readings if held_out else (), guarded)
         self.folder.save_picture("curve", curve)
         grid = None
-        if self.evaluations:
-            grid = before_after_grid(self.evaluations[0], self.evaluations[self.state.step])
+        if held_out is not None:
+            grid = before_after_grid(held_out.evaluations[0], held_out.evaluations[self.chosen_step])
             self.folder.save_picture("grid", grid)
             grid = grid.unsqueeze(0)
         figures = self._figures()
@@ -188,14 +235,26 @@ class Run:
         loss_map = {"loss": [-r["reward_mean"] for r in self.history if r["reward_mean"] is not None]}
         return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid, summary_text(figures))
 
-    def _evaluate(self) -> None:
-        if self.reward is not None and self.state.step not in self.evaluations:
-            self.evaluations[self.state.step] = evaluation = self._measure(self.reward)
-            self.folder.log_scalars({"held_out/reward": evaluation.total.mean().item()}, self.state.step)
+    def _record(self, reading: Reading | None) -> None:
+        """Write down what the guard has measured; None: nothing new."""
+        if reading is None or self.watch is None:
+            return
+        self._kept = -1  # the state may have been sent back, and another step may have been chosen
+        self.folder.log_reading(reading)
+        if reading.best:
+            save_checkpoint(self.folder.best, self.watch.best)
+        for alarm in reading.alarms:
+            then = "the run ends here" if self.stopped else f"back to step {self.watch.best.step} with half the learning rate"
+            logger.warning(f"Pave-GRPO guard, step {reading.step}: {alarm}; {then}")
 
-    def _measure(self, reward: RewardMix) -> Evaluation:
-        seeds = self.settings.evaluation_seeds
-        return evaluate(self.policy, self.decoder, reward, self._judge, self._evaluated, seeds, self.config.rollout)
+    def _check(self, reward: RewardMix) -> None:
+        """ConfigError where the reward can not tell the images of the untrained policy apart."""
+        check = check_reward(self.policy, self.decoder, reward, self.conds, self.config)
+        logger.info(f"Pave-GRPO reward check\n{check.text()}")
+        if check.problem:
+            raise ConfigError(
+                f"reward: it can not tell your images apart: {check.problem}; look at them with Pave Check Reward, or switch check_reward off"
+            )
 
     def _resume(self, name: str) -> tuple[RunFolder, list[dict[str, Any]]]:
         """Restore the state from the run `name`; its folder and the records of the steps that are done."""
@@ -213,18 +272,21 @@ class Run:
         return folder, folder.rewind(checkpoint.step)
 
     def _figures(self) -> dict[str, Any]:
-        compared = summarise(self.evaluations[0], self.evaluations[self.state.step]) if self.evaluations else {}
+        compared = {"guard": None} if self.held_out is None else self.held_out.figures(self.chosen_step)
+        names = dict.fromkeys(name for record in self.history for name in record.get("flat_groups", ()))
         return compared | {
             "steps": self.state.step,
             "train_seconds": time.perf_counter() - self._started,
             "training_reward": [self.history[0]["reward_mean"], self.history[-1]["reward_mean"]],
             "zero_spread_groups": sum(r["zero_spread_groups"] for r in self.history),
             "groups": sum(r["groups"] for r in self.history),
+            "flat_groups": {name: sum(r.get("flat_groups", {}).get(name, 0) for r in self.history) for name in names},
+            "unscored_images": sum(r.get("unscored", 0) for r in self.history),
             "skipped_steps": sum(r["skipped"] for r in self.history),
             "held_out_prompts": len(self._prompts.held_out),
             "run_folder": str(self.folder.path),
             "lora": str(folders.lora_of_run(self.folder.name)),
-            **{name: str(self.folder.path / f"{name}.png") for name in (("curve", "grid") if self.evaluations else ("curve",))},
+            **{name: str(self.folder.path / f"{name}.png") for name in (("curve", "grid") if self.held_out else ("curve",))},
         }
 
 
@@ -249,43 +311,9 @@ def run_training(
         with run.active():
             for metrics in train(run.policy, run.decoder, run.reward, run.conds, config, run.state):
                 run.after_step(metrics, node_id)
+                if run.stopped:
+                    break
         return run.finish()
     except BaseException as error:
         run.stop("cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})")
         raise
-
-
-def summary_text(figures: Mapping[str, Any]) -> str:
-    """The figures of summary.json for a person, as a Markdown list."""
-    lines = [f"{figures['steps']} steps in {figures['train_seconds']:.0f} s"]
-    if "reward_before" in figures:
-        lines += _gain_lines(figures)
-    else:
-        first, last = figures["training_reward"]
-        lines.append(f"reward of the training images: {_number(first)} in the first step, {_number(last)} in the last (their prompts differ)")
-    if figures["zero_spread_groups"]:
-        lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
-    if figures["skipped_steps"]:
-        lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
-    return "\n".join(f"- {line}" for line in [*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
-
-
-def _gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    gain = figures["reward_after"] - figures["reward_before"]
-    error = figures["reward_se"]
-    where = f"{figures['held_out_prompts']} held-out prompts" if figures["held_out_prompts"] else "the training prompts (none are held out)"
-    lines = [
-        f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain "
-        f"{gain:+.4f} +- {error:.4f})",
-    ]
-    if len(figures["rewards"]) > 1:
-        lines += [f"{name} alone: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
-    if figures["judge_before"] is not None:
-        lines.append(f"judge, never trained on: {figures['judge_before']:.4f} -> {figures['judge_after']:.4f}")
-    if gain <= 2 * error:
-        lines.append("The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images more finely.")
-    return lines
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"

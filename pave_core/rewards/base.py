@@ -13,19 +13,25 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..advantage import compute_advantages, normalise
+from ..advantage import compute_advantages, normalise, zero_spread
 from ..errors import ConfigError, TrainingError
 from ..types import Reward
 
 Normalise = Literal["within group", "raw"]
+RANGE_SLACK = 1e-3
+"""How far beyond [0, 1] a decoder's rounding may reach."""
 
 
 def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
-    """Call `reward` and check the answer: (N,) finite fp32 on the CPU, else a TrainingError that names the reward."""
+    """Call `reward` and check what goes in and what comes out: (N,) fp32 on the CPU, finite, or NaN for an image that a reward with
+    `may_abstain` did not score. ConfigError for images that are none, TrainingError for another answer; both name the reward.
+    """
+    check_images(reward.name, images, prompts)
     scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
     if scores.shape != (len(images),):
         raise TrainingError(f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number an image")
-    bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
+    allowed = scores.isnan() if getattr(reward, "may_abstain", False) else torch.zeros_like(scores, dtype=torch.bool)
+    bad = (~(scores.isfinite() | allowed)).nonzero().flatten().tolist()
     if bad:
         value, prompt = scores[bad[0]].item(), prompts[bad[0]]
         raise TrainingError(
@@ -34,9 +40,24 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
     return scores
 
 
+def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
+    """ConfigError unless `images` are (N, H, W, 3) in [0, 1], one for each of the prompts."""
+    where = f"images: reward {reward} was given"
+    if images.ndim != 4 or not images.numel():
+        raise ConfigError(f"{where} a tensor of shape {tuple(images.shape)}: images are (N, height, width, 3), at least one")
+    if images.shape[-1] != 3:
+        remedy = "take the transparency off, such as with Split Image with Alpha" if images.shape[-1] == 4 else "rewards score RGB images"
+        raise ConfigError(f"{where} images with {images.shape[-1]} channels instead of 3: {remedy}")
+    if len(prompts) != len(images):
+        raise ConfigError(f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: one an image")
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # False for NaN too
+        raise ConfigError(f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255")
+
+
 def require_spread(scores: Mapping[str, Tensor]) -> None:
     """Raise ConfigError if every reward gave one and the same number to all images: nothing can be learnt from that."""
-    if all(len(values) > 1 and values.amax() == values.amin() for values in scores.values()):
+    if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
         shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
         count = len(next(iter(scores.values())).flatten())
         raise ConfigError(f"reward: {shown} for all {count} images: it can not tell them apart; connect a reward that grades these images")
@@ -44,14 +65,14 @@ def require_spread(scores: Mapping[str, Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Scores:
-    """Raw scores of images by one or several rewards, and how the rewards are weighed."""
+    """Raw scores of images by one or several rewards, and how the rewards are weighed. NaN is "not scored"."""
 
     values: Mapping[str, Tensor]  # {reward name: (..., G)}, or (N,) of images that are in no group
     weights: tuple[float, ...] = (1.0,)
     normalise: Normalise = "within group"
 
     def total(self) -> Tensor:
-        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the figure of logs and evaluations."""
+        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the figure of logs and evaluations. NaN where one that counts is."""
         return _weighted(self.values.values(), self.weights)
 
     def advantages(self, clip: float) -> Tensor:
@@ -66,7 +87,7 @@ class Scores:
 
 
 def _weighted(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
-    return torch.stack([w * r for w, r in zip(weights, values, strict=True)]).sum(0)
+    return torch.stack([w * r if w else torch.zeros_like(r) for w, r in zip(weights, values, strict=True)]).sum(0)
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,11 @@ class RewardMix:
     def name(self) -> str:
         """The names of its rewards."""
         return " + ".join(self.names)
+
+    @property
+    def may_abstain(self) -> bool:
+        """Whether one of its rewards may leave an image without a score."""
+        return any(getattr(reward, "may_abstain", False) for reward in self.rewards)
 
     @property
     def names(self) -> tuple[str, ...]:

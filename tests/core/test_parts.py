@@ -13,14 +13,15 @@ from scipy import stats
 from pave_core.advantage import compute_advantages, zero_spread
 from pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
 from pave_core.config import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set, parse_segments
+from pave_core.curve import reward_curve
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation import evaluate, paired_gain, summarise
 from pave_core.lora import LoraAdapter, find_targets
 from pave_core.optim import learning_rate
-from pave_core.plots import before_after_grid, reward_curve, to_pil
+from pave_core.plots import before_after_grid, to_pil
 from pave_core.prompts import parse_prompts, split_prompts
 from pave_core.recipe import RECIPE_KEY, LoraWeights, save_lora
-from pave_core.rewards.base import RewardMix, Scores
+from pave_core.rewards.base import RewardMix, Scores, score
 from pave_core.rewards.colour import ColourReward
 from pave_core.run_folder import RunFolder
 from pave_core.schedule import check_sigmas, shifted_sigmas
@@ -63,7 +64,7 @@ def test_the_exported_weights_are_the_adapter(toy):
     policy = toy.Policy(LoraConfig(rank=4, alpha=6))
     for p in policy.parameters().values():
         torch.nn.init.normal_(p, generator=seeded(1))
-    trained, exported = probe(policy), policy.adapter.export("model.")
+    trained, exported = probe(policy), policy.adapter.export(prefix="model.")
     policy.adapter.detach()
     with torch.no_grad():
         for name in ("attn.qkv", "attn.proj"):
@@ -157,6 +158,52 @@ def test_a_group_without_spread_has_no_advantage():
     rewards = torch.tensor([[0.1, 0.1, 0.1], [0.0, 0.5, 1.0]])
     assert zero_spread(rewards).tolist() == [True, False]
     assert compute_advantages(rewards, 5)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_images_without_a_score_are_left_out_of_their_group():
+    nan = float("nan")
+    rewards = torch.tensor([[1.0, nan, 3.0, 5.0], [nan, nan, 2.0, nan], [2.0, 2.0, nan, 2.0]])
+    advantages = compute_advantages(rewards, 5)
+    torch.testing.assert_close(advantages[0, [0, 2, 3]], compute_advantages(torch.tensor([[1.0, 3.0, 5.0]]), 5)[0])
+    assert advantages[0, 1] == 0
+    assert advantages[1:].abs().max() == 0
+    assert zero_spread(rewards).tolist() == [False, True, True]
+
+
+def test_only_a_reward_that_may_abstain_may_leave_images_without_a_score():
+    class Judge:
+        name = "judge"
+        may_abstain = True
+
+        def __call__(self, images, prompts):
+            return torch.tensor([1.0, float("nan")])
+
+    images = torch.zeros(2, 4, 4, 3)
+    assert score(Judge(), images, ["", ""]).isnan().tolist() == [False, True]
+    mixed = RewardMix((Judge(),), (1.0,))
+    assert mixed.may_abstain
+    assert mixed(images, ["", ""]).isnan().tolist() == [False, True]
+    Judge.may_abstain = False
+    with pytest.raises(TrainingError, match="reward judge: returned nan for 1 of 2 images"):
+        score(Judge(), images, ["", ""])
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "message"),
+    [
+        (torch.zeros(2, 4, 4, 4), 2, "4 channels instead of 3: take the transparency off"),
+        (torch.zeros(2, 4, 4, 1), 2, "1 channels instead of 3"),
+        (torch.zeros(4, 4, 3), 4, r"a tensor of shape \(4, 4, 3\)"),
+        (torch.zeros(0, 4, 4, 3), 0, "at least one"),
+        (torch.full((2, 4, 4, 3), 255.0), 2, "values from 255 to 255: .* divide 8-bit values by 255"),
+        (torch.full((2, 4, 4, 3), -1.0), 2, "values from -1 to -1"),
+        (torch.full((2, 4, 4, 3), float("nan")), 2, "values from nan to nan"),
+        (torch.zeros(2, 4, 4, 3), 3, "prompts: reward brightness was given 3 for 2 images"),
+    ],
+)
+def test_what_is_no_image_is_refused_before_the_reward_sees_it(toy, images, prompts, message):
+    with pytest.raises(ConfigError, match=message):
+        score(toy.Brightness(), images, [""] * prompts)
 
 
 def test_a_mix_within_the_group_does_not_depend_on_scales():
@@ -398,7 +445,7 @@ def test_metrics_are_logged_and_rewound(toy, tmp_path):
 def test_pictures(toy, artifacts):
     run = toy(toy.config(iterations=12), RewardMix((toy.Brightness(), toy.Redness()), (1.0, 1.0)))
     seeds = (1, 2, 3, 4)
-    arguments = (run.policy, run.decoder, run.reward, toy.Brightness(), run.conds, seeds, run.config.rollout)
+    arguments = (run.policy, run.decoder, run.reward, toy.Brightness(), None, run.conds, seeds, run.config.rollout)
     before = evaluate(*arguments)
     history = [m.to_dict() for m in run.stream()]
     after = evaluate(*arguments)

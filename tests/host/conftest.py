@@ -67,12 +67,14 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         errors=module("pave_core.errors"),
         rollout=module("pave_core.rollout"),
         trainer=module("pave_core.trainer"),
+        guard=module("pave_core.guard"),
         prompts=module("pave_core.prompts"),
         checkpoint=module("pave_core.checkpoint"),
         rewards=SimpleNamespace(
             base=module("pave_core.rewards.base"), colour=module("pave_core.rewards.colour"), clip_score=module("pave_core.rewards.clip_score")
         ),
         policy=module("nodes.host.policy"),
+        placement=module("nodes.host.placement"),
         run=module("nodes.host.run"),
         folders=module("nodes.host.folders"),
         tiny=module("nodes.host.tiny"),

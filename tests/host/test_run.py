@@ -1,7 +1,7 @@
 """Whole runs on the bundled model: what is kept, cancelled, resumed and refused."""
 
 import json
-from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,16 +14,18 @@ PROMPTS = ("a red circle on a dark background", "a blue star on a light backgrou
 
 @pytest.fixture
 def make(modules, stock):
-    """make(iterations=..., reward=..., name=..., resume=..., **rollout) -> run it and return the RunResult."""
+    """make(iterations=..., reward=..., name=..., resume=..., ...) -> run it and return the RunResult; `more` are of RunSettings."""
 
-    def run(iterations=3, reward=None, judge=None, name="test", resume=None, model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3):
+    def run(
+        iterations=3, reward=None, judge=None, name="test", resume=None, model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3, **more
+    ):
         config = modules.config.TrainConfig(
             rollout=modules.config.RolloutConfig(steps=3, branch_steps=(0, 1), group_size=3, eta=eta, batch_size=16),
             lora=modules.config.LoraConfig(rank=2, alpha=4),
             optim=modules.config.OptimConfig(learning_rate=learning_rate),
             run=modules.config.RunConfig(iterations=iterations, checkpoint_every=2, seed=seed),
         )
-        settings = modules.run.RunSettings(name, resume, (1, 2), evaluate_every, iterations)
+        settings = modules.run.RunSettings(name, resume, (1, 2), evaluate_every, iterations, **more)
         policy = modules.policy.PolicySettings(model or stock.model, stock.clip, stock.vae, config.lora)
         rollout = modules.policy.RolloutSettings(config.rollout, 64, 64)
         prompts = modules.prompts.PromptSet(PROMPTS[:2], PROMPTS[2:])
@@ -32,6 +34,17 @@ def make(modules, stock):
             return modules.run.run_training(policy, rollout, prompts, reward, judge, config, settings, None)
 
     return run
+
+
+@pytest.fixture
+def guard(modules):
+    """guard(...) -> a guard whose held-out reward falls as the default reward of `make` rises."""
+
+    def made(**config):
+        against = modules.rewards.base.RewardMix((modules.rewards.colour.ColourReward(1.0, 0.5, 0.0),), (-1.0,))
+        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), against)
+
+    return made
 
 
 @pytest.fixture
@@ -44,7 +57,7 @@ def metrics(folder):
 
 
 def newest(runs, name):
-    return sorted(runs.glob(f"{name}_*"))[-1]
+    return sorted(runs.glob(f"{name}_[0-9]*"))[-1]
 
 
 def test_a_run_leaves_everything_it_promises(make, runs, stock):
@@ -52,6 +65,7 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
     folder = newest(runs, "whole")
     assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {
         "metrics.jsonl",
+        "evaluations.json",
         "checkpoint.safetensors",
         "summary.json",
         "curve.png",
@@ -104,7 +118,7 @@ def test_cancel_keeps_the_work_and_resume_is_the_uninterrupted_run(make, runs, m
     colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
     whole = make(iterations=4, reward=colour, name="uninterrupted")
     with caplog.at_level("WARNING"), pytest.raises(comfy.model_management.InterruptProcessingException):
-        make(iterations=4, reward=CancelAt(colour, 1 + 2 + 1), name="cancelled")  # one call to evaluate, two a step: in the second step
+        make(iterations=4, reward=CancelAt(colour, 2 + 1 + 2 + 1), name="cancelled")  # two to check the reward, one to evaluate, two a step
     folder = newest(runs, "cancelled")
     lora = modules.folders.lora_of_run(folder.name)
     assert len(metrics(folder)) == 1
@@ -131,7 +145,7 @@ def test_a_failing_reward_keeps_the_work_too(make, runs, modules):
             return self.reward(images, prompts)
 
     with pytest.raises(OSError, match="server is gone"):
-        make(reward=Fails(colour, 4), name="failed")
+        make(reward=Fails(colour, 6), name="failed")
     assert modules.checkpoint.load_checkpoint(newest(runs, "failed") / "checkpoint.safetensors").step == 1
 
 
@@ -161,9 +175,55 @@ def test_a_constant_reward_is_refused_before_training(make, runs, modules):
         def __call__(self, images, prompts):
             return torch.full((len(images),), 0.5)
 
-    with pytest.raises(modules.errors.ConfigError, match=r"^reward: constant = 0\.5 for all 2 images"):
+    with pytest.raises(modules.errors.ConfigError, match="^reward: it can not tell your images apart: it gives all images of"):
         make(reward=Constant(), name="constant")
+    with pytest.raises(modules.errors.ConfigError, match=r"^reward: constant = 0\.5 for all 2 images"):
+        make(reward=Constant(), name="constant", check_reward=False)
     assert not list(runs.glob("constant_*"))
+
+
+def test_a_guard_stops_the_run_and_its_best_weights_come_out(make, runs, guard, stock):
+    result = make(iterations=9, name="guarded", guard=guard(every=1, max_drop=4.0))
+    folder = newest(runs, "guarded")
+    readings = [json.loads(line) for line in (folder / "guard.jsonl").read_text().splitlines()]
+    done = metrics(folder)
+    assert len(readings) == len(done) < 9
+    assert readings[-1]["alarms"]
+    best = max(readings[:-1], key=lambda reading: reading["held_out"])["step"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["guard"]["chosen"] == best < len(done)
+    assert summary["guard"]["stopped"] == "; ".join(readings[-1]["alarms"])
+    assert f"the LoRA is that of step {best}" in result.summary
+    # Oracle: an unguarded run of as many steps ends with the weights that the guard chose.
+    plain = make(iterations=best, name="plain")
+    assert all(torch.equal(plain.lora[key], result.lora[key]) for key in plain.lora)
+    saved = load_file(Path(summary["lora"]))
+    assert all(torch.equal(saved[key], result.lora[key]) for key in saved)
+    assert (folder / "best.safetensors").is_file()
+
+
+def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs, guard, modules):
+    import comfy.model_management
+
+    colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
+    arguments = {"iterations": 7, "guard": guard(every=2, max_drop=4.0, action="lower learning rate")}
+    whole = make(reward=colour, name="watched", **arguments)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        make(reward=CancelAt(colour, 2 + 1 + 4 + 1 + 2 + 1), name="watched_cut", **arguments)  # measured after two steps; in the fourth
+    folder = newest(runs, "watched_cut")
+    assert len(metrics(folder)) == 3
+    with safe_open(modules.folders.lora_of_run(folder.name), "pt") as file:
+        assert json.loads(file.metadata()["pave_recipe"])["step"] == 2  # the best so far
+    assert modules.checkpoint.load_checkpoint(folder / "checkpoint.safetensors").step == 3
+    resumed = make(reward=colour, resume=folder.name, **arguments)
+    other = newest(runs, "watched")
+    assert metrics(folder) == metrics(other)
+    readings = [[json.loads(line) for line in (path / "guard.jsonl").read_text().splitlines()] for path in (folder, other)]
+    assert readings[0] == readings[1]
+    assert any(reading["alarms"] for reading in readings[0])
+    assert all(torch.equal(resumed.lora[key], whole.lora[key]) for key in whole.lora)
+    checkpoints = [load_file(path / "checkpoint.safetensors") for path in (folder, other)]
+    assert all(torch.equal(checkpoints[0][key], checkpoints[1][key]) for key in checkpoints[0])
 
 
 def test_the_judge_is_measured_and_not_trained_on(make, runs, modules):
@@ -181,57 +241,3 @@ def test_the_judge_is_measured_and_not_trained_on(make, runs, modules):
     summary = json.loads((newest(runs, "judged") / "summary.json").read_text())
     assert 0 < summary["judge_before"] < 1
     assert all(torch.equal(judged.lora[key], unjudged.lora[key]) for key in judged.lora)
-
-
-def test_the_bundled_clip_is_open_clips_own_score(modules, stock):
-    """Against open_clip's own pipeline: its model from the config, its image transform and its tokenizer."""
-    import open_clip
-    from PIL import Image
-
-    tiny = modules.tiny
-    config = json.loads(tiny.OPEN_CLIP_CONFIG.read_text())
-    model = open_clip.CLIP(**config["model_cfg"])
-    open_clip.load_checkpoint(model, str(tiny.OPEN_CLIP_MODEL))
-    size = config["model_cfg"]["vision_cfg"]["image_size"]
-    preprocess = open_clip.image_transform(
-        size,
-        is_train=False,
-        mean=config["preprocess_cfg"]["mean"],
-        std=config["preprocess_cfg"]["std"],
-        resize_mode=config["preprocess_cfg"]["resize_mode"],
-    )
-    generator = torch.Generator().manual_seed(0)
-    images = (torch.rand(3, size, size, 3, generator=generator) * 255).round() / 255
-    pixels = torch.stack([preprocess(Image.fromarray((image * 255).round().byte().numpy())) for image in images])
-    tokens = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])(list(PROMPTS))
-    with torch.no_grad():
-        expected = (model.eval().encode_image(pixels, normalize=True) * model.encode_text(tokens, normalize=True)).sum(1)
-    reward = modules.rewards.clip_score.CLIPScore(tiny.OPEN_CLIP_MODEL, tiny.OPEN_CLIP_CONFIG, torch.device("cpu"))
-    torch.testing.assert_close(reward(images, PROMPTS), expected, atol=1e-5, rtol=1e-5)
-    one_by_one = torch.cat([reward(images[i : i + 1], PROMPTS[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(one_by_one, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_files_that_are_no_clip_are_refused(modules, tmp_path):
-    tiny, clip = modules.tiny, modules.rewards.clip_score
-    cpu = torch.device("cpu")
-    for name, content in (
-        ("empty.safetensors", b""),
-        ("garbage.pt", b"not a model"),
-        ("text.safetensors", b"\x10" + b"\x00" * 7 + b"not json at all!"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(modules.errors.ConfigError, match=f"^checkpoint: {name} can not be loaded"):
-            clip.CLIPScore(tmp_path / name, tiny.OPEN_CLIP_CONFIG, cpu)
-    with pytest.raises(modules.errors.ConfigError, match=r"^checkpoint: vae\.safetensors can not be loaded"):
-        clip.CLIPScore(tiny.VAE, tiny.OPEN_CLIP_CONFIG, cpu)
-    with pytest.raises(modules.errors.ConfigError, match="^checkpoint: .* does not exist: put an open_clip checkpoint"):
-        clip.CLIPScore(tmp_path / "missing.safetensors", tiny.OPEN_CLIP_CONFIG, cpu)
-    with pytest.raises(modules.errors.ConfigError, match="^architecture: 'ViT-Z-99' is not an open_clip architecture"):
-        clip.CLIPScore(tiny.OPEN_CLIP_MODEL, "ViT-Z-99", cpu)
-    with pytest.raises(modules.errors.ConfigError, match=r"^checkpoint: open_clip_model\.safetensors can not be loaded as this CLIP architecture"):
-        clip.CLIPScore(tiny.OPEN_CLIP_MODEL, "ViT-B-32", cpu)
-    evil = tmp_path / "evil.pt"
-    torch.save({"state_dict": {"a": replace}}, evil)  # holds a function: refused by weights_only
-    with pytest.raises(modules.errors.ConfigError, match=r"^checkpoint: evil\.pt can not be loaded"):
-        clip.CLIPScore(evil, tiny.OPEN_CLIP_CONFIG, cpu)

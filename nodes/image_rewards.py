@@ -1,0 +1,143 @@
+"""Rewards that need no network's weights: text in the image, file size, statistics; and those that other packs bring."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from comfy_api.latest import io
+
+from ..pave_core.rewards import registry
+from ..pave_core.rewards.jpeg import JPEGSize, Prefer
+from ..pave_core.rewards.ocr import OCR
+from ..pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
+from . import schema
+from .schema import Reward
+
+NONE_REGISTERED = "none registered"
+
+
+def _reward() -> io.Output:
+    return Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")
+
+
+class PaveOCR(io.ComfyNode):
+    """Text that reads right."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveOCR",
+            "Pave OCR",
+            terms=["text rendering", "read text", "spelling", "typography"],
+            description='Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: a shop sign that says "OPEN". '
+            "From 0 (nothing) to 1 (all). Needs the package rapidocr: python -m pip install -r requirements-ocr.txt.",
+            outputs=[_reward()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(OCR())
+
+
+class PaveJPEGSize(io.ComfyNode):
+    """Images that compress well, or badly."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveJPEGSize",
+            "Pave JPEG Size",
+            terms=["compressibility", "incompressibility", "ddpo", "file size"],
+            description="Reward: the size of the image as a JPEG at quality 95. A test that training works; alone it ends in flat images or noise.",
+            inputs=[
+                io.Combo.Input(
+                    "prefer",
+                    options=list(get_args(Prefer)),
+                    default="small files",
+                    tooltip="small files: plain images with few details. large files: detail and texture.",
+                )
+            ],
+            outputs=[_reward()],
+        )
+
+    @classmethod
+    def execute(cls, prefer: Prefer) -> io.NodeOutput:
+        return io.NodeOutput(JPEGSize(prefer))
+
+
+class PaveStatisticsReward(io.ComfyNode):
+    """More, less or so much of a statistic."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveStatisticsReward",
+            "Pave Statistics Reward",
+            terms=["colorfulness", "saturation", "brightness", "contrast", "sharpness", "warm", "exposure"],
+            description="Reward: more, less or a certain amount of colour, brightness, contrast or sharpness. Easily overdone: mix it with CLIP, "
+            "or aim near a value.",
+            inputs=[
+                io.Combo.Input(
+                    "statistic",
+                    options=list(STATISTICS),
+                    default="colourfulness",
+                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. sharpness: below 100 is soft. "
+                    "warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without detail.",
+                ),
+                io.Combo.Input(
+                    "direction",
+                    options=list(get_args(Direction)),
+                    default="more",
+                    tooltip="more or less of it without end, or near the target.",
+                ),
+                io.Float.Input(
+                    "target",
+                    default=0.0,
+                    min=-100000.0,
+                    max=100000.0,
+                    step=0.01,
+                    tooltip="The value that is best when direction is near; else it does not count.",
+                ),
+            ],
+            outputs=[_reward()],
+        )
+
+    @classmethod
+    def execute(cls, statistic: str, direction: Direction, target: float) -> io.NodeOutput:
+        return io.NodeOutput(StatisticReward(statistic, direction, target))
+
+
+class PaveRegisteredReward(io.ComfyNode):
+    """A reward that another pack registered."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        offers = registry.registered()
+        told = "".join(f" {name}: {description}" for name, description in offers.items() if description)
+        return schema.schema(
+            "PaveRegisteredReward",
+            "Pave Reward From Another Pack",
+            terms=["custom reward", "plugin", "register", "extension"],
+            description="Reward: one that another node pack has registered with this one. How a pack does that is in docs/rewards/README.md.",
+            inputs=[
+                io.Combo.Input(
+                    "reward",
+                    options=list(offers) or [NONE_REGISTERED],
+                    tooltip=f"The rewards that the packs in custom_nodes offer.{told}",
+                )
+            ],
+            outputs=[_reward()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, reward: str | None = None) -> bool | str:
+        if reward is None or reward in registry.registered():
+            return True
+        return f"reward: {reward!r} is not offered by any pack in custom_nodes: install one that registers it, and restart"
+
+    @classmethod
+    def execute(cls, reward: str) -> io.NodeOutput:
+        return io.NodeOutput(registry.make(reward))
+
+
+NODES = [PaveOCR, PaveJPEGSize, PaveStatisticsReward, PaveRegisteredReward]

@@ -1,0 +1,211 @@
+"""POSTs to a server that may be slow, broken or hostile: one exchange at a time, with limits of time and size.
+
+Standard library only. No proxy of the environment is used and no redirect is followed: a request goes to the address that was checked, or nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection, IncompleteRead
+from urllib.parse import SplitResult, urlsplit
+
+from ..errors import ConfigError, TrainingError
+from .replies import Unscored
+
+MAX_REPLY = 4_000_000  # bytes
+MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
+KEY_VARIABLE = re.compile(r"PAVE_[A-Z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where requests go, and with how much patience.
+
+    base_url: such as http://127.0.0.1:8000/v1; on this machine unless allow_remote. timeout: seconds for one reply, from its request to its last
+    byte. retries: further attempts after a bad reply, after back_off, 2 back_off, 4 back_off, ... seconds. key_variable: the environment variable
+    that holds the API key, if there is one; its name begins with PAVE_, so that no workflow can send other secrets of the environment away.
+    """
+
+    base_url: str
+    allow_remote: bool = False
+    timeout: float = 60.0
+    retries: int = 2
+    key_variable: str = ""
+    back_off: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._check_address()
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ConfigError(f"timeout: {self.timeout} is no positive number of seconds: 60 is patient")
+        if not 0 <= self.retries <= 20:
+            raise ConfigError(f"retries: {self.retries} is outside [0, 20]: 2 gets over a server that stumbles")
+        if self.key_variable and not KEY_VARIABLE.fullmatch(self.key_variable):
+            raise ConfigError(
+                f"key_variable: {self.key_variable!r} does not begin with PAVE_: put the key into an environment variable such as PAVE_JUDGE_KEY, "
+                "give that name here, and never the key itself"
+            )
+        self.headers()
+
+    @property
+    def parts(self) -> SplitResult:
+        """The address in its parts."""
+        return urlsplit(self.base_url)
+
+    def url(self, path: str) -> str:
+        """The address of `path`, such as /score, below base_url."""
+        return self.base_url.rstrip("/") + path
+
+    def headers(self) -> dict[str, str]:
+        """Those of a request. ConfigError where the key's variable is not set."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
+        if not self.key_variable:
+            return headers
+        key = os.environ.get(self.key_variable, "").strip()
+        if not re.fullmatch(r"[!-~]+", key):
+            raise ConfigError(f"key_variable: {self.key_variable} holds no API key in ComfyUI's environment: set it and restart, or leave this empty")
+        return headers | {"Authorization": f"Bearer {key}"}
+
+    def _check_address(self) -> None:
+        wrong = f"base_url: {self.base_url!r}"
+        if re.search(r"[^!-~]|\\", self.base_url):
+            raise ConfigError(f"{wrong} has characters that an address has not: write it as http://127.0.0.1:8000/v1")
+        try:
+            parts, host, port = self.parts, self.parts.hostname, self.parts.port
+        except ValueError as error:
+            raise ConfigError(f"{wrong} is no address ({error}): write it as http://127.0.0.1:8000/v1") from error
+        if parts.scheme not in ("http", "https") or not host or port == 0:
+            raise ConfigError(f"{wrong} is no address of a web server: write it as http://127.0.0.1:8000/v1")
+        if "@" in parts.netloc or parts.query or parts.fragment or self.base_url.endswith(("?", "#")):
+            raise ConfigError(f"{wrong} has a user, a query or a fragment in it: leave those out; an API key goes into the variable of key_variable")
+        if not self.allow_remote and not _is_loopback(host):
+            raise ConfigError(
+                f"{wrong} is not on this machine: use 127.0.0.1, ::1 or localhost; or switch allow_remote on, and images and prompts go to {host}"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass
+class Exchange:
+    """Requests to an endpoint, from any number of threads. Whoever waits for them calls cut_overdue() now and then, and stop() in the end."""
+
+    endpoint: Endpoint
+    _open: dict[socket.socket, float] = field(default_factory=dict)  # with the time at which its reply is due
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def cut_overdue(self) -> None:
+        """End requests whose reply is not complete in time: a socket's own time-out never fires while bytes trickle in."""
+        self._cut(time.monotonic())
+
+    def stop(self) -> None:
+        """End all requests and pauses."""
+        self._stopped.set()
+        self._cut(math.inf)
+
+    def pause(self, attempt: int, asked: float | None) -> None:
+        """Wait before attempt + 1, as long as the server asked or the back-off says."""
+        seconds = self.endpoint.back_off * 2**attempt if asked is None else asked
+        if self._stopped.wait(min(seconds, MAX_WAIT)):
+            raise _stopped()
+
+    def post(self, path: str, body: bytes) -> str:
+        """The text that the server answers. Raises Unscored for a bad answer, TrainingError where there is no server."""
+        deadline = time.monotonic() + self.endpoint.timeout
+        connection = self._connect(path)
+        sock = connection.sock
+        with self._lock:
+            self._open[sock] = deadline
+        if self._stopped.is_set():
+            self._cut(math.inf)
+        try:
+            connection.request("POST", self.endpoint.parts.path.rstrip("/") + path, body, self.endpoint.headers())
+            response = connection.getresponse()
+            data = _body(response)
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a TLS socket that was cut, a chunk size that is none
+            if self._stopped.is_set():
+                raise _stopped() from error
+            if time.monotonic() >= deadline or isinstance(error, TimeoutError):
+                raise Unscored(f"no reply within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency") from error
+            raise Unscored(f"a broken reply ({type(error).__name__})", "look at the server's own log") from error
+        finally:
+            with self._lock:
+                del self._open[sock]
+            connection.close()
+        if time.monotonic() >= deadline:
+            raise Unscored(f"no reply within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency")
+        text = self._without_key(data.decode("utf-8", "replace"))
+        if not 200 <= response.status < 300:
+            raise _refusal(response.status, response.headers, text)
+        return text
+
+    def _connect(self, path: str) -> HTTPConnection:
+        parts, url = self.endpoint.parts, self.endpoint.url(path)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=self.endpoint.timeout)
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise Unscored(f"no connection within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency") from error
+        except ssl.SSLError as error:
+            raise TrainingError(f"judge: {url} does not speak TLS ({error.reason}): use http://, or give it a valid certificate") from error
+        except OSError as error:
+            raise TrainingError(f"judge: there is no server at {url} ({error.strerror or error}): start it, or correct base_url") from error
+        if not self.endpoint.allow_remote and not _is_loopback(connection.sock.getpeername()[0]):
+            connection.close()
+            raise TrainingError(f"judge: {parts.hostname} of {url} is another machine: use 127.0.0.1, or switch allow_remote on")
+        return connection
+
+    def _cut(self, now: float) -> None:
+        with self._lock:
+            for sock, due in self._open.items():
+                if due <= now:
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+
+    def _without_key(self, text: str) -> str:
+        """Some servers repeat a wrong key in their error message, which would then stand in our log."""
+        key = self.endpoint.headers().get("Authorization", "").removeprefix("Bearer ")
+        return text.replace(key, "***") if key else text
+
+
+def _body(response: HTTPResponse) -> bytes:
+    declared = response.length
+    data = b"" if declared is not None and declared > MAX_REPLY else response.read(MAX_REPLY + 1)
+    if max(len(data), declared or 0) > MAX_REPLY:
+        raise Unscored(f"a reply of more than {MAX_REPLY // 1_000_000} MB", "check base_url: this is no judge", final=True)
+    if declared is not None and len(data) < declared:
+        raise IncompleteRead(data, declared - len(data))
+    return data
+
+
+def _refusal(status: int, headers: HTTPMessage, text: str) -> Unscored:
+    if 300 <= status < 400:
+        place = " ".join(headers.get("Location", "nowhere").split())[:200]
+        return Unscored(f"HTTP {status}, a redirect to {place}", "redirects are not followed: give the address itself as base_url", text, final=True)
+    if status in (408, 429) or status >= 500:
+        asked = headers.get("Retry-After", "")
+        wait = float(asked) if re.fullmatch(r"\d{1,6}", asked) else None
+        return Unscored(f"HTTP {status}", "look at the server's own log, or lower concurrency", text, retry_after=wait)
+    remedies = {401: "check the key in the variable of key_variable", 403: "check the key in the variable of key_variable"}
+    return Unscored(f"HTTP {status}", remedies.get(status, "check base_url and model"), text, final=True)
+
+
+def _stopped() -> Unscored:
+    return Unscored("stopped", "run it again", final=True)

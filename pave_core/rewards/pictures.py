@@ -1,0 +1,22 @@
+"""Images as 8-bit pictures, for rewards that do not look at tensors."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+
+def picture(image: Tensor) -> Image.Image:
+    """(H, W, 3 or more) in [0, 1] -> an RGB picture, each value rounded to the nearest of 256."""
+    pixels = (image[..., :3].detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def encoded(image: Tensor, format: str, **options: int) -> bytes:
+    """The picture as a file of that format, such as JPEG with quality=95."""
+    file = io.BytesIO()
+    picture(image).save(file, format, **options)
+    return file.getvalue()

@@ -1,0 +1,57 @@
+"""Rewards of other node packs, by name. They call register() once; Pave Reward From Another Pack lists what they registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import ConfigError, PaveError
+from ..types import Reward
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one call of register() said."""
+
+    factory: Callable[[], Reward]
+    description: str
+
+
+_entries: dict[str, Entry] = {}
+
+
+def register(name: str, factory: Callable[[], Reward], description: str = "") -> None:
+    """Offer a reward to graphs.
+
+    name: what the drop-down shows; each can be taken once. factory: called without arguments when a graph needs the reward; returns an object
+    with a `name` and a __call__(images (N, H, W, 3) in [0, 1], N prompts) -> N numbers, higher is better. description: one line for users.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"name: {name!r} is no name for a reward: give a text that tells users what it likes")
+    if name in _entries:
+        raise ConfigError(f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's in it")
+    if not callable(factory):
+        raise ConfigError(f"factory: {factory!r} of reward {name!r} can not be called: give a function without arguments that makes the reward")
+    if not isinstance(description, str):
+        raise ConfigError(f"description: {description!r} of reward {name!r} is not a text: give one line, or leave it out")
+    _entries[name] = Entry(factory, description)
+
+
+def registered() -> dict[str, str]:
+    """{name: description}, in the order of registration."""
+    return {name: entry.description for name, entry in _entries.items()}
+
+
+def make(name: str) -> Reward:
+    """A new reward of that name. ConfigError if there is none, or its pack can not make it."""
+    if name not in _entries:
+        raise ConfigError(f"reward: {name!r} is not registered: install or update the pack that it comes from, and restart")
+    try:
+        reward = _entries[name].factory()
+    except PaveError:
+        raise
+    except Exception as error:  # the other pack's own
+        raise ConfigError(f"reward: {name!r} could not be made by its pack ({type(error).__name__}: {error}): tell that pack's author") from error
+    if not isinstance(getattr(reward, "name", None), str) or not callable(reward):
+        raise ConfigError(f"reward: the pack of {name!r} made {reward!r}, which has no name or can not be called: tell that pack's author")
+    return reward
