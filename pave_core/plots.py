@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .evaluation import Evaluation
+from .pictures import picture
 
 _INK, _MUTED = "#1f2933", "#7b8794"
 _GREEN, _RED = "#15803d", "#b91c1c"
@@ -42,7 +43,7 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
         for p, i in enumerate(places):
             for column, evaluation in enumerate((before, after)):
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
-                canvas.paste(to_pil(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+                canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
                 better = column == 1 and after.total[i] > before.total[i]
                 draw.text((x + w / 2, y + caption + h + 3), f"{evaluation.total[i].item():.3f}", _GREEN if better else _MUTED, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
@@ -71,7 +72,7 @@ def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[i
         for column, g in enumerate(rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()):
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = _GREEN if advantage > 0 else _RED if advantage < 0 else _MUTED
-            canvas.paste(to_pil(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+            canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
             label = "not scored" if math.isnan(reward) else f"{reward:.4g}"
             draw.text((x + w / 2, y + caption + h + 3), label, _INK, small, anchor="mt")
             draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
@@ -94,8 +95,3 @@ def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
     while text and draw.textlength(text + "...", font) > width:
         text = text[:-1]
     return text.rstrip() + "..."
-
-
-def to_pil(image: Tensor) -> Image.Image:
-    """(H, W, 3) in [0, 1] -> an 8-bit picture."""
-    return Image.fromarray((image.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy())

@@ -25,7 +25,7 @@ from .checkpoint import Checkpoint, load_checkpoint, write_atomically
 from .errors import ConfigError
 from .evaluation import Evaluation
 from .guard import Reading
-from .plots import to_pil
+from .pictures import picture
 from .types import StepMetrics
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
@@ -131,7 +131,7 @@ class RunFolder:
     def save_picture(self, name: str, image: Tensor) -> Path:
         """Write an (H, W, 3) image as <name>.png."""
         path = self.path / f"{name}.png"
-        to_pil(image).save(path)
+        picture(image).save(path)
         return path
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:

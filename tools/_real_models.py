@@ -24,6 +24,8 @@ a vintage car in front of a neon diner at night
 a cat asleep on a stack of books"""
 CLIP = {"checkpoint": "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "architecture": "ViT-H-14", "precision": "bf16", "batch_size": 8}
 
+HPS = {"checkpoint": "HPS_v2.1_compressed.pt", "precision": "bf16", "batch_size": 8}
+
 Loaded = tuple[Ref | Out, Ref | Out, Ref | Out]
 """MODEL, CLIP, VAE."""
 
@@ -160,25 +162,28 @@ def real(name: str, card: Card) -> Workflow:
         f"""
 ## {about.title}, {card.memory} GB card
 
-Files: {about.files}; for the reward `models/reward_models/{CLIP["checkpoint"]}` (open_clip's ViT-H-14 of LAION).
+Files: {about.files}; for the rewards, in `models/reward_models`, `{CLIP["checkpoint"]}` (open_clip's ViT-H-14 of LAION) and
+`{HPS["checkpoint"]}` (xswu/HPSv2).
 
 {about.remark}
 
 **The settings are the paper's, fitted to {card.memory} GB by estimate; this file has not been run on such a card.** Set `iterations` to 2
 for a first try. If memory runs out, lower `width` and `height`, then `group_size`.
 
-Write your own prompts, thirty or more, and replace the rewards by what you like.
+HPS v2.1 is what people prefer, the CLIP score keeps the prompt; 0.7 to 1.4 is a balance that has been published. The guard ends the run when
+the look of the images has changed by half. Write your own prompts, thirty or more, and replace the rewards by what you like.
 """,
-        (400, 460),
+        (400, 520),
     )
     model, clip, vae = about.load(w, card)
     w.column()
     prompts = w.node("PavePrompts", size=(400, 300), text=PROMPTS, held_out=0.2, seed=0)
     w.group("2. What you like", "#8A8")
     adherence = w.node("PaveCLIPScore", "CLIP score: true to the prompt", **CLIP)
-    colour = w.node("PaveColour", "Colour: a warm light", red=1.0, green=0.75, blue=0.4, softness=0.5)
+    preference = w.node("PaveHPSv2", "HPS v2.1: what people prefer", **HPS)
     w.column()
-    mix = w.node("PaveRewardMix", reward_1=adherence, reward_2=colour, weight_1=1.0, weight_2=0.5, normalise="within group")
+    mix = w.node("PaveRewardMix", reward_1=adherence, reward_2=preference, weight_1=1.4, weight_2=0.7, normalise="within group")
+    guard = w.node("PaveGuard", "Guard: the look of the images", every=25, max_drop=0.0, max_change=0.5)
     w.group("3. Train", "#b06634")
     few = {"steps": 8, "branch_steps": "0, 1, 2, 3"} if about.steps < 16 else {}
     train = w.node(
@@ -189,6 +194,7 @@ Write your own prompts, thirty or more, and replace the rewards by what you like
         vae=vae,
         prompts=prompts,
         reward=mix,
+        guard=guard,
         run_name=w.name,
         evaluate_every=50,
         **about.sampling,

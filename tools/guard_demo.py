@@ -1,7 +1,7 @@
 """Reward hacking with and without a guard: the colour reward alone, on the bundled model, in the real server.
 
     python tools/guard_demo.py                  two runs; their curves become docs/guard_off.png and docs/guard_on.png
-    python tools/guard_demo.py --steps 30       shorter
+    python tools/guard_demo.py --steps 30       fewer steps
 
 The guard watches a CLIP score. Adherence, the judge, is watched by nobody: it shows whether the guard acted in time.
 """
@@ -31,10 +31,10 @@ CAPTIONS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, metavar="N", help="training steps")
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="training steps")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, metavar="X", help="the rate; the quickstart's is 5e-4, which hacks more slowly")
-    parser.add_argument("--every", type=int, default=5, metavar="N", help="steps between two measurements")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="X", help="the rate; the quickstart's is 5e-4, which hacks more slowly")
+    parser.add_argument("--every", type=int, default=2, metavar="N", help="steps between two measurements")
     parser.add_argument("--max-drop", type=float, default=0.2, metavar="X", help="the guard's threshold")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the two curves go")
     args = parser.parse_args()

@@ -117,6 +117,7 @@ class NativePolicy:
         self._adapter: LoraAdapter | None = None
         self._options: dict[str, Any] = {}
         self._session = 0
+        self._loaded = 0  # bytes on the device after the last load
 
     def __enter__(self) -> NativePolicy:
         self._session += 1
@@ -170,8 +171,8 @@ class NativePolicy:
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if self._adapter is not None and not self._patcher.is_injected:
-            self._load()
+        if self._patcher.loaded_size() < self._loaded or (self._adapter is not None and not self._patcher.is_injected):
+            self._load()  # others have made it leave its device, wholly or in part
         if cond.processed is None or cond.session != self._session:
             cond.processed, cond.session = self._process(cond), self._session
         denoised = comfy.samplers.sampling_function(
@@ -223,6 +224,7 @@ class NativePolicy:
         """Bring the model to its device, with room for the activations of a backward pass."""
         memory = self._patcher.memory_required((2, *self.latent_shape))
         comfy.model_management.load_models_gpu([self._patcher], memory_required=memory)
+        self._loaded = self._patcher.loaded_size()
 
     def _inject(self, patcher: ModelPatcher) -> None:
         self._release_inference_tensors()

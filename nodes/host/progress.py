@@ -8,7 +8,7 @@ import math
 from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
-from ...pave_core.plots import to_pil
+from ...pave_core.pictures import picture
 from ...pave_core.types import StepMetrics
 
 logger = logging.getLogger("pave")
@@ -23,7 +23,7 @@ class Progress:
     def step(self, metrics: StepMetrics, steps: int, node_id: str | None) -> None:
         """Report a finished step of `steps`, on the node of the graph that made it."""
         seconds = sum(metrics.seconds.values())
-        preview = to_pil(metrics.preview) if metrics.preview is not None else None
+        preview = picture(metrics.preview) if metrics.preview is not None else None
         if node_id is not None:
             self._api.execution.set_progress(metrics.step, steps, node_id, preview)
         note = " | not finite, skipped" if metrics.skipped else ""

@@ -53,11 +53,10 @@ class Clip:
         return F.normalize(self._network.encode_image(pixels).float(), dim=-1)  # pyright: ignore[reportCallIssue]
 
     def _encode_prompts(self, prompts: Sequence[str], device: torch.device) -> Tensor:
-        new = [p for p in dict.fromkeys(prompts) if p not in self._text_features]
-        for start in range(0, len(new), self._compute.batch_size):
-            part = new[start : start + self._compute.batch_size]
-            features = F.normalize(self._network.encode_text(self._tokenizer(part).to(device)).float(), dim=-1)  # pyright: ignore[reportCallIssue]
-            self._text_features |= dict(zip(part, features.cpu(), strict=True))
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._text_features:  # one by one: the last bits of a batch depend on what else is in it
+                features = self._network.encode_text(self._tokenizer([prompt]).to(device))  # pyright: ignore[reportCallIssue]
+                self._text_features[prompt] = F.normalize(features.float(), dim=-1)[0].cpu()
         return torch.stack([self._text_features[p] for p in prompts]).to(device)
 
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, TrainingError
+from ..pictures import encoded
 from .http_json import Endpoint, Exchange
-from .pictures import encoded
 from .replies import ParseRule, Unscored, as_number, is_score
 
 INSTRUCTION = """How well does this image show: {prompt}

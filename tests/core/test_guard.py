@@ -11,7 +11,7 @@ from pave_core.curve import reward_curve
 from pave_core.errors import ConfigError
 from pave_core.guard import MAX_HALVINGS, DriftProbe, GuardConfig, GuardSettings
 from pave_core.held_out import HeldOut
-from pave_core.plots import to_pil
+from pave_core.pictures import picture
 from pave_core.reward_check import check_reward, check_scores
 from pave_core.rewards.base import RewardMix
 from pave_core.run_folder import RunFolder
@@ -211,10 +211,10 @@ def test_the_curve_shows_guard_and_judge(toy, artifacts):
     held_out = HeldOut(run.policy, run.decoder, run.reward, toy.Redness(), guard, run.conds, SEEDS, run.config.rollout, fresh)
     history = [metrics.to_dict() for metrics in drive(run, held_out)]
     held_out.finish(run.state)
-    picture = reward_curve(history, held_out.evaluations, held_out.readings, held_out.chosen.step)
+    guarded = reward_curve(history, held_out.evaluations, held_out.readings, held_out.chosen.step)
     plain = reward_curve(history, held_out.evaluations)
-    assert picture.shape[0] > plain.shape[0]
-    to_pil(picture).save(artifacts / "core_guarded_curve.png")
+    assert guarded.shape[0] > plain.shape[0]
+    picture(guarded).save(artifacts / "core_guarded_curve.png")
 
 
 # the reward check

@@ -18,7 +18,8 @@ from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation import evaluate, paired_gain, summarise
 from pave_core.lora import LoraAdapter, find_targets
 from pave_core.optim import learning_rate
-from pave_core.plots import before_after_grid, to_pil
+from pave_core.pictures import picture
+from pave_core.plots import before_after_grid
 from pave_core.prompts import parse_prompts, split_prompts
 from pave_core.recipe import RECIPE_KEY, LoraWeights, save_lora
 from pave_core.rewards.base import RewardMix, Scores, score
@@ -454,7 +455,7 @@ def test_pictures(toy, artifacts):
     for name, image in (("curve", curve), ("grid", grid)):
         assert image.shape[-1] == 3
         assert image.std() > 0.05
-        to_pil(image).save(artifacts / f"core_{name}.png")
+        picture(image).save(artifacts / f"core_{name}.png")
     figures = summarise(before, after)
     oracle = stats.ttest_rel(after.total.numpy(), before.total.numpy())
     gain, error = paired_gain(before.total, after.total)

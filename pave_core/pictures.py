@@ -1,4 +1,4 @@
-"""Images as 8-bit pictures, for rewards that do not look at tensors."""
+"""Images as 8-bit pictures."""
 
 from __future__ import annotations
 
