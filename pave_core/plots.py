@@ -45,7 +45,7 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
                 canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
                 better = column == 1 and after.total[i] > before.total[i]
-                draw.text((x + w / 2, y + caption + h + 3), f"{evaluation.total[i].item():.3f}", _GREEN if better else _MUTED, small, anchor="mt")
+                draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), _GREEN if better else _MUTED, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 
@@ -73,12 +73,15 @@ def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[i
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = _GREEN if advantage > 0 else _RED if advantage < 0 else _MUTED
             canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-            label = "not scored" if math.isnan(reward) else f"{reward:.4g}"
-            draw.text((x + w / 2, y + caption + h + 3), label, _INK, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + 3), _score(reward, ".4g"), _INK, small, anchor="mt")
             draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
     if note:
         draw.text((margin, size[1] - 18), note, _MUTED, small)
     return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def _score(value: float, form: str) -> str:
+    return "not scored" if math.isnan(value) else format(value, form)
 
 
 def _thumbnail(width: int, height: int, largest: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ DOCS = ROOT / "web" / "docs"
 NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
 SCALE = 2
 MARGIN = 8  # around a node, in units of the canvas
-COLOURS = 255
+COLOURS = 127
 
 EXAMPLE_LORA = Path("output", "loras", "pave", "quickstart_00001.safetensors")
 """So that the list of Pave LoRA Recipe is not empty."""

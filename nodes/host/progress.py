@@ -28,9 +28,10 @@ class Progress:
             self._api.execution.set_progress(metrics.step, steps, node_id, preview)
         note = " | not finite, skipped" if metrics.skipped else ""
         idle = f" | {metrics.zero_spread_groups} of {metrics.groups} groups without spread" if metrics.zero_spread_groups else ""
+        unscored = f" | {metrics.unscored} images not scored" if metrics.unscored else ""
         logger.info(
             f"Pave-GRPO step {metrics.step}/{steps} | reward {metrics.reward_mean:.4f} (spread {metrics.reward_std:.4f}) | "
-            f"loss {metrics.loss:+.2e} | gradient {metrics.grad_norm:.3g} | {seconds:.2f} s{idle}{note}"
+            f"loss {metrics.loss:+.2e} | gradient {metrics.grad_norm:.3g} | {seconds:.2f} s{idle}{unscored}{note}"
         )
         event = {"node": node_id, "step": metrics.step, "steps": steps, "seconds": seconds}
         figures = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
