@@ -44,8 +44,8 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
             for column, evaluation in enumerate((before, after)):
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
                 canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-                better = column == 1 and after.total[i] > before.total[i]
-                draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), _GREEN if better else _MUTED, small, anchor="mt")
+                colour = _GREEN if column == 1 and after.total[i] > before.total[i] else _MUTED
+                draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), colour, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 

@@ -120,15 +120,15 @@ To tune your own model, replace *Pave Tiny Model* by your loaders, set width and
     return w
 
 
-def settings(w: Workflow, model: Ref, **optimizer: Any) -> tuple[Ref, Ref, Ref, Ref]:
-    """Policy, rollout, objective and optimizer as nodes."""
+def settings(w: Workflow, model: Ref, **optimizer: Any) -> tuple[Ref, dict[str, Ref]]:
+    """The policy as a node; rollout, objective and optimizer, by the sockets that they go into."""
     lora = w.node("PaveLoRASettings", **LORA)
     rollout = w.node("PaveRolloutSettings", **DRAWING)
     w.column()
     policy = w.node("PavePolicy", model=model["model"], clip=model["clip"], vae=model["vae"], lora=lora)
     objective = w.node("PaveObjective")
     w.column()
-    return policy, rollout, objective, w.node("PaveOptimizer", **{"learning_rate": 5e-4, **optimizer})
+    return policy, {"rollout": rollout, "objective": objective, "optimizer": w.node("PaveOptimizer", **{"learning_rate": 5e-4, **optimizer})}
 
 
 def train_advanced() -> Workflow:
@@ -148,24 +148,14 @@ the quickstart's.
     )
     model, prompts = tiny(w)
     w.group("2. Settings")
-    policy, rollout, objective, optimizer = settings(w, model, schedule="cosine", decay_steps=10)
-    w.nodes[objective.id - 1]["widgets"]["plain_weight"] = 0.5
+    policy, wires = settings(w, model, schedule="cosine", decay_steps=10)
+    w.nodes[wires["objective"].id - 1]["widgets"]["plain_weight"] = 0.5
     w.group("3. What you like", "#8A8")
     mix = rewards(w)
     judge = w.node("PaveTinyAdherence", "Adherence: the judge")
     w.group("4. Train", "#b06634")
     train = w.node(
-        "PaveTrainAdvanced",
-        size=(400, 0),
-        policy=policy,
-        prompts=prompts,
-        reward=mix,
-        rollout=rollout,
-        objective=objective,
-        optimizer=optimizer,
-        judge=judge,
-        run_name="advanced",
-        **RUN,
+        "PaveTrainAdvanced", size=(400, 0), policy=policy, prompts=prompts, reward=mix, judge=judge, run_name="advanced", **wires, **RUN
     )
     w.group("5. What came out")
     outcome(w, train, "advanced")
@@ -216,11 +206,11 @@ Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go
     )
     model, prompts = tiny(w)
     w.group("2. Settings")
-    policy, rollout, objective, optimizer = settings(w, model)
+    policy, wires = settings(w, model)
     w.group("3. What you like", "#8A8")
     mix = rewards(w)
     w.group("4. The loop: one iteration", "#b06634")
-    _, start, drawn = loop(w, policy, prompts, "step_by_step", 10, rollout=rollout, objective=objective, optimizer=optimizer, reward=mix)
+    _, start, drawn = loop(w, policy, prompts, "step_by_step", 10, reward=mix, **wires)
     w.column()
     scores = w.node("PaveScore", reward=mix, images=drawn["images"], prompts=drawn["prompts"])
     w.column()
@@ -459,9 +449,9 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     balance = {"weight_1": 1.0, "weight_2": 0.3, "weight_3": 0.1, "normalise": "within group"}
     mix = w.node("PaveRewardMix", reward_1=clip, reward_2=colour, reward_3=contrast, **balance)
     w.group("3. Settings, and the check")
-    policy, rollout, objective, optimizer = settings(w, model)
+    policy, wires = settings(w, model)
     w.column()
-    checked = w.node("PaveCheckReward", policy=policy, prompts=prompts, reward=mix, rollout=rollout)
+    checked = w.node("PaveCheckReward", policy=policy, prompts=prompts, reward=mix, rollout=wires["rollout"])
     w.text("Can it teach?", checked["report"], (520, 330))
     w.column()
     w.preview("The groups of the check", checked["sheet"], (520, 420))
@@ -469,20 +459,8 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     judge = w.node("PaveTinyAdherence", "Adherence: never trained on")
     guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
     w.column()
-    train = w.node(
-        "PaveTrainAdvanced",
-        size=(400, 0),
-        policy=policy,
-        prompts=prompts,
-        reward=mix,
-        rollout=rollout,
-        objective=objective,
-        optimizer=optimizer,
-        judge=judge,
-        guard=guard,
-        run_name="guarded",
-        **RUN,
-    )
+    watched = {"judge": judge, "guard": guard}
+    train = w.node("PaveTrainAdvanced", size=(400, 0), policy=policy, prompts=prompts, reward=mix, run_name="guarded", **watched, **wires, **RUN)
     w.group("5. What came out")
     outcome(w, train, "guarded")
     return w

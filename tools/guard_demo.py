@@ -20,13 +20,7 @@ from _comfyui import link_pack
 from _environment import prepare
 from _package import ROOT
 from _server import ComfyServer
-
-CAPTIONS = [
-    f"a {colour} {shape} on a {background} background"
-    for colour in ("red", "green", "blue", "yellow", "purple", "cyan")
-    for shape in ("circle", "square", "triangle", "star")
-    for background in ("dark", "light")
-]
+from _workflows import CAPTIONS, WARM
 
 
 def main() -> int:
@@ -70,8 +64,8 @@ def graph(name: str, guarded: bool, args: argparse.Namespace) -> dict[str, Any]:
     watch = {"every": args.every, "action": "stop", "max_drop": args.max_drop, "max_drift": 0.0, "max_change": 0.0, "held_out": ["clip", 0]}
     made = {
         "tiny": node("PaveTinyModel"),
-        "prompts": node("PavePrompts", text="\n".join(CAPTIONS), file="none", held_out=0.2, seed=0),
-        "colour": node("PaveColour", red=1.0, green=0.75, blue=0.4, softness=0.5),
+        "prompts": node("PavePrompts", text=CAPTIONS, file="none", held_out=0.2, seed=0),
+        "colour": node("PaveColour", **WARM),
         "judge": node("PaveTinyAdherence"),
         "train": node("PaveTrain", **train),
     }

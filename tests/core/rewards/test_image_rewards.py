@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from pave_core.errors import ConfigError
+from pave_core.pictures import picture
 from pave_core.rewards.base import describe, score
 from pave_core.rewards.jpeg import JPEGSize
-from pave_core.rewards.pictures import picture
 from pave_core.rewards.statistics import PIXEL_STATISTICS, STATISTICS, StatisticReward
 
 SIZE = (3, 6, 9, 3)
