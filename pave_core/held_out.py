@@ -7,9 +7,10 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .config import RolloutConfig
+from .errors import ConfigError
 from .evaluation import Evaluation, evaluate, summarise
 from .guard import DriftProbe, GuardSettings, Reading
-from .rewards.base import RewardMix, require_spread
+from .rewards.base import RewardMix, describe, require_spread
 from .trainer import TrainState
 from .types import Cond, Decoder, Policy, Reward
 from .watch import Watch
@@ -37,6 +38,7 @@ class HeldOut:
     ) -> None:
         self._policy, self._decoder, self._reward, self._judge = policy, decoder, reward, judge
         self._guarded = None if guard is None else guard.held_out or judge
+        _require_untrained(self._guarded, reward)
         self._conds, self._seeds, self._config = conds, seeds, config
         self.evaluations: dict[int, Evaluation] = {}
         self.watch: Watch | None = None
@@ -104,3 +106,11 @@ class HeldOut:
 
     def _measure(self) -> Evaluation:
         return evaluate(self._policy, self._decoder, self._reward, self._judge, self._guarded, self._conds, self._seeds, self._config)
+
+
+def _require_untrained(held_out: Reward | None, reward: RewardMix) -> None:
+    """ConfigError if a reward that the guard goes by is trained on as well."""
+    trained = [describe(part) for part, weight in zip(reward.rewards, reward.weights, strict=True) if weight]
+    for part in () if held_out is None else RewardMix.of(held_out).rewards:
+        if describe(part) in trained:
+            raise ConfigError(f"guard: its held-out reward {part.name!r} is trained on, so that it can not show hacking: connect one that is not")

@@ -61,11 +61,11 @@ def picture(w: Workflow, title: str, model: Ref | Out, source: Ref, prompt: str 
 
 def outcome(w: Workflow, train: Ref, name: str, grid: bool = True) -> None:
     """Curve, grid, summary and the saved LoRA."""
-    w.preview("Reward curve", train["curve"], (560, 420))
+    w.preview("Reward curve", train["curve"], (560, 680))
     w.node("PaveSaveLoRA", lora=train["lora"], name=name)
     w.column()
     if grid:
-        w.preview("Before and after, same seeds", train["grid"], (560, 420))
+        w.preview("Before and after, same seeds", train["grid"], (560, 680))
     w.text("Summary", train["summary"], (560, 240))
 
 
@@ -422,7 +422,7 @@ strengths, two checkpoints.
 
 
 def multi_reward_guarded() -> Workflow:
-    w = Workflow("multi_reward_guarded", cover=("2", "3", "4"))
+    w = Workflow("multi_reward_guarded", cover=("4", "5"))
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -457,6 +457,7 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     w.preview("The groups of the check", checked["sheet"], (520, 420))
     w.group("4. Train, guarded", "#b06634")
     judge = w.node("PaveTinyAdherence", "Adherence: never trained on")
+    w.column()
     guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
     w.column()
     watched = {"judge": judge, "guard": guard}

@@ -28,6 +28,15 @@ class Negative:
         return -images.mean((1, 2, 3))
 
 
+class Twin(Negative):
+    """Rises with the reward."""
+
+    name = "twin"
+
+    def __call__(self, images, prompts):
+        return images.mean((1, 2, 3))
+
+
 class Constant:
     name = "constant"
 
@@ -74,7 +83,7 @@ def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_
 
 def test_a_run_that_gets_better_is_left_alone(toy):
     run = toy(toy.config(iterations=8))
-    held_out = watched(run, GuardSettings(GuardConfig(every=3, max_drop=0.1), toy.Brightness()))
+    held_out = watched(run, GuardSettings(GuardConfig(every=3, max_drop=0.1), Twin()))
     assert len(drive(run, held_out)) == 8
     assert held_out.finish(run.state).step == 8
     assert held_out.finish(run.state) is None
@@ -148,6 +157,8 @@ def test_what_the_guard_can_not_watch_is_refused(toy):
     run = toy()
     with pytest.raises(ConfigError, match="guard: there is nothing to watch: connect a held-out reward"):
         watched(run, GuardSettings(GuardConfig(), None))
+    with pytest.raises(ConfigError, match="guard: its held-out reward 'brightness' is trained on"):
+        watched(run, GuardSettings(GuardConfig(), RewardMix((Negative(), toy.Brightness()), (1.0, 1.0))))
     with pytest.raises(ConfigError, match="guard: its held-out reward gives all 12 held-out images the same number"):
         watched(run, GuardSettings(GuardConfig(), Constant()))
 

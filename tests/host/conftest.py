@@ -70,9 +70,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         guard=module("pave_core.guard"),
         prompts=module("pave_core.prompts"),
         checkpoint=module("pave_core.checkpoint"),
-        rewards=SimpleNamespace(
-            base=module("pave_core.rewards.base"), colour=module("pave_core.rewards.colour"), clip_score=module("pave_core.rewards.clip_score")
-        ),
+        rewards=SimpleNamespace(**{name: module(f"pave_core.rewards.{name}") for name in ("base", "colour", "clip_score", "statistics")}),
         policy=module("nodes.host.policy"),
         placement=module("nodes.host.placement"),
         run=module("nodes.host.run"),

@@ -8,7 +8,7 @@ from _client import PromptError
 from _training_graphs import composed, looped, lora, metrics, node, same, trained
 
 AGAINST = {
-    "against": node("PaveRewardMix", reward_1=["colour", 0], weight_1=-1.0, weight_2=1.0, weight_3=1.0, weight_4=1.0, normalise="raw"),
+    "against": node("PaveStatisticsReward", statistic="contrast", direction="more", target=0.0),
     "guard": node("PaveGuard", held_out=["against", 0], every=2, action="stop", max_drop=1.0, max_drift=0.0, max_change=0.0),
 }
 """A guard whose held-out reward falls as the colour that is trained on rises."""

@@ -41,8 +41,7 @@ def guard(modules):
     """guard(...) -> a guard whose held-out reward falls as the default reward of `make` rises."""
 
     def made(**config):
-        against = modules.rewards.base.RewardMix((modules.rewards.colour.ColourReward(1.0, 0.5, 0.0),), (-1.0,))
-        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), against)
+        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), modules.rewards.statistics.StatisticReward("contrast", "more"))
 
     return made
 
@@ -183,7 +182,7 @@ def test_a_constant_reward_is_refused_before_training(make, runs, modules):
 
 
 def test_a_guard_stops_the_run_and_its_best_weights_come_out(make, runs, guard, stock):
-    result = make(iterations=9, name="guarded", guard=guard(every=1, max_drop=4.0))
+    result = make(iterations=9, name="guarded", guard=guard(every=1, max_drop=1.2))
     folder = newest(runs, "guarded")
     readings = [json.loads(line) for line in (folder / "guard.jsonl").read_text().splitlines()]
     done = metrics(folder)
@@ -206,7 +205,7 @@ def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs,
     import comfy.model_management
 
     colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
-    arguments = {"iterations": 7, "guard": guard(every=2, max_drop=4.0, action="lower learning rate")}
+    arguments = {"iterations": 7, "guard": guard(every=2, max_drop=1.2, action="lower learning rate")}
     whole = make(reward=colour, name="watched", **arguments)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         make(reward=CancelAt(colour, 2 + 1 + 4 + 1 + 2 + 1), name="watched_cut", **arguments)  # measured after two steps; in the fourth
