@@ -65,7 +65,7 @@ class PaveBegin(io.ComfyNode):
         checkpoint_every,
         evaluation_seeds,
         evaluate_every,
-        check_reward,
+        check_reward=True,
         rollout=None,
         objective=None,
         optimizer=None,

@@ -204,7 +204,10 @@ _WIDGETS: dict[str, Any] = {
     "evaluation_seeds": _expert(_int(1, 256, "Images of each held-out prompt, from seeds 1, 2, 3, ... (the same before and after).", default=4)),
     "check_reward": _expert(
         lambda name: io.Boolean.Input(
-            name, default=True, tooltip="Draw a few groups before the first step and stop if the reward can not tell their images apart."
+            name,
+            default=True,
+            optional=True,  # prompts that were written for an older version do not have it
+            tooltip="Draw a few groups before the first step and stop if the reward can not tell their images apart.",
         )
     ),
     "evaluate_every": _expert(_int(0, 100_000, "Steps between evaluations on the held-out prompts. 0: only before and after.", default=0)),

@@ -10,6 +10,8 @@ import torch
 from pave_core.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.config import OptimizerName
 from pave_core.errors import ConfigError, TrainingError
+from pave_core.evaluation import comparison_table, evaluate, paired_gain, summarise
+from pave_core.plots import before_after_grid
 from pave_core.rewards.base import RewardMix
 from pave_core.rollout import ode, sample_rollout
 from pave_core.trainer import prompts_of_step, seeded
@@ -214,3 +216,41 @@ def test_one_bad_step_is_skipped_and_the_run_goes_on(toy):
     run.policy.velocity = velocity
     assert [m.skipped for m in stream] == [False, False]
     assert run.state.skipped_in_a_row == 0
+
+
+class Shy:
+    """Brightness, but of every third image it has no opinion."""
+
+    name = "shy"
+    may_abstain = True
+
+    def __call__(self, images, prompts):
+        scores = images.mean((1, 2, 3))
+        scores[::3] = math.nan
+        return scores
+
+
+def test_a_judge_without_an_opinion_on_some_images_still_teaches(toy):
+    run = toy(toy.config(iterations=4), reward=Shy())
+    before = weights(run)
+    records = list(run.stream())
+    images = 2 * 2 * 4  # prompts, branch steps, group
+    assert [m.unscored for m in records] == [math.ceil(images / 3)] * 4
+    assert all(math.isfinite(value) for m in records for value in (m.reward_mean, m.reward_std, *m.rewards["shy"], m.loss, m.grad_norm))
+    assert not any(m.skipped for m in records)
+    assert not same(before, weights(run))
+
+
+def test_held_out_gains_leave_out_pairs_without_a_score(toy):
+    run = toy(toy.config(iterations=2), reward=Shy())
+    arguments = (run.policy, run.decoder, run.reward, None, None, run.conds, (1, 2), run.config.rollout)
+    first = evaluate(*arguments)
+    list(run.stream())
+    second = evaluate(*arguments)
+    assert first.total.isnan().tolist() == [True, False, False] * 2
+    compared = summarise(first, second)
+    scored = ~first.total.isnan()
+    assert compared["reward_before"] == pytest.approx(first.total[scored].mean().item())
+    assert paired_gain(first.total, second.total)[0] == pytest.approx((second.total - first.total)[scored].mean().item())
+    assert "nan" not in comparison_table(first, second, ("a", "b"))
+    assert before_after_grid(first, second).isfinite().all()

@@ -37,7 +37,7 @@ def test_a_guard_ends_a_drawn_loop_where_it_ends_pave_train(client, server):
     assert metrics(server, "guarded_loop") == metrics(server, "guarded_node")
     assert readings(server, "guarded_loop") == readings(server, "guarded_node")
     ours, theirs = lora(server, "guarded_loop"), lora(server, "guarded_node")
-    assert any(value.abs().max() > 0 for value in ours.values())
+    assert any(value.abs().max() > 0 for key, value in ours.items() if "lora_B" in key)
     assert same(ours, theirs)
 
 
@@ -67,6 +67,7 @@ def test_a_reward_that_can_not_teach_stops_the_run_before_it_begins(client, serv
     graph = trained("unteachable")
     graph["train"]["inputs"]["reward"] = ["judge", 0]
     graph["judge"] = node("PaveTinyAdherence")
+    graph["train"]["inputs"]["evaluation_seeds"] = 16
     graph["rollout"]["inputs"]["eta"] = 0.01  # branches that hardly differ: the classifier sees the same in all
     with pytest.raises(PromptError, match="reward: it can not tell your images apart: it gives all images of a group the same number"):
         client.run(graph, timeout=300)

@@ -194,7 +194,8 @@ def test_bf16_is_near_fp32_and_fp32_at_the_end(world, tiny):
         assert 0 < (scores - fp32).abs().max() < 0.05
 
 
-def test_a_prompt_is_encoded_once(world, tiny):
+def test_a_prompt_is_encoded_once_and_alone(world, tiny):
+    """So that the bits of its scores do not depend on what was scored before."""
     reward = tiny.reward()
     calls = []
     network = reward._clip._network
@@ -202,7 +203,8 @@ def test_a_prompt_is_encoded_once(world, tiny):
     images = torch.stack([world.picture(i, 48, 48) for i in range(3)])
     reward(images, [world.prompts[0], world.prompts[1], world.prompts[0]])
     reward(images, world.prompts)
-    assert calls == [2, 1]
+    assert calls == [1, 1, 1]
+    assert torch.equal(reward(images, world.prompts), tiny.reward()(images, world.prompts))
 
 
 def test_a_reward_made_under_inference_mode_scores_outside_it(world, tiny):
