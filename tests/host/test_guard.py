@@ -9,14 +9,13 @@ from _training_graphs import composed, looped, lora, metrics, node, same, traine
 
 AGAINST = {
     "against": node("PaveStatisticsReward", statistic="contrast", direction="more", target=0.0),
-    "guard": node("PaveGuard", held_out=["against", 0], every=2, action="stop", max_drop=1.0, max_drift=0.0, max_change=0.0),
+    "guard": node("PaveGuard", held_out=["against", 0], every=2, action="stop", max_drop=2.5, max_drift=0.0, max_change=0.0),
 }
 """A guard whose held-out reward falls as the colour that is trained on rises."""
 
 
 def guarded(graph, where: str):
     graph |= AGAINST
-    graph["optimizer"]["inputs"]["learning_rate"] = 2e-2
     graph[where]["inputs"] |= {"guard": ["guard", 0], "reward": ["colour", 0]}
     if "score" in graph:
         graph["score"]["inputs"]["reward"] = ["colour", 0]
@@ -33,7 +32,9 @@ def test_a_guard_ends_a_drawn_loop_where_it_ends_pave_train(client, server):
     client.run(guarded(looped("guarded_loop", 30), "begin") | {"text": node("PreviewAny", source=["finish", 4])}, timeout=600)
     steps = len(metrics(server, "guarded_node"))
     assert steps < 30
-    assert readings(server, "guarded_node")[-1]["alarms"]
+    *calm, last = readings(server, "guarded_node")
+    assert calm
+    assert last["alarms"]
     assert metrics(server, "guarded_loop") == metrics(server, "guarded_node")
     assert readings(server, "guarded_loop") == readings(server, "guarded_node")
     ours, theirs = lora(server, "guarded_loop"), lora(server, "guarded_node")

@@ -84,7 +84,7 @@ def cancel_after(client, graph: Graph, step: int) -> None:
 def test_cancel_in_a_loop_keeps_what_cancel_in_pave_train_keeps(client, server):
     client.run(looped("uncut", 6), timeout=300)
     kept = {}
-    for name, graph in (("cut_loop", looped("cut_loop", 50)), ("cut_node", trained("cut_node", 50))):
+    for name, graph in (("cut_loop", looped("cut_loop", 50, reward=["reward", 0])), ("cut_node", trained("cut_node", 50))):
         cancel_after(client, graph, 2)
         done = len(metrics(server, name))
         checkpoint = server.output / "pave" / f"{name}_00001" / "checkpoint.safetensors"
@@ -92,10 +92,10 @@ def test_cancel_in_a_loop_keeps_what_cancel_in_pave_train_keeps(client, server):
         assert any(value.abs().max() > 0 for key, value in lora(server, name).items() if "lora_B" in key)
         kept[name] = {path.name.split(".")[0] for path in checkpoint.parent.iterdir()}
         assert f"to go on, set resume to '{name}_00001'" in server.log.read_text()
-    assert kept["cut_loop"] == kept["cut_node"] == {"checkpoint", "metrics", "events"}
+    assert kept["cut_loop"] == kept["cut_node"] == {"checkpoint", "metrics", "events", "evaluations"}
 
     done = len(metrics(server, "cut_loop"))
-    client.run(looped("cut_loop", 6 - done, resume="cut_loop_00001"), timeout=300)
+    client.run(looped("cut_loop", 6 - done, resume="cut_loop_00001", reward=["reward", 0]), timeout=300)
     assert metrics(server, "cut_loop") == metrics(server, "uncut")
     assert same(lora(server, "cut_loop"), lora(server, "uncut"))
 
