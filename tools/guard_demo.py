@@ -3,7 +3,7 @@
     python tools/guard_demo.py                  two runs; their curves become docs/guard_off.png and docs/guard_on.png
     python tools/guard_demo.py --steps 30       fewer steps
 
-The guard watches a CLIP score. Adherence, the judge, is watched by nobody: it shows whether the guard acted in time.
+The guard watches a CLIP score and the drift. Adherence, the judge, is watched by nobody: it shows whether the guard acted in time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="X", help="the rate; the quickstart's is 5e-4, which hacks more slowly")
     parser.add_argument("--every", type=int, default=2, metavar="N", help="steps between two measurements")
-    parser.add_argument("--max-drop", type=float, default=0.2, metavar="X", help="the guard's threshold")
+    parser.add_argument("--max-drop", type=float, default=0.2, metavar="X", help="the guard's threshold for the CLIP score")
+    parser.add_argument("--max-drift", type=float, default=0.015, metavar="X", help="the guard's threshold for the drift from the base model")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the two curves go")
     args = parser.parse_args()
     environment = prepare()
@@ -61,7 +62,7 @@ def graph(name: str, guarded: bool, args: argparse.Namespace) -> dict[str, Any]:
         **{"resume": "none", "negative_prompt": "", "guidance": 3.5, "scheduler": "simple", "evaluation_seeds": 16, "evaluate_every": args.every},
         "check_reward": True,
     }
-    watch = {"every": args.every, "action": "stop", "max_drop": args.max_drop, "max_drift": 0.0, "max_change": 0.0, "held_out": ["clip", 0]}
+    watch = {"every": args.every, "action": "stop", "max_drop": args.max_drop, "max_drift": args.max_drift, "max_change": 0.0}
     made = {
         "tiny": node("PaveTinyModel"),
         "prompts": node("PavePrompts", text=CAPTIONS, file="none", held_out=0.2, seed=0),
@@ -71,7 +72,7 @@ def graph(name: str, guarded: bool, args: argparse.Namespace) -> dict[str, Any]:
     }
     if guarded:
         made["clip"] = node("PaveCLIPScore", checkpoint="bundled tiny CLIP", architecture="auto", precision="fp32", batch_size=16)
-        made["guard"] = node("PaveGuard", **watch)
+        made["guard"] = node("PaveGuard", held_out=["clip", 0], **watch)
         made["train"]["inputs"]["guard"] = ["guard", 0]
     return made
 
