@@ -456,7 +456,7 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     w.text("Can it teach?", checked["report"], (520, 330))
     w.preview("The groups of the check", checked["sheet"], (520, 420))
     w.group("4. Train, guarded", "#b06634")
-    judge = w.node("PaveTinyAdherence", "Adherence: never trained on")
+    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
     w.column()
     guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
     w.column()
