@@ -11,13 +11,8 @@ from ..pave_core.rewards.jpeg import JPEGSize, Prefer
 from ..pave_core.rewards.ocr import OCR
 from ..pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
 from . import schema
-from .schema import Reward
 
 NONE_REGISTERED = "none registered"
-
-
-def _reward() -> io.Output:
-    return Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")
 
 
 class PaveOCR(io.ComfyNode):
@@ -31,7 +26,7 @@ class PaveOCR(io.ComfyNode):
             terms=["text rendering", "read text", "spelling", "typography"],
             description='Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: a shop sign that says "OPEN". '
             "From 0 (nothing) to 1 (all). Needs the package rapidocr: python -m pip install -r requirements-ocr.txt.",
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -57,7 +52,7 @@ class PaveJPEGSize(io.ComfyNode):
                     tooltip="small files: plain images with few details. large files: detail and texture.",
                 )
             ],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -99,7 +94,7 @@ class PaveStatisticsReward(io.ComfyNode):
                     tooltip="The value that is best when direction is near; else it does not count.",
                 ),
             ],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -126,7 +121,7 @@ class PaveRegisteredReward(io.ComfyNode):
                     tooltip=f"The rewards that the packs in custom_nodes offer.{told}",
                 )
             ],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod

@@ -14,7 +14,7 @@ from ..pave_core.rewards.networks import PRECISIONS, SUFFIXES, Compute
 from . import schema
 from .host import folders, tiny
 from .host.placement import visiting
-from .schema import Reward, advanced, checked
+from .schema import advanced, checked
 
 BUNDLED = "bundled tiny CLIP"
 AUTO = "auto"
@@ -106,10 +106,6 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
     ]
 
 
-def _reward() -> io.Output:
-    return Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")
-
-
 class PaveCLIPScore(io.ComfyNode):
     """How well an image fits its prompt."""
 
@@ -134,7 +130,7 @@ class PaveCLIPScore(io.ComfyNode):
                 ),
                 *_compute_inputs(),
             ],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -160,7 +156,7 @@ class PaveHPSv2(io.ComfyNode):
             description=f"Reward: human preference, HPSv2.1. Needs {hps.FILE} of {hps.SOURCE} (Hugging Face) in models/reward_models. Alone it "
             "makes images oily and bright: mix it with Pave CLIP Score, 0.7 to 1.4.",
             inputs=[HPS.input(), *_compute_inputs()],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -184,7 +180,7 @@ class PavePickScore(io.ComfyNode):
             description=f"Reward: which image people would pick for the prompt, PickScore v1. Needs {pickscore.FILE} of {pickscore.SOURCE} (Hugging "
             "Face) in models/reward_models. It keeps realism well.",
             inputs=[PICKSCORE.input(), *_compute_inputs()],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -208,7 +204,7 @@ class PaveAesthetic(io.ComfyNode):
             description=f"Reward: LAION's aesthetic score, 0 to 10, whatever the prompt. Needs {aesthetic.HEAD} and OpenAI's CLIP ViT-L/14 in "
             "models/reward_models. Easy to flatter: mix it with a reward that reads the prompt.",
             inputs=[HEAD.input(), VIT_L.input(), *_compute_inputs()],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -232,7 +228,7 @@ class PaveAestheticV25(io.ComfyNode):
             description=f"Reward: the aesthetic score v2.5, 1 to 10, whatever the prompt; from 5.5 on an image is great. Needs "
             f"{aesthetic.HEAD_V25} and {aesthetic.SIGLIP_SOURCE} in models/reward_models. Mix it with a reward that reads the prompt.",
             inputs=[HEAD_V25.input(), SIGLIP.input(), *_compute_inputs(8)],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod
@@ -256,7 +252,7 @@ class PaveImageReward(io.ComfyNode):
             description=f"Reward: human preference, ImageReward v1.0. Needs {image_reward.FILE} of {image_reward.SOURCE} and "
             f"{image_reward.VOCABULARY} of bert-base-uncased (Hugging Face) in models/reward_models. Do not train on it alone.",
             inputs=[IMAGE_REWARD.input(), VOCABULARY.input(), *_compute_inputs()],
-            outputs=[_reward()],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod

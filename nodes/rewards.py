@@ -48,7 +48,7 @@ class PaveColour(io.ComfyNode):
                     )
                 ),
             ],
-            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")],
+            outputs=[schema.reward_output()],
         )
 
     @classmethod

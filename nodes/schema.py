@@ -30,6 +30,11 @@ LoraModel = io.Custom("LORA_MODEL")
 LossMap = io.Custom("LOSS_MAP")
 
 
+def reward_output() -> Any:
+    """What a reward node gives out."""
+    return Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")
+
+
 def advanced(widget: Any) -> Any:
     """Mark an input as one for experts; hosts that know the mark fold it away."""
     widget.extra_dict = {**widget.extra_dict, "advanced": True}
