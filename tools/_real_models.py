@@ -202,10 +202,10 @@ the look of the images has changed by half. Write your own prompts, thirty or mo
         **few,
     )
     w.group("4. What came out")
-    w.preview("Reward curve", train["curve"], (560, 680))
+    w.preview("Reward curve", train["curve"], (560, 760))
     w.node("PaveSaveLoRA", lora=train["lora"], name=w.name)
     w.column()
-    w.preview("Before and after, same seeds", train["grid"], (560, 680))
+    w.preview("Before and after, same seeds", train["grid"], (560, 760))
     w.text("Summary", train["summary"], (560, 240))
     w.row()
     w.group("5. Generate: the model as it was, and the trained model, same prompt, same seed", "#8A8", after=train)

@@ -59,13 +59,13 @@ def picture(w: Workflow, title: str, model: Ref | Out, source: Ref, prompt: str 
     w.preview(title, decoded, (420, 440))
 
 
-def outcome(w: Workflow, train: Ref, name: str, grid: bool = True) -> None:
-    """Curve, grid, summary and the saved LoRA."""
-    w.preview("Reward curve", train["curve"], (560, 680))
+def outcome(w: Workflow, train: Ref, name: str, grid: bool = True, height: int = 760) -> None:
+    """Curve, grid, summary and the saved LoRA. height: of the pictures; Nodes 2.0 shows them as wide as their node, and lets them run over."""
+    w.preview("Reward curve", train["curve"], (560, height))
     w.node("PaveSaveLoRA", lora=train["lora"], name=name)
     w.column()
     if grid:
-        w.preview("Before and after, same seeds", train["grid"], (560, 680))
+        w.preview("Before and after, same seeds", train["grid"], (560, height))
     w.text("Summary", train["summary"], (560, 240))
 
 
@@ -463,7 +463,7 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     watched = {"judge": judge, "guard": guard}
     train = w.node("PaveTrainAdvanced", size=(400, 0), policy=policy, prompts=prompts, reward=mix, run_name="guarded", **watched, **wires, **RUN)
     w.group("5. What came out")
-    outcome(w, train, "guarded")
+    outcome(w, train, "guarded", height=980)
     return w
 
 
