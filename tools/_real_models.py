@@ -206,7 +206,7 @@ the look of the images has changed by half. Write your own prompts, thirty or mo
     w.node("PaveSaveLoRA", lora=train["lora"], name=w.name)
     w.column()
     w.preview("Before and after, same seeds", train["grid"], (560, 760))
-    w.text("Summary", train["summary"], (560, 240))
+    w.text("Summary", train["summary"], (560, 380))
     w.row()
     w.group("5. Generate: the model as it was, and the trained model, same prompt, same seed", "#8A8", after=train)
     generate(w, about, card, (model, train["model"]), clip, vae)

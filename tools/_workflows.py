@@ -66,7 +66,7 @@ def outcome(w: Workflow, train: Ref, name: str, grid: bool = True, height: int =
     w.column()
     if grid:
         w.preview("Before and after, same seeds", train["grid"], (560, height))
-    w.text("Summary", train["summary"], (560, 240))
+    w.text("Summary", train["summary"], (560, 380))
 
 
 def quickstart() -> Workflow:
