@@ -178,9 +178,9 @@ class Run:
         if self._kept != self.state.step:
             save_checkpoint(self.folder.checkpoint, self.state.capture(self.recipe()))
             save_lora(path, self.lora())
-            if self.held_out is not None:
-                self.folder.save_evaluations(self.held_out.evaluations)
             self._kept = self.state.step
+        if self.held_out is not None:  # measurements may have been made since
+            self.folder.save_evaluations(self.held_out.evaluations)
         return path
 
     def after_step(self, metrics: StepMetrics, node_id: str | None) -> None:
@@ -190,8 +190,7 @@ class Run:
         every, held_out = self.settings.evaluate_every, self.held_out
         guarded = held_out is not None and held_out.guard_is_due(metrics.step)
         if held_out is not None and (guarded or (every and metrics.step % every == 0)):
-            evaluation = held_out.evaluate(metrics.step)
-            self.folder.log_scalars({"held_out/reward": mean(evaluation.total)}, metrics.step)
+            self._evaluate(held_out)
         if held_out is not None and guarded:
             self._record(held_out.guard(self.state))
         if guarded or metrics.step % self.config.run.checkpoint_every == 0 or metrics.step >= self.config.run.iterations:
@@ -215,6 +214,7 @@ class Run:
         held_out = self.held_out
         with self.active():
             if held_out is not None:
+                self._evaluate(held_out)
                 self._record(held_out.finish(self.state))
             self.keep()
             lora = self.lora()
@@ -234,6 +234,12 @@ class Run:
         # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what a falling curve should show.
         loss_map = {"loss": [-r["reward_mean"] for r in self.history if r["reward_mean"] is not None]}
         return RunResult(trained, lora, loss_map, curve.unsqueeze(0), grid, summary_text(figures))
+
+    def _evaluate(self, held_out: HeldOut) -> None:
+        """Measure the policy as it is, once a step, and log it."""
+        step = self.state.step
+        if step not in held_out.evaluations:
+            self.folder.log_scalars({"held_out/reward": mean(held_out.evaluate(step).total)}, step)
 
     def _record(self, reading: Reading | None) -> None:
         """Write down what the guard has measured; None: nothing new."""

@@ -71,6 +71,10 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
         "grid.png",
     }
     assert list(folder.glob("events.out.tfevents*"))
+    evaluations = json.loads((folder / "evaluations.json").read_text())
+    assert [each["step"] for each in evaluations] == [0, 2, 3]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [evaluations[0]["reward"], evaluations[-1]["reward"]] == [summary["reward_before"], summary["reward_after"]]
     assert [m["step"] for m in metrics(folder)] == [1, 2, 3]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 3
