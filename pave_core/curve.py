@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .evaluation import Evaluation, mean, paired_gain
 from .guard import Reading
+from .plots import GREEN, INK, MUTED, RED
 
-_INK, _MUTED = "#1f2933", "#7b8794"
-_BLUE, _ORANGE, _GREEN, _PURPLE, _RED = "#2563eb", "#ea580c", "#15803d", "#7c3aed", "#b91c1c"
-_REWARDS = (_ORANGE, _GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", _MUTED)
+_BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"
+_REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", MUTED)
 
 Panel = Callable[[Any], None]
 """Draws into one pair of axes."""
@@ -49,9 +49,9 @@ def reward_curve(
         each.spines[["top", "right"]].set_visible(False)
         for reading in readings:
             if reading.alarms:
-                each.axvline(reading.step, color=_RED, linestyle="--", linewidth=1)
+                each.axvline(reading.step, color=RED, linestyle="--", linewidth=1)
         if chosen is not None:
-            each.axvline(chosen, color=_GREEN, linestyle=":", linewidth=1.6)
+            each.axvline(chosen, color=GREEN, linestyle=":", linewidth=1.6)
     axes[-1].set_xlabel("step" + _legend_of_lines(readings, chosen))
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -91,7 +91,7 @@ def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
         for name, colour in zip(before.scores, _repeated(_REWARDS), strict=False):
             style = {"color": colour, "linewidth": 1.2, "alpha": 0.8}
             _plot_paired(axes, evaluations, lambda e, name=name: e.scores[name], f"{name} alone", relative=True, **style)
-    axes.axhline(0, color=_MUTED, linewidth=0.8)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("gain since step 0")
     _title(axes, "Held-out prompts, same seeds", 12)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
@@ -105,7 +105,7 @@ def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     if before.judge is not None:
         shown.append(("judge", lambda e: e.judge, _PURPLE))
     if before.held_out is not None and before.held_out is not before.judge:
-        shown.append(("guard's held-out reward", lambda e: e.held_out, _GREEN))
+        shown.append(("guard's held-out reward", lambda e: e.held_out, GREEN))
     for place, (label, values, colour) in enumerate(shown):
         each = axes if place == 0 else axes.twinx()
         _plot_paired(each, evaluations, values, label, relative=False, color=colour, linewidth=1.8)
@@ -130,10 +130,10 @@ def _plot_paired(
 
 def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
     steps = [0, *(reading.step for reading in readings)]
-    axes.plot(steps, [0.0, *(100 * reading.drift for reading in readings)], marker="o", color=_RED, label="drift")
-    for name, colour in zip(readings[0].changes, (_ORANGE, _BLUE, _MUTED), strict=False):
+    axes.plot(steps, [0.0, *(100 * reading.drift for reading in readings)], marker="o", color=RED, label="drift")
+    for name, colour in zip(readings[0].changes, (_ORANGE, _BLUE, MUTED), strict=False):
         axes.plot(steps, [0.0, *(100 * reading.changes[name] for reading in readings)], marker=".", color=colour, label=name)
-    axes.axhline(0, color=_MUTED, linewidth=0.8)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("percent")
     _title(axes, "Guard: drift of the velocity from the base, change of the images' statistics", 10)
     axes.legend(loc="best", frameon=False, fontsize=9, ncols=4)
@@ -153,7 +153,7 @@ def _plot_training(
 
 
 def _title(axes: Any, text: str, size: int) -> None:
-    axes.set_title(text, loc="left", color=_INK, fontsize=size)
+    axes.set_title(text, loc="left", color=INK, fontsize=size)
 
 
 def _repeated(colours: Sequence[str]) -> Sequence[str]:

@@ -9,10 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 
+def eight_bit(images: Tensor) -> np.ndarray:
+    """(..., 3) in [0, 1] -> uint8, each value rounded to the nearest of 256."""
+    return (images.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
 def picture(image: Tensor) -> Image.Image:
-    """(H, W, 3 or more) in [0, 1] -> an RGB picture, each value rounded to the nearest of 256."""
-    pixels = (image[..., :3].detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    """(H, W, 3 or more) in [0, 1] -> an RGB picture."""
+    return Image.fromarray(np.ascontiguousarray(eight_bit(image[..., :3])))
 
 
 def encoded(image: Tensor, format: str, **options: int) -> bytes:

@@ -14,8 +14,8 @@ from torch import Tensor
 from .evaluation import Evaluation
 from .pictures import picture
 
-_INK, _MUTED = "#1f2933", "#7b8794"
-_GREEN, _RED = "#15803d", "#b91c1c"
+INK, MUTED = "#1f2933", "#7b8794"
+GREEN, RED = "#15803d", "#b91c1c"
 
 
 def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4, labels: tuple[str, str] = ("before", "after")) -> Tensor:
@@ -34,17 +34,17 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     for p in range(pairs):
         x = margin + p * (pair_width + 2 * gap)
-        draw.text((x + w / 2, margin), labels[0], _MUTED, small, anchor="mt")
-        draw.text((x + w + gap // 2 + w / 2, margin), labels[1], _INK, small, anchor="mt")
+        draw.text((x + w / 2, margin), labels[0], MUTED, small, anchor="mt")
+        draw.text((x + w + gap // 2 + w / 2, margin), labels[1], INK, small, anchor="mt")
     for r, prompt in enumerate(chosen):
         y = margin + 22 + r * row_height
-        draw.text((margin, y), _fit(prompt, draw, font, total_width - 2 * margin), _INK, font)
+        draw.text((margin, y), _fit(prompt, draw, font, total_width - 2 * margin), INK, font)
         places = [i for i, other in enumerate(before.prompts) if other == prompt][:pairs]
         for p, i in enumerate(places):
             for column, evaluation in enumerate((before, after)):
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
                 canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-                colour = _GREEN if column == 1 and after.total[i] > before.total[i] else _MUTED
+                colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
                 draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), colour, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
 
@@ -67,16 +67,16 @@ def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[i
         p, k = divmod(row, K)
         y = margin + row * (caption + h + foot + gap)
         step = f"branch step {branch_steps[k]}"
-        draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), _INK, font)
-        draw.text((size[0] - margin, y), step, _MUTED, small, anchor="ra")
+        draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), INK, font)
+        draw.text((size[0] - margin, y), step, MUTED, small, anchor="ra")
         for column, g in enumerate(rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()):
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
-            colour = _GREEN if advantage > 0 else _RED if advantage < 0 else _MUTED
+            colour = GREEN if advantage > 0 else RED if advantage < 0 else MUTED
             canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-            draw.text((x + w / 2, y + caption + h + 3), _score(reward, ".4g"), _INK, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + 3), _score(reward, ".4g"), INK, small, anchor="mt")
             draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
     if note:
-        draw.text((margin, size[1] - 18), note, _MUTED, small)
+        draw.text((margin, size[1] - 18), note, MUTED, small)
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 

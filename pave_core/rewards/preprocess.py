@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..pictures import eight_bit
 
 Colour = tuple[float, float, float]
 Resize = Literal["shortest", "squash", "longest"]
@@ -48,8 +49,7 @@ class Preprocess:
     def __call__(self, images: Tensor) -> Tensor:
         """images (n, H, W, 3) in [0, 1] -> (n, 3, height, width) fp32 on the CPU."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        eight_bit = (images.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
-        fitted = np.stack([self._fit(image) for image in eight_bit])  # (n, height, width, 3)
+        fitted = np.stack([self._fit(image) for image in eight_bit(images)])  # (n, height, width, 3)
         return (torch.from_numpy(fitted).movedim(-1, 1).float() / 255 - mean) / std
 
     def _fit(self, image: Any) -> Any:
