@@ -76,7 +76,6 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
     summary = json.loads((folder / "summary.json").read_text())
     assert [evaluations[0]["reward"], evaluations[-1]["reward"]] == [summary["reward_before"], summary["reward_after"]]
     assert [m["step"] for m in metrics(folder)] == [1, 2, 3]
-    summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 3
     assert summary["held_out_images"] == 2
     assert summary["judge_before"] is None
