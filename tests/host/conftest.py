@@ -3,7 +3,8 @@
 import asyncio
 import importlib
 import sys
-from collections.abc import Coroutine
+import uuid
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -77,6 +78,21 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         folders=module("nodes.host.folders"),
         tiny=module("nodes.host.tiny"),
     )
+
+
+@pytest.fixture
+def execute(host: SimpleNamespace, pack: ModuleType) -> Callable[[dict[str, Any], list[str]], dict[str, Any]]:
+    """execute(graph, [node ids]) runs a graph in the real executor, on one thread; {node id: what it shows}."""
+
+    def run_graph(graph: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+        cache = {"cache_type": host.execution.CacheType.CLASSIC, "cache_args": {"lru": 0, "ram": 16.0}}
+        executor = host.execution.PromptExecutor(host.server, **cache)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(executor.execute, graph, uuid.uuid4().hex, {}, outputs).result()
+        assert executor.success, executor.status_messages[-1]
+        return executor.history_result["outputs"]
+
+    return run_graph
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""What 0.3.0 wrote goes on working: a run resumes bit for bit, a recipe reads, prompts run, nodes are what they were. Data: tests/data/v0_3_0."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from _training_graphs import node
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "v0_3_0"
+TEXTS = ("tooltip", "description", "output_tooltips", "python_module")
+"""Keys of /object_info whose values may be improved."""
+
+
+@pytest.fixture
+def same_arithmetic(stock) -> bool:
+    """Whether this machine computes the bits of the one that made the data: asked of the stock KSampler, nothing of ours."""
+    positive = stock.call("CLIPTextEncode", text="a red circle on a dark background", clip=stock.clip)[0]
+    latent = stock.sample(stock.model, positive, seed=5)
+    expected = json.loads((DATA / "arithmetic.json").read_text())["latent"]
+    return hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest() == expected
+
+
+def prompt(name: str) -> dict[str, Any]:
+    return json.loads((DATA / "prompts" / f"{name}.json").read_text())
+
+
+def records(file: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, file.read_text().splitlines())
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def assert_same_numbers(found: Any, expected: Any, exact: bool) -> None:
+    """`found` holds everything that `expected` holds; floats are equal, or equal within what rounding makes of them."""
+    if isinstance(expected, dict):
+        assert expected.keys() <= found.keys()
+        for key in expected:
+            assert_same_numbers(found[key], expected[key], exact)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected):
+            assert_same_numbers(one, other, exact)
+    elif isinstance(expected, float) and not exact:
+        assert found == pytest.approx(expected, rel=2e-2, abs=2e-3)
+    else:
+        assert found == expected
+
+
+def assert_same_weights(found: Path, expected: Path, exact: bool) -> None:
+    ours, theirs = load_file(found), load_file(expected)
+    assert ours.keys() == theirs.keys()
+    assert any(value.abs().max() > 0 for key, value in theirs.items() if "lora_B" in key)
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=0 if exact else 5e-2, atol=0 if exact else 5e-3)
+
+
+def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute, same_arithmetic):
+    name = "v030_train_00001"
+    folder = modules.folders.runs() / name
+    shutil.copytree(DATA / name, folder)
+    graph = prompt("train")
+    graph["train"]["inputs"] |= {"resume": name, "iterations": 6}
+    execute(graph, ["train"])
+    expected = DATA / "resumed"
+    for file in ("metrics.jsonl", "guard.jsonl"):
+        assert_same_numbers(records(folder / file), records(expected / file), same_arithmetic)
+    evaluations = [json.loads((each / "evaluations.json").read_text()) for each in (folder, expected)]
+    assert_same_numbers(*evaluations, same_arithmetic)
+    assert_same_weights(folder / "best.safetensors", expected / "best.safetensors", same_arithmetic)
+    assert_same_weights(modules.folders.lora_of_run(name), expected / "lora.safetensors", same_arithmetic)
+
+
+@pytest.mark.parametrize(("name", "end", "made"), [("train", "train", "v030_train_00001"), ("loop", "finish", "loop")])
+def test_prompts_of_0_3_0_run_and_train_the_same_lora(modules, execute, same_arithmetic, name, end, made):
+    graph = prompt(name)
+    run = f"again_{name}"
+    owner = graph["train" if name == "train" else "begin"]["inputs"]
+    owner["run_name"] = run
+    execute(graph, [end])
+    folder = modules.folders.runs() / f"{run}_00001"
+    assert_same_numbers(records(folder / "metrics.jsonl"), records(DATA / made / "metrics.jsonl"), same_arithmetic)
+    assert_same_weights(modules.folders.lora_of_run(folder.name), DATA / made / "lora.safetensors", same_arithmetic)
+
+
+def test_a_recipe_of_0_3_0_gives_its_settings_back(host, modules, execute):
+    target = host.base / "output" / "loras" / "of_0_3_0.safetensors"
+    shutil.copy(DATA / "v030_train_00001" / "lora.safetensors", target)
+    host.folder_paths.filename_list_cache.clear()
+    shown = execute({"recipe": node("PaveLoRARecipe", lora=target.name), "text": node("PreviewAny", source=["recipe", 5])}, ["text"])
+    (text,) = shown["text"]["text"]
+    for setting in ("warmup_steps: 1", "segments: [2, 3]", "targets: attention", "cfg: 1.5", "group_size: 3"):
+        assert setting in text
+
+
+def test_the_nodes_are_those_of_0_3_0(client):
+    expected = json.loads((DATA / "object_info.json").read_text())
+    info = json.loads(client.get("/object_info"))
+    found = {name: without_texts(info[name]) for name in info if name.startswith("Pave")}
+    assert found.keys() == expected.keys()
+    for name, described in expected.items():
+        assert as_ours(found[name]) == as_ours(described), name
+
+
+def without_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_texts(item) for key, item in value.items() if key not in TEXTS}
+    return [without_texts(item) for item in value] if isinstance(value, list) else value
+
+
+def as_ours(described: dict[str, Any]) -> dict[str, Any]:
+    """What is ours in an entry: not the files that a folder lists at the moment, nor keys that other hosts add."""
+    inputs: dict[str, Any] = {}
+    for kind, entries in described["input"].items():
+        for name, (type, *options) in entries.items():
+            plain = dict(options[0]) if options else {}
+            if name in ("resume", "lora", "file", "checkpoint", "clip_weights", "siglip_weights", "vocabulary", "reward"):
+                plain.pop("options", None)
+            inputs[name] = [kind, type, plain]
+    keys = ("input_order", "output", "output_is_list", "output_name", "name", "display_name", "category", "output_node")
+    return {"inputs": inputs} | {key: described[key] for key in keys}
