@@ -22,6 +22,7 @@ def visiting(module: nn.Module) -> Iterator[torch.device]:
     management.throw_exception_if_processing_interrupted()
     device = management.get_torch_device()
     if not management.is_device_cpu(device):
-        management.free_memory(management.module_size(module) * 1.1 + management.minimum_inference_memory(), device)
+        with torch.inference_mode():  # as in the host's own nodes, whose models this moves
+            management.free_memory(management.module_size(module) * 1.1 + management.minimum_inference_memory(), device)
     with on(device)(module):
         yield device

@@ -4,7 +4,8 @@
 
 Memory is the host's: the model is loaded by load_models_gpu and may be evicted by a VAE or another model and come back. The adapter is
 put in and taken out as a ModelPatcher injection, so that the host loads, patches (LoRAs, ModelSamplingSD3) and offloads the model's own
-layers as if there were no adapter.
+layers as if there were no adapter. What the host does to weights happens under inference_mode, as in its own nodes; only the network is
+called outside it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ...pave_core.errors import ConfigError
 from ...pave_core.lora import LoraAdapter
 from ...pave_core.schedule import check_sigmas
 from ...pave_core.trainer import seeded
+from .autograd import Tracked
 
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
 _INJECTION = "pave_lora"
@@ -115,6 +117,7 @@ class NativePolicy:
         self._patcher = model.clone()
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
+        self._tracked: Tracked | None = None
         self._options: dict[str, Any] = {}
         self._session = 0
         self._loaded = 0  # bytes on the device after the last load
@@ -125,7 +128,6 @@ class NativePolicy:
             self._load()
             if self._lora is not None:
                 _set_training(True)
-                self._release_inference_tensors()
                 if self._adapter is None:
                     model = self._patcher.model.diffusion_model
                     self._adapter = LoraAdapter(model, self._lora, seeded(self._seed, "adapter"), self.device)
@@ -139,9 +141,10 @@ class NativePolicy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._patcher.eject_model()
-        self._patcher.remove_injections(_INJECTION)
-        self._patcher.cleanup()
+        with torch.inference_mode():
+            self._patcher.eject_model()
+            self._patcher.remove_injections(_INJECTION)
+            self._patcher.cleanup()
         _set_training(False)
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
@@ -165,8 +168,9 @@ class NativePolicy:
         return NativeCond(self._encode(prompt))
 
     def _encode(self, text: str) -> list[Any]:
-        cond = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
-        return node_helpers.conditioning_set_values(cond, {"guidance": self._settings.guidance})
+        with torch.inference_mode():
+            cond = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
+        return _normal_tensors(node_helpers.conditioning_set_values(cond, {"guidance": self._settings.guidance}))
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
@@ -202,11 +206,11 @@ class NativePolicy:
     def fingerprint(self) -> str:
         """A digest of the base weights' names, shapes and first values, and of the patches that lie on MODEL."""
         digest = hashlib.blake2b(digest_size=16)
-        for name, value in self._source.model.diffusion_model.state_dict().items():
-            plain = name.replace(".base_layer", "")
-            if ".lora_" not in name and f"diffusion_model.{plain}" not in self._source.patches:
-                digest.update(f"{plain}{tuple(value.shape)}".encode())
-                digest.update(value.flatten()[:64].to("cpu", torch.float32).numpy().tobytes())
+        with self._patcher.use_ejected():
+            for name, value in _saved_tensors(self._source.model.diffusion_model):
+                if f"diffusion_model.{name}" not in self._source.patches:
+                    digest.update(f"{name}{tuple(value.shape)}".encode())
+                    digest.update(value.data.flatten()[:64].to("cpu", torch.float32).numpy().tobytes())
         for key, patches in sorted(self._source.patches.items()):
             digest.update(f"{key}{[(p[0], p[2]) for p in patches]}".encode())
         return digest.hexdigest()
@@ -220,6 +224,7 @@ class NativePolicy:
             raise RuntimeError("NativePolicy is used outside its with block")
         return self._adapter
 
+    @torch.inference_mode()
     def _load(self) -> None:
         """Bring the model to its device, with room for the activations of a backward pass."""
         memory = self._patcher.memory_required((2, *self.latent_shape))
@@ -227,25 +232,14 @@ class NativePolicy:
         self._loaded = self._patcher.loaded_size()
 
     def _inject(self, patcher: ModelPatcher) -> None:
-        self._release_inference_tensors()
-        self._require_adapter().attach()
+        with torch.inference_mode(False):  # the host's may be on
+            self._tracked = Tracked(patcher.model.diffusion_model)
+            self._require_adapter().attach()
 
     def _eject(self, patcher: ModelPatcher) -> None:
         self._require_adapter().detach()
-
-    def _release_inference_tensors(self) -> None:
-        """Replace each parameter and buffer that was made under inference_mode by a clone that autograd accepts, one at a time."""
-        if not any(t.is_inference() for t in self._patcher.model.diffusion_model.state_dict().values()):
-            return
-        if hasattr(self._patcher, "unpin_all_weights"):
-            self._patcher.unpin_all_weights()  # a pinned weight must not be freed while the host still has it registered
-        for module in self._patcher.model.diffusion_model.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and parameter.is_inference():
-                    module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.is_inference():
-                    module._buffers[name] = buffer.clone()
+        if self._tracked is not None:
+            self._tracked.undo()
 
 
 class NativeDecoder:
@@ -259,8 +253,28 @@ class NativeDecoder:
     def decode(self, latents: Tensor) -> Tensor:
         """latents (B, *S) -> images (B, H, W, 3) in [0, 1] on the CPU, tiled only where the host must."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        images = self._vae.decode(self._process_out(latents))
-        return images.reshape(-1, *images.shape[-3:])[..., :3].float().cpu()
+        with torch.inference_mode():
+            images = self._vae.decode(self._process_out(latents))
+        return images.reshape(-1, *images.shape[-3:])[..., :3].to("cpu", torch.float32, copy=True)
+
+
+def _normal_tensors(value: Any) -> Any:
+    """`value` with a normal copy of each inference tensor in its lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {key: _normal_tensors(item) for key, item in value.items()}
+    return type(value)(map(_normal_tensors, value)) if type(value) in (list, tuple) else value
+
+
+def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and persistent buffers themselves, under the names and in the order of state_dict().
+
+    state_dict() makes views, which tensors made under inference_mode refuse, and quantised layers put something else into it.
+    """
+    for path, module in model.named_modules(remove_duplicate=False):
+        saved = {**module._parameters, **{name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}}
+        yield from ((f"{path}.{name}" if path else name, tensor) for name, tensor in saved.items() if tensor is not None)
 
 
 def _set_training(on: bool) -> None:

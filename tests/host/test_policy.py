@@ -241,3 +241,45 @@ def test_targets_that_match_nothing_leave_the_model_alone(make, stock, modules, 
         pass
     assert [name for name, _ in stock.model.model.named_modules()] == names
     assert not policy._patcher.is_injected
+
+
+def moved_outside_inference_mode(model):
+    """What Module.to() on a card leaves: .data set outside inference mode, so that is_inference() is False and there is still no version counter."""
+    for p in model.model.diffusion_model.parameters():
+        p.data = p.data.clone()
+        assert not p.is_inference()
+        with pytest.raises(RuntimeError, match="version counter"):
+            p._version  # noqa: B018
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["as loaded", "moved as to a card"])
+def test_weights_made_in_inference_mode_are_trained_whatever_their_flag_says(make, modules, stock, moved):
+    (expected,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    if moved:
+        moved_outside_inference_mode(model)
+    adapters, prints = [], []
+    for each in (expected, model):
+        with torch.inference_mode(False), make(model=each) as policy:
+            prints.append(policy.fingerprint())
+            train_a_little(modules, policy, stock)
+            adapters.append({name: p.detach().clone() for name, p in policy.parameters().items()})
+    assert prints[0] == prints[1]
+    assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    assert any(p.abs().max() > 0 for name, p in adapters[0].items() if "lora_B" in name)
+
+
+def test_the_hosts_parameters_are_the_same_objects_afterwards(make, modules, stock):
+    (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    network = model.model.diffusion_model
+    for p in network.parameters():
+        p._model_dtype = torch.float16  # as newer hosts hang on them
+    before = {name: (tensor, tensor.data_ptr()) for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
+    with torch.inference_mode(False), make(model=model) as policy:
+        train_a_little(modules, policy, stock, iterations=1)
+        assert all(p._model_dtype == torch.float16 for name, p in network.named_parameters() if "lora_" not in name)
+    after = dict([*network.named_parameters(), *network.named_buffers()])
+    assert after.keys() == before.keys()
+    for name, (tensor, address) in before.items():
+        assert after[name] is tensor, name
+        assert after[name].data_ptr() == address, f"{name} was copied"
