@@ -13,11 +13,12 @@ import operator
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_OPERATORS: dict[str, Callable[[Tensor, object], Tensor]] = {
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__iadd__": operator.add,
     "__isub__": operator.sub,
     "__imul__": operator.mul,
@@ -32,10 +33,10 @@ def out_of_place() -> Iterator[None]:
     owner = threading.get_ident()
     replaced = {name: getattr(Tensor, name) for name in _OPERATORS}
 
-    def replacement(name: str) -> Callable[[Tensor, object], Tensor]:
+    def replacement(name: str) -> Callable[[Tensor, Any], Tensor]:
         in_place, compute = replaced[name], _OPERATORS[name]
 
-        def assign(self: Tensor, other: object) -> Tensor:
+        def assign(self: Tensor, other: Any) -> Tensor:
             if threading.get_ident() != owner or not torch.is_grad_enabled():
                 return in_place(self, other)
             return compute(self, other).to(self.dtype)  # an operation in place computes in the wider dtype and rounds as well
@@ -60,9 +61,10 @@ class Tracked:
     """
 
     def __init__(self, model: nn.Module, rewritten: Collection[str] = ()) -> None:
-        self._replaced: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]] = []
+        self._replaced: list[tuple[dict[str, Any], str, Tensor, Tensor]] = []
         for path, module in model.named_modules():
-            for registry in (module._parameters, module._buffers):
+            registries: list[dict[str, Any]] = [module._parameters, module._buffers]
+            for registry in registries:
                 for name, tensor in registry.items():
                     key = f"{path}.{name}" if path else name
                     if tensor is not None and (key in rewritten or not _is_tracked(tensor)):

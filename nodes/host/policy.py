@@ -11,8 +11,8 @@ called outside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
@@ -20,10 +20,8 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
-import comfy.sampler_helpers
 import comfy.samplers
 import comfy.sd
-import node_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import PatcherInjection
@@ -34,7 +32,8 @@ from ...pave_core.errors import ConfigError
 from ...pave_core.lora import LoraAdapter
 from ...pave_core.schedule import check_sigmas
 from ...pave_core.trainer import seeded
-from .autograd import Tracked
+from .autograd import Tracked, out_of_place
+from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 
 SCHEDULERS: list[str] = comfy.samplers.SCHEDULER_NAMES
 _INJECTION = "pave_lora"
@@ -88,15 +87,6 @@ class SamplingSettings:
         return asdict(self)
 
 
-class NativeCond:
-    """A prompt's conditioning: as the text encoder gave it, and as the loaded model wants it (made on first use)."""
-
-    def __init__(self, positive: list[Any]) -> None:
-        self.positive = positive
-        self.processed: dict[str, list[Any]] | None = None
-        self.session = -1  # the `with` block of the policy that `processed` is of
-
-
 class NativePolicy:
     """The policy on a clone of MODEL; use it as a context manager. The MODEL that came in is left as it was.
 
@@ -114,11 +104,13 @@ class NativePolicy:
         self.device: torch.device = model.load_device
         self._source, self._clip, self._settings = model, clip, settings
         self._lora, self._seed = lora, seed
-        self._patcher = model.clone()
+        self._patcher = _own(model, clip)
+        self._keyframes = Keyframes(self._patcher)
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
         self._tracked: Tracked | None = None
-        self._options: dict[str, Any] = {}
+        self._sigmas: tuple[float, ...] = ()  # the schedule that was asked for last
+        self._sample_sigmas = torch.empty(0)  # the same on the device
         self._session = 0
         self._loaded = 0  # bytes on the device after the last load
 
@@ -145,53 +137,59 @@ class NativePolicy:
             self._patcher.eject_model()
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
+            self._patcher.restore_hook_patches()
         _set_training(False)
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The model's own schedule, as KSampler would use it: T + 1 floats."""
-        if self._settings.sigmas is not None:
-            if self._settings.sigmas[0] < MIN_FIRST_SIGMA:
-                raise ConfigError(
-                    f"sigmas: they begin at {self._settings.sigmas[0]:.3f}: images are drawn from pure noise, which is at 1; use a scheduler with "
-                    "denoise 1 and the whole of its sigmas"
-                )
-            return check_sigmas(self._settings.sigmas, steps)
-        sampling = self._patcher.get_model_object("model_sampling")
-        return check_sigmas(comfy.samplers.calculate_sigmas(sampling, self._settings.scheduler, steps).tolist(), steps)
+        """The model's own schedule, as KSampler would use it: T + 1 floats. What hangs on MODEL sees it as that of the sampling."""
+        self._sigmas = check_sigmas(self._schedule(steps), steps)
+        self._sample_sigmas = torch.tensor(self._sigmas, device=self.device)
+        return self._sigmas
+
+    def _schedule(self, steps: int) -> Sequence[float]:
+        own = self._settings.sigmas
+        if own is None:
+            sampling = self._patcher.get_model_object("model_sampling")
+            return comfy.samplers.calculate_sigmas(sampling, self._settings.scheduler, steps).tolist()
+        if own[0] < MIN_FIRST_SIGMA:
+            raise ConfigError(
+                f"sigmas: they begin at {own[0]:.3f}: images are drawn from pure noise, which is at 1; use a scheduler with denoise 1 and the whole "
+                "of its sigmas"
+            )
+        return own
 
     @torch.no_grad()
     def encode(self, prompt: str) -> NativeCond:
         """The host's text encoder, as CLIPTextEncode and FluxGuidance call it."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._negative is None:
-            self._negative = self._encode(self._settings.negative_prompt)
-        return NativeCond(self._encode(prompt))
-
-    def _encode(self, text: str) -> list[Any]:
-        with torch.inference_mode():
-            cond = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
-        return _normal_tensors(node_helpers.conditioning_set_values(cond, {"guidance": self._settings.guidance}))
+            self._negative = encode(self._clip, self._settings.negative_prompt, self._settings.guidance)
+        return NativeCond(encode(self._clip, prompt, self._settings.guidance))
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._patcher.loaded_size() < self._loaded or (self._adapter is not None and not self._patcher.is_injected):
             self._load()  # others have made it leave its device, wholly or in part
-        if cond.processed is None or cond.session != self._session:
-            cond.processed, cond.session = self._process(cond), self._session
-        denoised = comfy.samplers.sampling_function(
-            self._patcher.model, x, sigma, cond.processed["negative"], cond.processed["positive"], self._settings.cfg, self._options
-        )
-        return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
+        if cond.prepared is None or cond.session != self._session:
+            assert self._negative is not None  # encode() made `cond`
+            cond.prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
+            cond.session = self._session
+        prepared = cond.prepared
+        if prepared.follows_sigma and len(x) > 1 and not bool((sigma == sigma[0]).all()):
+            return torch.cat([self._velocity(x[i : i + 1], sigma[i : i + 1], prepared) for i in range(len(x))])
+        return self._velocity(x, sigma, prepared)
 
-    @torch.no_grad()
-    def _process(self, cond: NativeCond) -> dict[str, list[Any]]:
-        assert self._negative is not None  # encode() made `cond`
-        conds = {"positive": comfy.sampler_helpers.convert_cond(cond.positive), "negative": comfy.sampler_helpers.convert_cond(self._negative)}
-        self._options = comfy.model_patcher.create_model_options_clone(self._patcher.model_options)
-        comfy.sampler_helpers.prepare_model_patcher(self._patcher, conds, self._options)
-        empty = torch.zeros(1, *self.latent_shape, device=self.device)
-        return comfy.samplers.process_conds(self._patcher.model, empty, conds, self.device, latent_image=empty, seed=0)
+    def _velocity(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
+        self._keyframes.go_to(prepared, self._sigmas, sigma[0])
+        guider = comfy.samplers.CFGGuider(self._patcher)
+        guider.set_cfg(self._settings.cfg)
+        guider.inner_model, guider.conds, guider.model_options = self._patcher.model, prepared.conds, prepared.options
+        options = comfy.model_patcher.create_model_options_clone(prepared.options)
+        options.setdefault("transformer_options", {})["sample_sigmas"] = self._sample_sigmas
+        with out_of_place() if torch.is_grad_enabled() else nullcontext():
+            denoised = guider(x, sigma, model_options=options, seed=0)
+        return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The adapter's parameters."""
@@ -233,7 +231,8 @@ class NativePolicy:
 
     def _inject(self, patcher: ModelPatcher) -> None:
         with torch.inference_mode(False):  # the host's may be on
-            self._tracked = Tracked(patcher.model.diffusion_model)
+            hooked = {key.removeprefix("diffusion_model.") for keys in patcher.hook_patches.values() for key in keys}
+            self._tracked = Tracked(patcher.model.diffusion_model, hooked)
             self._require_adapter().attach()
 
     def _eject(self, patcher: ModelPatcher) -> None:
@@ -258,13 +257,12 @@ class NativeDecoder:
         return images.reshape(-1, *images.shape[-3:])[..., :3].to("cpu", torch.float32, copy=True)
 
 
-def _normal_tensors(value: Any) -> Any:
-    """`value` with a normal copy of each inference tensor in its lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, dict):
-        return {key: _normal_tensors(item) for key, item in value.items()}
-    return type(value)(map(_normal_tensors, value)) if type(value) in (list, tuple) else value
+def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
+    """A clone of MODEL to work on. Hooks write into weights, so that a dynamically loaded model (newer hosts) is loaded the plain way for them."""
+    dynamic = clip.apply_hooks_to_conds and getattr(model, "is_dynamic", lambda: False)()
+    own: Any = model.get_non_dynamic_delegate() if dynamic else model.clone()  # pyright: ignore[reportAttributeAccessIssue]
+    own.patch_hooks = torch.inference_mode()(own.patch_hooks)  # called between two calls of the network, and it writes into inference tensors
+    return own
 
 
 def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

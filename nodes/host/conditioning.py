@@ -1,0 +1,121 @@
+"""A prompt's conditioning as the host's sampler hands it to the loaded model, with the hooks, schedules and patches that hang on it.
+
+A velocity is a function of (x, sigma). The host's sampler may remember instead where on its way down the schedule it is: keyframes of hooks only go
+forward, and what acts by the time step reads that of a batch's first row. Keyframes and Prepared.follows_sigma make functions of sigma of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.hooks
+import comfy.model_patcher
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.sd
+import node_helpers
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+SCHEDULED = ("hooks", "timestep_start", "timestep_end", "control")
+"""Keys of a conditioning that acts by the time step."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the host's sampler calls the network with, but for x and sigma."""
+
+    conds: dict[str, list[dict[str, Any]]]  # "positive" and "negative"
+    options: dict[str, Any]  # model_options, with what hooks, wrappers and patches have put into them
+
+    @property
+    def follows_sigma(self) -> bool:
+        """Whether conditioning or patches may act by the time step."""
+        if any(key in each for cond in self.conds.values() for each in cond for key in SCHEDULED):
+            return True
+        return any(_holds_anything(value) for name, value in self.options.items() if name != "to_load_options")
+
+    def keyframed_hooks(self) -> Iterator[comfy.hooks.Hook]:
+        """The hooks whose strength changes on the way, each once."""
+        found = {id(hook): hook for cond in self.conds.values() for each in cond for hook in getattr(each.get("hooks"), "hooks", ())}
+        return (hook for hook in found.values() if not hook.hook_keyframe.is_empty())
+
+
+class NativeCond:
+    """A prompt's conditioning: as the text encoder gave it, and as the model that is loaded in `session` wants it (made on first use)."""
+
+    def __init__(self, positive: list[Any]) -> None:
+        self.positive = positive
+        self.prepared: Prepared | None = None
+        self.session = -1
+
+
+def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
+    """CONDITIONING of `text`, as CLIPTextEncode and FluxGuidance make it, in tensors that autograd takes."""
+    with torch.inference_mode():
+        cond = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return _normal_tensors(node_helpers.conditioning_set_values(cond, {"guidance": guidance}))
+
+
+@torch.no_grad()
+def prepare(patcher: ModelPatcher, positive: list[Any], negative: list[Any], latent_shape: tuple[int, ...]) -> Prepared:
+    """What the host's sampler (CFGGuider.sample) does before its first step.
+
+    Injections are out meanwhile: hooks look for layers by the names that the host knows, and pass over those that they do not find.
+    """
+    guider = comfy.samplers.CFGGuider(patcher)
+    guider.set_conds(positive, negative)
+    conds = {name: [each.copy() for each in cond] for name, cond in guider.original_conds.items()}
+    options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
+    device = patcher.load_device
+    with patcher.use_ejected():
+        comfy.samplers.preprocess_conds_hooks(conds)
+        if comfy.samplers.get_total_hook_groups_in_conds(conds) <= 1:
+            patcher.hook_mode = comfy.hooks.EnumHookMode.MinVram
+        comfy.sampler_helpers.prepare_model_patcher(patcher, conds, options)
+        comfy.samplers.filter_registered_hooks_on_conds(conds, options)
+        comfy.samplers.cast_to_load_options(options, device=device, dtype=patcher.model_dtype())
+        empty = torch.zeros(1, *latent_shape, device=device)
+        conds = comfy.samplers.process_conds(patcher.model, empty, conds, device, latent_image=empty, seed=0)
+    return Prepared(conds, options)
+
+
+class Keyframes:
+    """The strengths of the hooks that lie on a model's weights at the moment."""
+
+    def __init__(self, patcher: ModelPatcher) -> None:
+        self._patcher = patcher
+        self._applied: dict[Any, float] = {}
+
+    def go_to(self, prepared: Prepared, sigmas: Sequence[float], sigma: Tensor) -> None:
+        """Put the hooks of `prepared` where a sampler is that has come down the schedule `sigmas` to `sigma` (scalar), wherever they were before."""
+        strengths = {}
+        for hook in prepared.keyframed_hooks():
+            keyframes = hook.hook_keyframe.clone()
+            seen = {"sample_sigmas": sigma.new_tensor(sigmas)}
+            for passed in (each for each in sigmas if each > sigma):
+                keyframes.prepare_current_keyframe(sigma.new_tensor(passed), seen)  # pyright: ignore[reportArgumentType]
+            keyframes.prepare_current_keyframe(sigma, seen)  # pyright: ignore[reportArgumentType]
+            hook.hook_keyframe = keyframes
+            strengths[hook.hook_ref] = keyframes.strength
+        if strengths != self._applied:
+            self._patcher.clear_cached_hook_weights()  # and patch them anew at the next call of the network
+            self._applied = strengths
+
+
+def _holds_anything(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_anything, value.values()))
+    return len(value) > 0 if isinstance(value, list | tuple) else value is not None
+
+
+def _normal_tensors(value: Any) -> Any:
+    """`value` with a normal copy of each inference tensor in its lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {key: _normal_tensors(item) for key, item in value.items()}
+    return type(value)(map(_normal_tensors, value)) if type(value) in (list, tuple) else value

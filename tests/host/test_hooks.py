@@ -1,0 +1,240 @@
+"""What hangs on MODEL and CLIP counts in the policy as in the stock KSampler: hook LoRAs, their keyframes, schedules, patches and wrappers."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+PROMPT = "a red circle on a dark background"
+STEPS = 4
+
+
+@pytest.fixture
+def make(modules, stock):
+    """make(clip=..., model=..., targets=..., cfg=...) -> a NativePolicy, not yet entered."""
+
+    def policy(clip=None, model=None, targets="attention + MLP", cfg=1.0):
+        settings = modules.policy.SamplingSettings(64, 64, cfg=cfg)
+        config = modules.config.LoraConfig(rank=4, alpha=8, targets=targets)
+        return modules.policy.NativePolicy(model or stock.model, clip or stock.clip, stock.vae, settings, config, seed=0)
+
+    return policy
+
+
+@pytest.fixture
+def draw(modules, stock):
+    """draw(policy, seed) -> the latent of a plain ODE rollout, in the VAE's scale as KSampler gives it."""
+
+    def ode(policy, seed=5):
+        noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
+        sigmas = policy.sigmas(STEPS)
+        latent = modules.rollout.ode(policy, noise * sigmas[0], policy.encode(PROMPT), sigmas, 1)
+        return stock.model.model.process_latent_out(latent)
+
+    return ode
+
+
+def layers(stock) -> dict[str, torch.nn.Linear]:
+    network = stock.model.model.diffusion_model
+    return {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
+
+
+def lora_on(stock, host, name: str, kinds: tuple[str, ...]) -> str:
+    """A LoRA file, on the layers whose names have one of `kinds` in them; its name in the host's list."""
+    generator = torch.Generator().manual_seed(3)
+    weights = {}
+    for path, layer in layers(stock).items():
+        if any(kind in path for kind in kinds):
+            for key, shape in (("lora_A", (2, layer.in_features)), ("lora_B", (layer.out_features, 2))):
+                weights[f"diffusion_model.{path}.{key}.weight"] = torch.randn(shape, generator=generator) * 0.3
+    assert weights
+    folder = host.base / "output" / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / f"{name}.safetensors")
+    host.folder_paths.filename_list_cache.clear()
+    return f"{name}.safetensors"
+
+
+@pytest.fixture
+def hooked(host, stock):
+    """hooked(kinds, keyframes=((strength, start), ...), schedule) -> CLIP with a hook LoRA on it."""
+
+    def made(kinds, keyframes=(), schedule=False):
+        file = lora_on(stock, host, f"hook_{'_'.join(kinds)}", kinds)
+        (hooks,) = stock.call("CreateHookLora", lora_name=file, strength_model=1.0, strength_clip=0.0)
+        frames = None
+        for strength, start in keyframes:
+            (frames,) = stock.call("CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=frames)
+        if frames is not None:
+            (hooks,) = stock.call("SetHookKeyframes", hooks=hooks, hook_kf=frames)
+        return stock.call("SetClipHooks", clip=stock.clip, apply_to_conds=True, schedule_clip=schedule, hooks=hooks)[0]
+
+    return made
+
+
+def sampled(stock, clip=None, model=None, cfg=1.0, seed=5):
+    positive, negative = (stock.call("CLIPTextEncode", text=text, clip=clip or stock.clip)[0] for text in (PROMPT, ""))
+    return stock.sample(model or stock.model, positive, seed=seed, cfg=cfg, negative=negative, steps=STEPS).clone()
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def apart(a, b):
+    assert (a - b).abs().max() > 1e-2, "the hook does nothing: the test would prove nothing"
+
+
+@pytest.mark.parametrize("targets", ["attention", "attention + MLP", "all linear"])
+@pytest.mark.parametrize("kinds", [("attn.qkv",), ("mlp", "adaLN"), ("",)], ids=["attention", "mlp", "all"])
+def test_a_hook_lora_counts_whatever_layers_get_an_adapter(make, draw, hooked, stock, kinds, targets):
+    clip = hooked(kinds)
+    expected = sampled(stock, clip)
+    apart(expected, sampled(stock))
+    with torch.inference_mode(False), make(clip, targets=targets) as policy:
+        close(draw(policy), expected)
+        close(draw(policy), expected)
+    close(sampled(stock), sampled(stock))
+    with torch.inference_mode(False), make(targets=targets) as policy:
+        close(draw(policy), sampled(stock))
+
+
+@pytest.mark.parametrize("schedule", [False, True], ids=["clip once", "clip scheduled"])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_keyframes_of_a_hook_count(make, draw, hooked, stock, cfg, schedule):
+    clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (0.2, 0.3), (-0.5, 0.8)), schedule=schedule)
+    expected = sampled(stock, clip, cfg=cfg)
+    apart(expected, sampled(stock, hooked(("attn", "mlp")), cfg=cfg))
+    with torch.inference_mode(False), make(clip, cfg=cfg) as policy:
+        close(draw(policy), expected)
+        close(draw(policy), expected)  # the keyframes are where they were: at the beginning
+
+
+def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make, hooked, stock):
+    clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (-0.5, 0.6)))
+    with torch.inference_mode(False), make(clip) as policy, torch.no_grad():
+        sigmas = policy.sigmas(STEPS)[:-1]
+        cond = policy.encode(PROMPT)
+        x = torch.randn(len(sigmas), *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+
+        def one(i):
+            return policy.velocity(x[i : i + 1], torch.tensor([sigmas[i]]), cond)
+
+        down = [one(i) for i in range(len(sigmas))]
+        up = [one(i) for i in reversed(range(len(sigmas)))][::-1]
+        together = policy.velocity(x, torch.tensor(sigmas), cond)
+    for i, velocity in enumerate(down):
+        close(up[i], velocity)
+        close(together[i : i + 1], velocity)
+
+
+def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make, hooked):
+    clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (-0.5, 0.6)))
+    with torch.inference_mode(False), make(clip) as policy:
+        sigmas = policy.sigmas(STEPS)
+        cond = policy.encode(PROMPT)
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(1, *policy.latent_shape, generator=generator)
+        weight = torch.randn(1, *policy.latent_shape, generator=generator)
+        parameters = list(policy.parameters().values())
+        with torch.no_grad():
+            for p in parameters:
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+
+        def value():
+            y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
+            return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), cond)).mean()
+
+        check_gradient(value, parameters, generator)
+
+
+def check_gradient(value, parameters, generator, step=3e-3):
+    """The derivative of value() along a random direction: by autograd and by central differences."""
+    directions = [torch.randn(p.shape, generator=generator) for p in parameters]
+    value().backward()
+    expected = sum((p.grad * d).sum().item() for p, d in zip(parameters, directions))
+    with torch.no_grad():
+        ends = []
+        for sign in (1, -1):
+            for p, d in zip(parameters, directions):
+                p.add_(sign * step * d)
+            ends.append(value().item())
+            for p, d in zip(parameters, directions):
+                p.sub_(sign * step * d)
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-2)
+
+
+def test_conditioning_that_is_scheduled_counts_in_a_batch_of_several_sigmas(make, draw, hooked, stock):
+    """SetClipHooks with schedule_clip makes one conditioning for each range of time steps."""
+    clip = hooked(("attn",), keyframes=((0.0, 0.0), (1.0, 0.5)), schedule=True)
+    expected = sampled(stock, clip)
+    with torch.inference_mode(False), make(clip) as policy:
+        close(draw(policy), expected)
+
+
+def patched(stock, change):
+    model = stock.model.clone()
+    change(model)
+    return model
+
+
+def strength_by_time(model):
+    """A patch as packs write it: it reads the schedule and the time step of the batch's first row."""
+
+    def scale(args):
+        options = args["model_options"]["transformer_options"]
+        place = (options["sample_sigmas"] > args["sigma"][0]).sum().item()
+        return args["denoised"] * (1 + 0.1 * place)
+
+    model.set_model_sampler_post_cfg_function(scale)
+
+
+def prediction_wrapper(model):
+    from comfy.patcher_extension import WrappersMP
+
+    def halve(execute, x, timestep, model_options, seed):
+        return 0.5 * execute(x, timestep, model_options, seed)
+
+    model.add_wrapper(WrappersMP.PREDICT_NOISE, halve)
+
+
+def network_wrapper(model):
+    from comfy.patcher_extension import WrappersMP
+
+    def shifted(execute, *args, **kwargs):
+        return execute(*args, **kwargs) + 0.05
+
+    model.add_wrapper(WrappersMP.APPLY_MODEL, shifted)
+
+
+def attention_patch(model):
+    model.set_model_attn1_patch(lambda q, k, v, extra_options=None, **_: (q, k, v))
+    model.set_model_unet_function_wrapper(lambda apply, args: 0.9 * apply(args["input"], args["timestep"], **args["c"]))
+
+
+@pytest.mark.parametrize("change", [strength_by_time, prediction_wrapper, network_wrapper, attention_patch], ids=lambda change: change.__name__)
+def test_patches_and_wrappers_on_the_model_count(make, draw, stock, change):
+    model = patched(stock, change)
+    expected = sampled(stock, model=model)
+    apart(expected, sampled(stock))
+    with torch.inference_mode(False), make(model=model) as policy:
+        close(draw(policy), expected)
+
+
+def test_a_run_with_a_hook_trains_and_leaves_model_and_clip_as_they_were(make, modules, hooked, stock):
+    clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (0.3, 0.5)))
+    before = sampled(stock, clip), sampled(stock)
+    config = modules.config.TrainConfig(
+        rollout=modules.config.RolloutConfig(steps=STEPS, branch_steps=(0, 2), group_size=3),
+        optim=modules.config.OptimConfig(learning_rate=1e-2),
+        run=modules.config.RunConfig(iterations=2),
+    )
+    mix = modules.rewards.base.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
+    with torch.inference_mode(), torch.inference_mode(False), make(clip) as policy:
+        state = modules.trainer.TrainState.begin(policy, config)
+        run = SimpleNamespace(policy=policy, decoder=modules.policy.NativeDecoder(stock.model, stock.vae))
+        records = list(modules.trainer.train(run.policy, run.decoder, mix, {PROMPT: policy.encode(PROMPT)}, config, state))
+    assert all(record.grad_norm > 0 for record in records)
+    assert torch.equal(sampled(stock, clip), before[0])
+    assert torch.equal(sampled(stock), before[1])
