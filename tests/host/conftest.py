@@ -73,6 +73,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         checkpoint=module("pave_core.checkpoint"),
         rewards=SimpleNamespace(**{name: module(f"pave_core.rewards.{name}") for name in ("base", "colour", "clip_score", "statistics")}),
         policy=module("nodes.host.policy"),
+        autograd=module("nodes.host.autograd"),
         placement=module("nodes.host.placement"),
         run=module("nodes.host.run"),
         folders=module("nodes.host.folders"),
