@@ -1,12 +1,15 @@
-"""The presets of Pave Train: which of its widgets they set, and the settings that the widgets make."""
+"""The presets of Pave Train: the widgets that they fill in the page. What trains is what the widgets say, whoever has written it there."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from ..pave_core.config import PRESETS, RunConfig, TrainConfig
 from . import widgets
+
+logger = logging.getLogger("pave")
 
 CUSTOM = "custom"
 PRESET_NAMES = [CUSTOM, *PRESETS]
@@ -42,8 +45,15 @@ def preset_widgets(config: TrainConfig) -> dict[str, Any]:
 
 
 def train_config(preset: str, seed: int, values: Mapping[str, Any]) -> TrainConfig:
-    """The settings of a run: the preset's if one is chosen, else the widgets'. ConfigError names the field that is wrong."""
-    values = values if preset == CUSTOM else preset_widgets(PRESETS[preset])
+    """The settings of a run, which the widgets' values make. ConfigError names the field that is wrong.
+
+    `preset` is the one that is shown. Where values were changed since it filled them, they count, and the log says so.
+    """
+    if preset in PRESETS:
+        filled = preset_widgets(PRESETS[preset])
+        changed = [f"{name} {values[name]!r} instead of {value!r}" for name, value in filled.items() if values[name] != value]
+        if changed:
+            logger.info(f"Pave-GRPO: preset {preset} was changed: {', '.join(changed)}")
     return TrainConfig(
         rollout=widgets.rollout_config(values),
         pave=widgets.pave_config(values),

@@ -73,8 +73,8 @@ class PaveTrain(io.ComfyNode):
                     "preset",
                     options=PRESET_NAMES,
                     default=CUSTOM,
-                    tooltip="custom: the settings below count. quick: minutes, for the bundled model. paper: the released FLUX settings. A "
-                    "preset sets everything from iterations to optimizer_step, whatever the fields below say.",
+                    tooltip="Choosing one fills the fields from iterations to optimizer_step. quick: minutes, for the bundled model. paper: the "
+                    "released FLUX settings. What trains is what the fields say.",
                 ),
                 *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE, "negative_prompt", "guidance", "scheduler", *MEASURE),
             ],

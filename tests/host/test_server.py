@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from _client import PromptError
 
@@ -209,12 +210,21 @@ def test_a_lora_name_with_a_path_is_refused(client, name):
         client.queue(prompt)
 
 
-def test_a_preset_decides_whatever_the_widgets_say(client):
-    prompt_id = client.queue(graph(preset="quick", iterations=7, run_name="preset"))
-    for event in client.events(prompt_id, timeout=300):
-        if event.kind == "pave.step":
-            assert event.data["steps"] == json.loads(client.get("/pave/presets"))["quick"]["iterations"]
-            client.interrupt()
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("wired", [False, True], ids=["typed", "wired"])
+def test_the_numbers_that_the_server_gets_count_whatever_preset_is_shown(client, server, preset, wired):
+    name = f"preset_{preset}_{wired}"
+    prompt = graph(preset=preset, iterations=3, run_name=name)
+    if wired:
+        prompt["count"] = {"class_type": "PrimitiveInt", "inputs": {"value": 3}}
+        prompt["train"]["inputs"]["iterations"] = ["count", 0]
+    client.run(prompt, timeout=300)
+    with safe_open(server.output / "loras" / "pave" / f"{name}_00001.safetensors", "pt") as file:
+        recipe = json.loads(file.metadata()["pave_recipe"])
+    assert recipe["step"] == recipe["config"]["run"]["iterations"] == 3
+    assert recipe["config"]["rollout"]["group_size"] == GRAPH["train"]["inputs"]["group_size"]
+    assert recipe["config"]["lora"]["rank"] == GRAPH["train"]["inputs"]["rank"]
+    assert f"preset {preset} was changed: iterations 3 instead of" in server.log.read_text()
 
 
 def test_no_prompts_is_an_error_of_that_node(client):

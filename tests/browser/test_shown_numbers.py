@@ -1,0 +1,83 @@
+"""What Nodes 2.0 shows of Pave Train is what its widgets hold, which is what is sent: typed numbers, presets, small numbers."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from _browser import export_prompt, load_workflow, nodes_2
+
+pytestmark = pytest.mark.browser
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+PATIENT = 120_000  # milliseconds
+INTO_VIEW = """() => {
+    const node = app.graph.nodes.find(n => n.type === 'PaveTrain')
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [300 - node.pos[0], 100 - node.pos[1]]
+    app.canvas.draw(true, true)
+    return node.id
+}"""
+
+
+@pytest.fixture
+def train(page):
+    """Pave Train of the quickstart, as Nodes 2.0 draws it."""
+    with nodes_2(page):
+        load_workflow(page, QUICKSTART)
+        node = page.locator(f"[data-node-id='{page.evaluate(INTO_VIEW)}']")
+        expect(node.get_by_label("iterations")).to_have_value("40", timeout=PATIENT)
+        yield node
+
+
+def type_number(node, name: str, text: str) -> None:
+    field = node.get_by_label(name, exact=True)
+    field.click()
+    field.press("Control+a")
+    field.press_sequentially(text)
+    field.press("Tab")
+    expect(field).to_have_value(text, timeout=PATIENT)
+
+
+def choose(page, node, name: str) -> None:
+    drop_down = node.get_by_role("combobox").first
+    option = page.get_by_role("option", name=name)
+    drop_down.click()
+    option.click(timeout=PATIENT)
+    expect(drop_down).to_have_text(name, timeout=PATIENT)
+
+
+def sent(page) -> dict:
+    """The inputs of Pave Train as the page would send them."""
+    return next(node["inputs"] for node in export_prompt(page).values() if node["class_type"] == "PaveTrain")
+
+
+def assert_shown_is_sent(page, node) -> None:
+    for name, value in sent(page).items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            expect(node.get_by_label(name, exact=True)).to_have_value(re.compile(rf"^{re.escape(f'{value:.10f}'.rstrip('0').rstrip('.'))}0*$"))
+
+
+def test_a_typed_number_is_sent_and_leaves_the_preset(page, train):
+    type_number(train, "iterations", "7")
+    expect(train.get_by_role("combobox").first).to_have_text("custom", timeout=PATIENT)
+    assert (sent(page)["preset"], sent(page)["iterations"]) == ("custom", 7)
+    assert_shown_is_sent(page, train)
+
+
+@pytest.mark.parametrize("name", ["paper", "quick"])
+def test_a_chosen_preset_is_shown_in_the_fields_and_sent(page, train, client, name):
+    type_number(train, "rank", "3")
+    choose(page, train, name)
+    preset = json.loads(client.get("/pave/presets"))[name]
+    expect(train.get_by_label("iterations")).to_have_value(str(preset["iterations"]), timeout=PATIENT)
+    expect(train.get_by_label("rank")).to_have_value(str(preset["rank"]), timeout=PATIENT)
+    assert {key: sent(page)[key] for key in preset} == preset
+    assert_shown_is_sent(page, train)
+
+
+def test_small_numbers_are_shown_whole(train):
+    expect(train.get_by_label("learning_rate")).to_have_value("0.0005")
+    expect(train.get_by_label("weight_decay")).to_have_value("0.0001")
