@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import guard, image_rewards, judge, look, loop, lora, network_rewards, policy, prompts, rewards, scores, settings, steps, train
-from .host import folders, public_name, queue, routes
+from . import guard, image_rewards, judge, lora, network_rewards, prompts, rewards, settings, train
+from . import tiny as policy
+from .host import folders, public_name
+from .host.graphs import queue
+from .host.panel import routes
+from .steps import begin_finish as steps
+from .steps import loop, scores
+from .steps import preview as look
 
 
 class PaveExtension(ComfyExtension):

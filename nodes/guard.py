@@ -6,11 +6,11 @@ from typing import get_args
 
 from comfy_api.latest import io, ui
 
-from ..pave_core.guard import Action, GuardConfig, GuardSettings
-from . import schema
-from .host.check import check
+from ..pave_core.evaluation.guard import Action, GuardConfig, GuardSettings
+from .host.reward_check import check
+from .shared import schema
+from .shared.widgets import widgets
 from .train import PROMPTS, default_rollout
-from .widgets import widgets
 
 
 class PaveGuard(io.ComfyNode):

@@ -10,7 +10,7 @@ from ..pave_core.rewards import registry
 from ..pave_core.rewards.jpeg import JPEGSize, Prefer
 from ..pave_core.rewards.ocr import OCR
 from ..pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
-from . import schema
+from .shared import schema
 
 NONE_REGISTERED = "none registered"
 

@@ -10,9 +10,9 @@ from ..pave_core.errors import ConfigError
 from ..pave_core.rewards.http_json import Endpoint
 from ..pave_core.rewards.judge import INSTRUCTION, Chat, Judge, Scores
 from ..pave_core.rewards.replies import Kind, ParseRule
-from . import schema
 from .host import interrupt
-from .schema import Reward, advanced
+from .shared import schema
+from .shared.schema import Reward, advanced
 
 CHAT, SCORES = "chat completions", "scores"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..pave_core.config import TrainConfig
-from ..pave_core.prompts import PromptSet
-from ..pave_core.recipe import load_recipe, recipe_text, save_lora
-from . import schema
+from ..pave_core.config.train import TrainConfig
+from ..pave_core.rollout.prompts import PromptSet
+from ..pave_core.runs.recipe import load_recipe, recipe_text, save_lora
 from .host import folders
-from .host.policy import RolloutSettings
+from .host.policy.native import RolloutSettings
+from .shared import schema
 
 
 class PaveSaveLoRA(io.ComfyNode):

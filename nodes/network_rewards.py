@@ -11,10 +11,10 @@ from ..pave_core.rewards import aesthetic, hps, image_reward, pickscore
 from ..pave_core.rewards.clip import architectures
 from ..pave_core.rewards.clip_score import CLIPScore
 from ..pave_core.rewards.networks import PRECISIONS, SUFFIXES, Compute
-from . import schema
 from .host import folders, tiny
 from .host.placement import visiting
-from .schema import advanced, checked
+from .shared import schema
+from .shared.schema import advanced, checked
 
 BUNDLED = "bundled tiny CLIP"
 AUTO = "auto"

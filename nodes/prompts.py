@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pave_core.prompts import parse_prompts, split_prompts
-from . import schema
+from ..pave_core.rollout.prompts import parse_prompts, split_prompts
 from .host import folders
+from .shared import schema
 
 NO_FILE = "none"
 

@@ -8,13 +8,13 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.base import RewardMix
 from ..pave_core.rewards.colour import ColourReward
 from ..pave_core.rewards.shapes import Adherence
 from ..pave_core.rewards.statistics import PIXEL_STATISTICS
-from . import schema
+from ..pave_core.scoring.score import RewardMix
 from .host import tiny
-from .schema import Reward, advanced
+from .shared import schema
+from .shared.schema import Reward, advanced
 
 MIX_SIZE = 4
 

@@ -7,9 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from . import schema, widgets
-from .host.policy import PolicySettings
-from .host.policy import RolloutSettings as Drawing
+from .host.policy.native import PolicySettings
+from .host.policy.native import RolloutSettings as Drawing
+from .shared import schema, widgets
 
 _OPTIONAL = "Leave it open for the paper's settings."
 

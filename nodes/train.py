@@ -6,14 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pave_core.config import LoraConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set
-from ..pave_core.guard import GuardSettings
-from ..pave_core.run_folder import safe_name
-from . import schema
-from .host.policy import PolicySettings, RolloutSettings
-from .host.run import RunResult, RunSettings, run_training
-from .presets import CUSTOM, METHOD, PRESET_NAMES, train_config
-from .widgets import DEFAULTS, MEASURE, NO_RESUME, STORAGE, optim_config, pave_config, rollout_config, widgets
+from ..pave_core.config.train import LoraConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set
+from ..pave_core.evaluation.guard import GuardSettings
+from ..pave_core.runs.folder import safe_name
+from .host.policy.native import PolicySettings, RolloutSettings
+from .host.train import RunResult, RunSettings, run_training
+from .shared import schema
+from .shared.presets import CUSTOM, METHOD, PRESET_NAMES, train_config
+from .shared.widgets import DEFAULTS, MEASURE, NO_RESUME, STORAGE, optim_config, pave_config, rollout_config, widgets
 
 PROMPTS = schema.Prompts.Input("prompts", tooltip="What to draw while training, and the held-out prompts.")
 JUDGE = schema.Reward.Input("judge", optional=True, tooltip="A second opinion: measured before and after on the held-out prompts, never trained on.")

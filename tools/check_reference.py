@@ -23,11 +23,11 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
     """{"grad_W", "grad_b", "advantages"}: |ours - theirs| / |theirs| of one case, by Frobenius norms."""
     import torch
 
-    from pave_core.advantage import compute_advantages
-    from pave_core.config import PaveConfig
-    from pave_core.loss import decomposition_loss
-    from pave_core.pave import paved_transitions
-    from pave_core.schedule import shifted_sigmas
+    from pave_core.config.train import PaveConfig
+    from pave_core.flow.paving import paved_transitions
+    from pave_core.flow.schedule import shifted_sigmas
+    from pave_core.objective.advantage import compute_advantages
+    from pave_core.objective.loss import decomposition_loss
 
     def tensor(key: str) -> torch.Tensor:
         return torch.tensor(case[key], dtype=torch.float64)

@@ -7,13 +7,13 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...pave_core.config import RolloutConfig
-from ...pave_core.evaluation import Evaluation, comparison_table, evaluate
-from ...pave_core.plots import before_after_grid
-from ...pave_core.prompts import PromptSet
-from ...pave_core.rewards.base import RewardMix
+from ...pave_core.config.train import RolloutConfig
+from ...pave_core.evaluation.evaluate import Evaluation, comparison_table, evaluate
+from ...pave_core.pictures.sheets import before_after_grid
+from ...pave_core.rollout.prompts import PromptSet
+from ...pave_core.scoring.score import RewardMix
 from ...pave_core.types import Reward
-from .policy import NativeDecoder, NativePolicy, SamplingSettings
+from .policy.native import NativeDecoder, NativePolicy, SamplingSettings
 
 
 def compare(

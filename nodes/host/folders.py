@@ -8,7 +8,7 @@ import folder_paths
 
 from ...pave_core.errors import ConfigError
 from ...pave_core.rewards.networks import SUFFIXES
-from ...pave_core.run_folder import RunFolder, safe_name
+from ...pave_core.runs.folder import RunFolder, safe_name
 
 REWARD_MODELS = "reward_models"
 CHOOSE = "choose a file"

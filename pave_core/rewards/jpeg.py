@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..pictures import encoded
+from ..images import encoded
 
 Prefer = Literal["small files", "large files"]
 QUALITY = 95

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, TrainingError
-from ..pictures import encoded
+from ..images import encoded
 from .http_json import Endpoint, Exchange
 from .replies import ParseRule, Unscored, as_number, is_score
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..pictures import picture
+from ..images import picture
 
 QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」')
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-ocr.txt"

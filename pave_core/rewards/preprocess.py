@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..pictures import eight_bit
+from ..images import eight_bit
 
 Colour = tuple[float, float, float]
 Resize = Literal["shortest", "squash", "longest"]

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from pave_core.config import LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig
-from pave_core.lora import LoraAdapter
-from pave_core.rewards.base import RewardMix
-from pave_core.schedule import shifted_sigmas
-from pave_core.trainer import TrainState, seeded, train
+from pave_core.config.train import LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig
+from pave_core.flow.schedule import shifted_sigmas
+from pave_core.policies.adapter import LoraAdapter
+from pave_core.scoring.score import RewardMix
+from pave_core.training.loop import TrainState, seeded, train
 
 SHAPE = (3, 4, 4)
 

@@ -10,23 +10,23 @@ import torch
 from safetensors import safe_open
 from scipy import stats
 
-from pave_core.advantage import compute_advantages, zero_spread
-from pave_core.checkpoint import check_recipe, load_checkpoint, save_checkpoint
-from pave_core.config import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set, parse_segments
-from pave_core.curve import reward_curve
+from pave_core.config.train import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set, parse_segments
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.evaluation import evaluate, paired_gain, summarise
-from pave_core.lora import LoraAdapter, find_targets
-from pave_core.optim import learning_rate
-from pave_core.pictures import picture
-from pave_core.plots import before_after_grid
-from pave_core.prompts import parse_prompts, split_prompts
-from pave_core.recipe import RECIPE_KEY, LoraWeights, save_lora
-from pave_core.rewards.base import RewardMix, Scores, score
+from pave_core.evaluation.evaluate import evaluate, paired_gain, summarise
+from pave_core.flow.schedule import check_sigmas, shifted_sigmas
+from pave_core.images import picture
+from pave_core.objective.advantage import compute_advantages, zero_spread
+from pave_core.pictures.curve import reward_curve
+from pave_core.pictures.sheets import before_after_grid
+from pave_core.policies.adapter import LoraAdapter, find_targets
 from pave_core.rewards.colour import ColourReward
-from pave_core.run_folder import RunFolder
-from pave_core.schedule import check_sigmas, shifted_sigmas
-from pave_core.trainer import seeded
+from pave_core.rollout.prompts import parse_prompts, split_prompts
+from pave_core.runs.checkpoint import check_recipe, load_checkpoint, save_checkpoint
+from pave_core.runs.folder import RunFolder
+from pave_core.runs.recipe import RECIPE_KEY, LoraWeights, save_lora
+from pave_core.scoring.score import RewardMix, Scores, score
+from pave_core.training.loop import seeded
+from pave_core.training.optimizer import learning_rate
 
 # adapter
 
@@ -392,7 +392,7 @@ sys.path.insert(0, {str(root / "tools")!r})
 from _package import load_core
 load_core()
 from pathlib import Path
-from pave_core.checkpoint import load_checkpoint, save_checkpoint
+from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.errors import TrainingError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 checkpoint = load_checkpoint(Path({str(path)!r}))

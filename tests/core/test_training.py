@@ -7,14 +7,14 @@ from typing import get_args
 import pytest
 import torch
 
-from pave_core.checkpoint import load_checkpoint, save_checkpoint
-from pave_core.config import OptimizerName
+from pave_core.config.train import OptimizerName
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.evaluation import comparison_table, evaluate, paired_gain, summarise
-from pave_core.plots import before_after_grid
-from pave_core.rewards.base import RewardMix
-from pave_core.rollout import ode, sample_rollout
-from pave_core.trainer import prompts_of_step, seeded
+from pave_core.evaluation.evaluate import comparison_table, evaluate, paired_gain, summarise
+from pave_core.pictures.sheets import before_after_grid
+from pave_core.rollout.branches import ode, sample_rollout
+from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
+from pave_core.scoring.score import RewardMix
+from pave_core.training.loop import prompts_of_step, seeded
 
 
 def weights(run):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pave_core.errors import ConfigError
-from pave_core.loss import decomposition_loss, policy_gradient_loss, segment_figures
-from pave_core.pave import paved_transitions
-from pave_core.schedule import shifted_sigmas
-from pave_core.sde import transition
+from pave_core.flow.kernels import transition
+from pave_core.flow.paving import paved_transitions
+from pave_core.flow.schedule import shifted_sigmas
+from pave_core.objective.loss import decomposition_loss, policy_gradient_loss, segment_figures
 from pave_core.types import Gaussian
 
 SHAPE = (2, 3)

@@ -230,7 +230,7 @@ def test_a_run_with_a_hook_trains_and_leaves_model_and_clip_as_they_were(make, m
         optim=modules.config.OptimConfig(learning_rate=1e-2),
         run=modules.config.RunConfig(iterations=2),
     )
-    mix = modules.rewards.base.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
+    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
     with torch.inference_mode(), torch.inference_mode(False), make(clip) as policy:
         state = modules.trainer.TrainState.begin(policy, config)
         run = SimpleNamespace(policy=policy, decoder=modules.policy.NativeDecoder(stock.model, stock.vae))

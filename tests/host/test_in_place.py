@@ -45,7 +45,7 @@ def test_two_steps_train(make, modules, stock, model):
         optim=modules.config.OptimConfig(learning_rate=1e-2),
         run=modules.config.RunConfig(iterations=2),
     )
-    mix = modules.rewards.base.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
+    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
     with torch.inference_mode(), torch.inference_mode(False), make(model) as policy:
         state = modules.trainer.TrainState.begin(policy, config)
         decoder = modules.policy.NativeDecoder(model, stock.vae)

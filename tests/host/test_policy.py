@@ -81,7 +81,7 @@ def train_a_little(modules, policy, stock, iterations=2):
         optim=modules.config.OptimConfig(learning_rate=1e-2),
         run=modules.config.RunConfig(iterations=iterations),
     )
-    mix = modules.rewards.base.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
+    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
     state = modules.trainer.TrainState.begin(policy, config)
     conds = {PROMPT: policy.encode(PROMPT)}
     return list(modules.trainer.train(policy, modules.policy.NativeDecoder(stock.model, stock.vae), mix, conds, config, state))

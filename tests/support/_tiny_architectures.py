@@ -1,4 +1,4 @@
-"""Models of the host's own classes, tiny and with random weights, that take the conditioning of the bundled text encoder and the latents of its VAE."""
+"""Tiny models of the host's own classes with random weights, which take the bundled text encoder's conditioning and its VAE's latents."""
 
 from typing import Any
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from pave_core.errors import ConfigError
-from pave_core.pictures import picture
-from pave_core.rewards.base import describe, score
+from pave_core.images import picture
 from pave_core.rewards.jpeg import JPEGSize
 from pave_core.rewards.statistics import PIXEL_STATISTICS, STATISTICS, StatisticReward
+from pave_core.scoring.score import describe, score
 
 SIZE = (3, 6, 9, 3)
 

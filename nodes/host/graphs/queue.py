@@ -1,0 +1,48 @@
+"""Which prompt (the host's word for a queued graph) is being validated or run: validate_inputs and fingerprint_inputs are not told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ....pave_core.errors import ConfigError
+from .graph import Graph
+
+_posted: ContextVar[Graph | None] = ContextVar("pave_posted_prompt", default=None)
+
+
+def register() -> None:
+    """Keep each posted prompt while the host validates it, which it does in the same task."""
+
+    def remember(request: dict[str, Any]) -> dict[str, Any]:
+        prompt = request.get("prompt")
+        whole = isinstance(prompt, dict) and all(isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values())
+        _posted.set(prompt if whole else None)  # the host refuses what is not whole by itself
+        return request
+
+    PromptServer.instance.add_on_prompt_handler(remember)
+
+
+def validated(check: Callable[[Graph, str], None]) -> bool | str:
+    """For validate_inputs: True, or the message of the ConfigError of check(graph, id of the node that is validated)."""
+    graph, context = _posted.get(), get_executing_context()
+    if graph is None or context is None or context.node_id not in graph:
+        return True  # not posted to the server: the node itself checks when it runs
+    try:
+        check(graph, context.node_id)
+    except ConfigError as error:
+        return str(error)
+    return True
+
+
+def running() -> tuple[Graph, str] | None:
+    """For fingerprint_inputs: the graph that is about to run and the id of the node that is asked."""
+    context = get_executing_context()
+    if context is None:
+        return None
+    items, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
+    return next(((item[2], context.node_id) for item in items if item[1] == context.prompt_id), None)

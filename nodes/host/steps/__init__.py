@@ -1,0 +1,1 @@
+"""A training run that a graph of nodes drives."""

@@ -1,0 +1,1 @@
+"""What several nodes share: types, widgets, presets."""

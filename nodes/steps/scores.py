@@ -1,0 +1,112 @@
+"""From images to what the loss learns from: scores, and how they compare within a group."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...pave_core.errors import ConfigError
+from ...pave_core.scoring import from_wires as from_wires
+from ...pave_core.scoring.score import RewardMix
+from ...pave_core.scoring.score import Scores as RawScores
+from ..host.steps import actions as steps
+from ..shared import schema
+
+
+class PaveScore(io.ComfyNode):
+    """Score images with a reward."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveScore",
+            "Pave Score",
+            "Scores images with a reward, or a mix. Works on any images, not only on those of Pave Rollout.",
+            terms=["reward", "rate images", "evaluate"],
+            category=schema.STEPS,
+            is_input_list=True,
+            inputs=[
+                schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
+                io.Image.Input("images", tooltip="The images, as a batch or a list."),
+                io.String.Input("prompts", force_input=True, tooltip="The prompt of each image, as a list; a single prompt counts for all."),
+            ],
+            outputs=[
+                schema.Scores.Output(display_name="scores", tooltip="The score of each image, for Pave Advantage."),
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers; of a mix, the weighted sum."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, reward: list, images: list, prompts: list[str]) -> io.NodeOutput:
+        pictures = [picture for batch in images for picture in batch]
+        texts = prompts * len(pictures) if len(prompts) == 1 else prompts
+        if len(texts) != len(pictures):
+            raise ConfigError(f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all")
+        scores = from_wires.score(RewardMix.of(reward[0]), pictures, texts)
+        return io.NodeOutput(scores, scores.total().tolist())
+
+
+class PaveScoresFromNumbers(io.ComfyNode):
+    """Numbers from anywhere as scores."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveScoresFromNumbers",
+            "Pave Scores From Numbers",
+            "Makes scores of the numbers that any other nodes give, one an image: so any graph from image to number is a reward.",
+            terms=["custom reward", "float to score", "any node as reward"],
+            category=schema.STEPS,
+            is_input_list=True,
+            inputs=[
+                io.MultiType.Input(
+                    "numbers", [io.Float, io.Int, io.Boolean], tooltip="One number an image, in the order of the images; higher is better."
+                ),
+                io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much they count beside other scores. Negative: lower numbers are better.",
+                ),
+                schema.Scores.Input(
+                    "scores", optional=True, tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes."
+                ),
+            ],
+            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage, or another Pave Scores From Numbers.")],
+        )
+
+    @classmethod
+    def execute(cls, numbers: list, name: list[str], weight: list[float], scores: list[RawScores] | None = None) -> io.NodeOutput:
+        return io.NodeOutput(from_wires.scores_from_numbers(numbers, name[0], weight[0], scores[0] if scores else None))
+
+
+class PaveAdvantage(io.ComfyNode):
+    """Compare within groups."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveAdvantage",
+            "Pave Advantage",
+            "Compares each image with its group: above 0 is better than the group's mean, in units of its spread. This is what the loss learns from.",
+            terms=["grpo", "normalise", "baseline"],
+            category=schema.STEPS,
+            inputs=[
+                schema.Rollout.Input("rollout", tooltip="What was drawn."),
+                schema.Scores.Input("scores", tooltip="One score for each of its images."),
+            ],
+            outputs=[
+                schema.Advantages.Output(display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."),
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, rollout, scores: RawScores) -> io.NodeOutput:
+        advantages = steps.advantage(rollout, scores)
+        return io.NodeOutput(advantages, advantages.values.flatten().tolist())
+
+
+NODES = [PaveScore, PaveScoresFromNumbers, PaveAdvantage]

@@ -1,0 +1,1 @@
+"""The settings of a run: frozen dataclasses that check themselves. A setting is written once, on its field."""

@@ -1,0 +1,170 @@
+"""Whether a reward can teach, before hours are spent: it must tell the images of a group apart, by more than its own noise.
+
+For groups of images that the untrained policy draws, as in training:
+
+spread        mean over groups of the standard deviation within the group
+flat groups   groups in which all images have the same number
+noise         root mean square difference of two scorings of one group, over sqrt 2; 0 for a reward that gives the same image the same number
+correlation   of two rewards, over all images, each centred in its group
+
+A reward can tell the images apart if fewer than half of the groups are flat and its spread is more than its noise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from ..config.train import RolloutConfig, TrainConfig
+from ..objective.advantage import group_mean, group_std, zero_spread
+from ..rollout.branches import sample_rollout
+from ..scoring.score import RewardMix, Scores
+from ..scoring.score import score as score_images
+from ..training.loop import seeded
+from ..types import Cond, Decoder, Policy
+
+PROMPTS, BRANCH_STEPS, GROUP_SIZE = 2, 2, 6
+"""The check draws at most so many groups, of at most so many images."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was seen of one reward, or of the mix."""
+
+    mean: float
+    spread: float
+    noise: float
+    flat_groups: int
+    groups: int
+    seconds: float  # per image
+    unscored: int
+    images: int
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be learnt from this; None if it can."""
+        if self.unscored == self.images:
+            return "it scored none of the images"
+        if self.flat_groups == self.groups:
+            return f"it gives all images of a group the same number, in all {self.groups} groups"
+        if 2 * self.flat_groups >= self.groups:
+            return f"it gives all images of a group the same number in {self.flat_groups} of {self.groups} groups: it grades too coarsely"
+        if self.spread <= self.noise:
+            return f"its spread within a group ({self.spread:.3g}) is no more than its own noise ({self.noise:.3g}): two scorings of one image differ"
+        return None
+
+
+@dataclass(frozen=True)
+class RewardCheck:
+    """What a small draw says of a reward."""
+
+    mix: Figures
+    rewards: dict[str, Figures]
+    correlations: dict[tuple[str, str], float]
+    images: Tensor  # (P * K * G, H, W, 3)
+    prompts: tuple[str, ...]  # P * K * G
+    branch_steps: tuple[int, ...]
+    scores: Scores  # (P, K, G)
+
+    @property
+    def problem(self) -> str | None:
+        """Why training on this reward would teach nothing; None if it can teach."""
+        return self.mix.problem
+
+    @property
+    def verdict(self) -> str:
+        """In one sentence."""
+        if self.problem:
+            return f"This reward can not tell your images apart: {self.problem}."
+        mix = self.mix
+        return f"This reward can tell your images apart: its spread within a group is {mix.spread:.3g}, around a mean of {mix.mean:.4g}."
+
+    def text(self) -> str:
+        """The whole report, as Markdown."""
+        rows = [("reward", "mean", "spread", "noise", "flat groups", "s / image"), ("---", *5 * ("---:",))]
+        for name, f in [*self.rewards.items(), *([("the mix", self.mix)] if len(self.rewards) > 1 else [])]:
+            flat = f"{f.flat_groups} of {f.groups}"
+            rows.append((name.replace("|", "/"), f"{f.mean:.4g}", f"{f.spread:.3g}", f"{f.noise:.3g}", flat, f"{f.seconds:.3g}"))
+        parts = [f"**{self.verdict}**", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        notes = [f"{name}: {f.problem}" for name, f in self.rewards.items() if len(self.rewards) > 1 and f.problem]
+        notes += [f"{name}: {f.unscored} of {f.images} images were not scored" for name, f in self.rewards.items() if f.unscored]
+        notes += [f"{a} and {b}: correlation {value:+.2f}{_remark(value)}" for (a, b), value in self.correlations.items()]
+        if notes:
+            parts.append("\n".join(f"- {note}" for note in notes))
+        return "\n\n".join(parts)
+
+
+def _remark(correlation: float) -> str:
+    if correlation > 0.9:
+        return ", they like the same images: one of them would do"
+    return ", they pull against each other" if correlation < -0.5 else ""
+
+
+def check_reward(policy: Policy, decoder: Decoder, reward: RewardMix, conds: Mapping[str, Cond], config: TrainConfig) -> RewardCheck:
+    """Draw a few groups for the first prompts of `conds`, as training would, and look at what `reward` says of them.
+
+    The policy is drawn from as it is: with a fresh adapter that is the untrained model. Nothing of a run depends on it.
+    """
+    drawing = _few(config.rollout)
+    prompts = list(conds)[:PROMPTS]
+    rollouts = [sample_rollout(policy, prompt, conds[prompt], drawing, seeded(config.run.seed, "check", prompt)) for prompt in prompts]
+    images = torch.cat([decoder.decode(rollout.finals.flatten(0, 1)) for rollout in rollouts])
+    texts = tuple(prompt for prompt in prompts for _ in range(drawing.images))
+    return check_scores(reward, images, texts, (len(prompts), len(drawing.branch_steps), drawing.group_size), drawing.branch_steps)
+
+
+def check_scores(
+    reward: RewardMix, images: Tensor, prompts: Sequence[str], shape: tuple[int, int, int], branch_steps: tuple[int, ...]
+) -> RewardCheck:
+    """The check of images (P * K * G, H, W, 3) that are there already; shape: (P, K, G)."""
+    group = shape[-1]
+    values, again, seconds = {}, {}, {}
+    for name, part in zip(reward.names, reward.rewards, strict=True):
+        start = time.perf_counter()
+        values[name] = score_images(part, images, prompts)
+        seconds[name] = (time.perf_counter() - start) / len(images)
+        again[name] = score_images(part, images[:group], prompts[:group])
+    scores = Scores(values, reward.weights, reward.normalise)
+    repeated = Scores(again, reward.weights, reward.normalise)
+
+    def figures(values: Tensor, again: Tensor, seconds: float) -> Figures:
+        groups = values.view(-1, group)
+        return Figures(
+            mean=values.nanmean().item(),
+            spread=group_std(groups).mean().item(),
+            noise=(again - values[:group]).square().nanmean().div(2).sqrt().nan_to_num(0.0).item(),
+            flat_groups=int(zero_spread(groups).sum()),
+            groups=len(groups),
+            seconds=seconds,
+            unscored=int(values.isnan().sum()),
+            images=len(values),
+        )
+
+    return RewardCheck(
+        mix=figures(scores.total(), repeated.total(), sum(seconds.values())),
+        rewards={name: figures(values[name], again[name], seconds[name]) for name in values},
+        correlations={(a, b): _correlation(values[a].view(-1, group), values[b].view(-1, group)) for a, b in combinations(values, 2)},
+        images=images,
+        prompts=tuple(prompts),
+        branch_steps=branch_steps,
+        scores=scores.view(*shape),
+    )
+
+
+def _few(config: RolloutConfig) -> RolloutConfig:
+    """The same drawing with fewer branch steps (the first and the last) and smaller groups."""
+    steps = config.branch_steps
+    return replace(config, branch_steps=steps if len(steps) <= BRANCH_STEPS else (steps[0], steps[-1]), group_size=min(config.group_size, GROUP_SIZE))
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's, of values (groups, G) centred in their group; 0 where one of them has no spread."""
+    a, b = ((values - group_mean(values)).flatten() for values in (a, b))
+    both = a.isfinite() & b.isfinite()
+    a, b = a[both], b[both]
+    return ((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-12)).item()

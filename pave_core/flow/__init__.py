@@ -1,0 +1,1 @@
+"""The mathematics of one denoising step: schedules, solvers, stochastic kernels, paved transitions."""

@@ -1,0 +1,165 @@
+"""The curve of a run: what was gained on held-out prompts, what figures that are never trained on say of it, and each reward by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..evaluation.evaluate import Evaluation, mean, paired_gain
+from ..evaluation.guard import Reading
+from .sheets import GREEN, INK, MUTED, RED
+
+_BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"
+_REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", MUTED)
+
+Panel = Callable[[Any], None]
+"""Draws into one pair of axes."""
+
+
+def reward_curve(
+    history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading] = (), chosen: int | None = None
+) -> Tensor:
+    """The run over its steps, as an (H, W, 3) tensor in [0, 1].
+
+    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0, or empty; readings: what a guard measured;
+    chosen: the step whose weights the guard chose. From above, each panel where there is something to show:
+
+    - the gain on the held-out prompts since step 0, with the standard error of the paired difference, of the reward and of each of its parts
+    - judge and held-out reward, never trained on
+    - the guard's other figures: drift, and how the statistics of the images have changed
+    - the reward of the training images with its spread within a group; prompts change from step to step, so it is noisier than what is learnt
+    - the same for each of several rewards
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(history, evaluations, readings)
+    heights = [height for height, _ in panels]
+    figure = Figure(figsize=(9, 0.7 + sum(heights)), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True, height_ratios=heights))
+    for each, (_, draw) in zip(axes, panels, strict=True):
+        draw(each)
+        each.grid(alpha=0.25)
+        each.spines[["top", "right"]].set_visible(False)
+        for reading in readings:
+            if reading.alarms:
+                each.axvline(reading.step, color=RED, linestyle="--", linewidth=1)
+        if chosen is not None:
+            each.axvline(chosen, color=GREEN, linestyle=":", linewidth=1.6)
+    axes[-1].set_xlabel("step" + _legend_of_lines(readings, chosen))
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).float() / 255
+
+
+def _panels(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading]) -> list[tuple[float, Panel]]:
+    """(height in inches, what draws it) of each panel, from above."""
+    panels: list[tuple[float, Panel]] = []
+    if evaluations:
+        panels.append((3.4, lambda axes: _plot_gains(axes, evaluations)))
+        if evaluations[0].judge is not None or evaluations[0].held_out is not None:
+            panels.append((2.2, lambda axes: _plot_watched(axes, evaluations)))
+    if readings:
+        panels.append((2.2, lambda axes: _plot_readings(axes, readings)))
+    title = "Training images (band: spread within a group; prompts change from step to step)"
+    total = [(record["reward_mean"], record["reward_std"]) for record in history]
+    panels.append((2.3, lambda axes: _plot_training(axes, history, total, "reward", title, _BLUE)))
+    names = list(dict.fromkeys(name for record in history for name in record["rewards"]))
+    if len(names) > 1:
+        for name, colour in zip(names, _repeated(_REWARDS), strict=False):
+            own = [record["rewards"].get(name, (None, None)) for record in history]
+            panels.append((1.3, lambda axes, name=name, own=own, colour=colour: _plot_training(axes, history, own, name, "", colour)))
+    return panels
+
+
+def _legend_of_lines(readings: Sequence[Reading], chosen: int | None) -> str:
+    parts = [f"dotted: step {chosen}, whose weights come out"] if chosen is not None else []
+    parts += ["dashed: an alarm of the guard"] if any(reading.alarms for reading in readings) else []
+    return f"   ({'; '.join(parts)})" if parts else ""
+
+
+def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
+    before = evaluations[0]
+    _plot_paired(axes, evaluations, lambda e: e.total, "reward", relative=True, color=_BLUE, linewidth=2.2)
+    if len(before.scores) > 1:
+        for name, colour in zip(before.scores, _repeated(_REWARDS), strict=False):
+            style = {"color": colour, "linewidth": 1.2, "alpha": 0.8}
+            _plot_paired(axes, evaluations, lambda e, name=name: e.scores[name], f"{name} alone", relative=True, **style)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_ylabel("gain since step 0")
+    _title(axes, "Held-out prompts, same seeds", 12)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+
+
+def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
+    """Judge and held-out reward, each in its own units: the second on an axis of its own at the right."""
+    before = evaluations[0]
+    _title(axes, "Held-out prompts, never trained on", 10)
+    shown: list[tuple[str, Callable[[Evaluation], Tensor | None], str]] = []
+    if before.judge is not None:
+        shown.append(("judge", lambda e: e.judge, _PURPLE))
+    if before.held_out is not None and before.held_out is not before.judge:
+        shown.append(("guard's held-out reward", lambda e: e.held_out, GREEN))
+    for place, (label, values, colour) in enumerate(shown):
+        each = axes if place == 0 else axes.twinx()
+        _plot_paired(each, evaluations, values, label, relative=False, color=colour, linewidth=1.8)
+        each.set_ylabel(label, color=colour)
+
+
+def _plot_paired(
+    axes: Any, evaluations: Mapping[int, Evaluation], values: Callable[[Evaluation], Tensor | None], label: str, relative: bool, **style: Any
+) -> None:
+    """Means over the steps, or gains since step 0, with the standard error of the paired difference to step 0."""
+    steps, heights, errors = [], [], []
+    first = values(evaluations[0])
+    for step in sorted(evaluations):
+        scores = values(evaluations[step])
+        if scores is not None and first is not None:
+            gain, error = paired_gain(first, scores)
+            steps.append(step)
+            heights.append(gain if relative else mean(scores))
+            errors.append(error)
+    axes.errorbar(steps, heights, yerr=errors, marker="o", capsize=4, label=label, **style)
+
+
+def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
+    steps = [0, *(reading.step for reading in readings)]
+    axes.plot(steps, [0.0, *(100 * reading.drift for reading in readings)], marker="o", color=RED, label="drift")
+    for name, colour in zip(readings[0].changes, (_ORANGE, _BLUE, MUTED), strict=False):
+        axes.plot(steps, [0.0, *(100 * reading.changes[name] for reading in readings)], marker=".", color=colour, label=name)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_ylabel("percent")
+    _title(axes, "Guard: drift of the velocity from the base, change of the images' statistics", 10)
+    axes.legend(loc="best", frameon=False, fontsize=9, ncols=4)
+
+
+def _plot_training(
+    axes: Any, history: Sequence[Mapping[str, Any]], figures: Sequence[tuple[float | None, float | None]], label: str, title: str, colour: str
+) -> None:
+    steps = [record["step"] for record in history]
+    means, spread = np.array(figures, dtype=float).reshape(-1, 2).T
+    window = max(1, len(steps) // 12)
+    axes.fill_between(steps, means - spread, means + spread, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(steps, means, color=colour, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
+    axes.plot(steps, _running_mean(means, window), color=colour, linewidth=1.8)
+    axes.set_ylabel(label if len(label) <= 18 else label[:16] + "...")
+    _title(axes, title, 10)
+
+
+def _title(axes: Any, text: str, size: int) -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=size)
+
+
+def _repeated(colours: Sequence[str]) -> Sequence[str]:
+    return [*colours] * 8
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value itself is."""
+    return np.array([np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan for i in range(len(values))])

@@ -1,0 +1,100 @@
+"""Pictures of pictures: the before/after grid and the groups of a rollout, as (H, W, 3) tensors in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..evaluation.evaluate import Evaluation
+from ..images import picture
+
+INK, MUTED = "#1f2933", "#7b8794"
+GREEN, RED = "#15803d", "#b91c1c"
+
+
+def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4, labels: tuple[str, str] = ("before", "after")) -> Tensor:
+    """One row a prompt, `pairs` pairs of (before, after) from the same seed, with the prompt above its row and the reward below each image."""
+    prompts = list(dict.fromkeys(before.prompts))
+    chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
+    height, width = before.images.shape[1:3]
+    w, h = _thumbnail(width, height, 256)
+    pairs = min(pairs, len(before.prompts) // len(prompts))
+    gap, margin, caption, foot = max(6, w // 20), 16, 24, 20
+    pair_width = 2 * w + gap // 2
+    total_width = 2 * margin + pairs * pair_width + (pairs - 1) * 2 * gap
+    row_height = caption + h + foot + gap
+    canvas = Image.new("RGB", (total_width, margin + 22 + len(chosen) * row_height + margin // 2), "white")
+    draw = ImageDraw.Draw(canvas)
+    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    for p in range(pairs):
+        x = margin + p * (pair_width + 2 * gap)
+        draw.text((x + w / 2, margin), labels[0], MUTED, small, anchor="mt")
+        draw.text((x + w + gap // 2 + w / 2, margin), labels[1], INK, small, anchor="mt")
+    for r, prompt in enumerate(chosen):
+        y = margin + 22 + r * row_height
+        draw.text((margin, y), _fit(prompt, draw, font, total_width - 2 * margin), INK, font)
+        places = [i for i, other in enumerate(before.prompts) if other == prompt][:pairs]
+        for p, i in enumerate(places):
+            for column, evaluation in enumerate((before, after)):
+                x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
+                canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+                colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
+                draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), colour, small, anchor="mt")
+    return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[int], rewards: Tensor, advantages: Tensor, rows: int = 12) -> Tensor:
+    """Groups of images, each sorted by reward, with reward and advantage below every image.
+
+    images (P * K * G, H, W, 3) and their prompts; rewards and advantages (P, K, G). One row a group, `rows` groups at most.
+    """
+    P, K, G = rewards.shape
+    w, h = _thumbnail(images.shape[2], images.shape[1], 160)
+    gap, margin, caption, foot = 6, 14, 22, 34
+    shown = min(P * K, rows)
+    note = f"the first {shown} of {P * K} groups" if shown < P * K else ""
+    size = (max(2 * margin + G * w + (G - 1) * gap, 420), margin + shown * (caption + h + foot + gap) + (20 if note else 0))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    font, small = ImageFont.load_default(14), ImageFont.load_default(12)
+    for row in range(shown):
+        p, k = divmod(row, K)
+        y = margin + row * (caption + h + foot + gap)
+        step = f"branch step {branch_steps[k]}"
+        draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), INK, font)
+        draw.text((size[0] - margin, y), step, MUTED, small, anchor="ra")
+        for column, g in enumerate(rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()):
+            x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
+            colour = GREEN if advantage > 0 else RED if advantage < 0 else MUTED
+            canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+            draw.text((x + w / 2, y + caption + h + 3), _score(reward, ".4g"), INK, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
+    if note:
+        draw.text((margin, size[1] - 18), note, MUTED, small)
+    return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def _score(value: float, form: str) -> str:
+    return "not scored" if math.isnan(value) else format(value, form)
+
+
+def _thumbnail(width: int, height: int, largest: int) -> tuple[int, int]:
+    """The size at which a picture is shown: tiny ones are enlarged by a whole factor, large ones shrink to `largest`."""
+    side = max(width, height)
+    scale = max(1, math.ceil(112 / side)) if side < 112 else min(1.0, largest / side)
+    return int(width * scale), int(height * scale)
+
+
+def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+    text = " ".join(text.split())
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + "...", font) > width:
+        text = text[:-1]
+    return text.rstrip() + "..."

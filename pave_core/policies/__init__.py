@@ -1,0 +1,1 @@
+"""What can be trained: adapters on a flow model."""

@@ -1,0 +1,141 @@
+"""The LoRA adapter: peft layers put into a flow model and taken out again, and their export in the host's key format.
+
+    y = W x + (alpha / rank) B A x        A ~ N(0, 1 / rank^2) ("gaussian") or Kaiming-uniform ("kaiming"), B = 0: a fresh adapter changes nothing
+
+The adapter adds to the layer's output, so the base weight is only read: fp8 and GGUF layers train as they are. attach() and
+detach() swap modules in place and leave no trace, so that a host may move, patch and unpatch the base model in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import inject_adapter_in_model
+from peft.tuners.lora import Linear as PeftLinear
+from torch import Tensor, nn
+
+from ..config.train import LoraConfig
+from ..errors import ConfigError
+
+_ADAPTER = "pave"
+_ATTENTION = ("attn", "attention", "attn1", "attn2", "self_attn", "cross_attn")
+_MLP = ("mlp", "ffn", "ff", "feed_forward", "net")
+_FUSED = ("linear1", "linear2")  # single-stream blocks of FLUX and Chroma: attention and MLP in one matrix
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every layer that is a matrix, by name: nn.Linear, and a host's quantised Linear, which is not derived from it."""
+
+    def is_linear(module: nn.Module) -> bool:
+        return isinstance(module, nn.Linear) or (type(module).__name__ == "Linear" and hasattr(module, "in_features"))
+
+    return {name: module for name, module in model.named_modules() if is_linear(module)}
+
+
+def find_targets(model: nn.Module, targets: str) -> list[str]:
+    """The names of the layers that `targets` ("attention" | "attention + MLP" | "all linear") means in `model`."""
+    names = list(linear_layers(model))
+    if targets == "all linear":
+        chosen = names
+    else:
+        kinds = _ATTENTION + _FUSED if targets == "attention" else _ATTENTION + _FUSED + _MLP
+
+        def wanted(name: str) -> bool:
+            return any(part in kinds or (part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds) for part in name.split("."))
+
+        chosen = [name for name in names if wanted(name) and "modulation" not in name and "embed" not in name]
+    if not chosen:
+        shown = ", ".join(names[:6]) or "none"
+        raise ConfigError(f"targets: {targets!r} matches no layer of this model (its linear layers: {shown}, ...): choose all linear")
+    return chosen
+
+
+class LoraAdapter:
+    """A trainable low-rank adapter on a model's linear layers.
+
+    Made attached. `parameters()` are fp32 on `device`; the same `generator` state gives the same initial values on every device.
+    """
+
+    def __init__(self, model: nn.Module, config: LoraConfig, generator: torch.Generator, device: torch.device) -> None:
+        self.config = config
+        targets = find_targets(model, config.targets)
+        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)  # pyright: ignore[reportArgumentType]
+        layers = linear_layers(model)
+        foreign = {type(layers[name]) for name in targets if not isinstance(layers[name], nn.Linear)}
+        if foreign:
+            peft_config._register_custom_module(dict.fromkeys(foreign, PeftLinear))
+        with torch.random.fork_rng(devices=[]):
+            inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
+        delattr(model, "peft_config")  # peft's note to itself; detach() is to leave nothing behind
+        self._model = model
+        self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in targets}  # pyright: ignore[reportAttributeAccessIssue]
+        for layer in self._layers.values():
+            self._initialise(layer, generator, device)
+
+    def _initialise(self, layer: PeftLinear, generator: torch.Generator, device: torch.device) -> None:
+        A, B = _matrices(layer)
+        for matrix in (A, B):
+            matrix.to(device=device, dtype=torch.float32).requires_grad_(True)
+        values = torch.empty(A.weight.shape)
+        if self.config.init == "gaussian":
+            values.normal_(0, 1 / self.config.rank, generator=generator)
+        else:
+            nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
+        with torch.no_grad():
+            A.weight.copy_(values)
+            B.weight.zero_()
+
+    def attach(self) -> None:
+        """Put the adapter's layers in. The base model's own parameters stop asking for gradients while it is attached."""
+        self._model.requires_grad_(False)
+        for name, layer in self._layers.items():
+            _set_submodule(self._model, name, layer)
+
+    def detach(self) -> None:
+        """Put the model's own layers back."""
+        for name, layer in self._layers.items():
+            _set_submodule(self._model, name, layer.get_base_layer())
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, the attached adapter adds nothing: the base model."""
+        self._enable(False)
+        try:
+            yield
+        finally:
+            self._enable(True)
+
+    def _enable(self, on: bool) -> None:
+        for layer in self._layers.values():
+            layer._disable_adapters = not on
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """{"<module>.lora_A.weight": (rank, in), "<module>.lora_B.weight": (out, rank)} in the model's own order."""
+        found: dict[str, Tensor] = {}
+        for name, layer in self._layers.items():
+            A, B = _matrices(layer)
+            found |= {f"{name}.lora_A.weight": A.weight, f"{name}.lora_B.weight": B.weight}
+        return cast("dict[str, nn.Parameter]", found)
+
+    def export(self, values: Mapping[str, Tensor] | None = None, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
+        """CPU copies under the host's universal keys: `<prefix><module>.lora_A.weight`, `.lora_B.weight` and `.alpha`.
+
+        values: those of an earlier state, by the names of parameters(); None: as they are. A missing alpha would mean a scale of 1 there, so it is
+        always written.
+        """
+        weights = {prefix + name: p.detach().to("cpu", copy=True).contiguous() for name, p in (values or self.parameters()).items()}
+        return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
+
+
+def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:
+    """A (rank, in) and B (out, rank) of a layer."""
+    return cast(nn.Linear, layer.lora_A[_ADAPTER]), cast(nn.Linear, layer.lora_B[_ADAPTER])
+
+
+def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

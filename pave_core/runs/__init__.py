@@ -1,0 +1,1 @@
+"""A run from its beginning to its report, and its files."""

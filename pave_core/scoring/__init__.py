@@ -1,0 +1,1 @@
+"""From images to numbers: what a reward must keep to, groups, mixes."""

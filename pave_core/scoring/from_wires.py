@@ -1,0 +1,57 @@
+"""Scores of what comes over wires: pictures and the numbers of other nodes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .score import RewardMix, Scores
+
+
+def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
+    """Score pictures (H, W, 3), which may differ in size, in as few calls as there are sizes in a row; one text a picture."""
+    with torch.inference_mode(False), torch.no_grad():
+        runs = [list(group) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
+        parts = [reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run]) for run in runs]
+    return Scores({name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values}, reward.weights, reward.normalise)
+
+
+def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, beside: Scores | None) -> Scores:
+    """Scores of the numbers that nodes put on a wire: numbers, lists of them, tensors; `beside` other scores of the same images, or alone.
+
+    ConfigError for what is no number or not finite, for a weight that leaves nothing to learn, and for other scores that do not fit.
+    """
+    values = torch.tensor(list(_numbers(numbers)))
+    if not len(values):
+        raise ConfigError("numbers: there are none: connect an output that gives one number an image")
+    if not values.isfinite().all():
+        place = int((~values.isfinite()).nonzero()[0])
+        raise ConfigError(f"numbers: number {place + 1} of {len(values)} is {values[place].item()}: it must be finite")
+    name = name.strip() or "graph"
+    if beside is None:
+        if weight == 0:
+            raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
+        return Scores({name: values}, (weight,))
+    if name in beside.values:
+        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: give them another")
+    for other, theirs in beside.values.items():
+        if len(theirs) != len(values):
+            raise ConfigError(f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images")
+    return replace(beside, values={**beside.values, name: values}, weights=(*beside.weights, weight))
+
+
+def _numbers(values: Sequence[object]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _numbers(value)
+        elif isinstance(value, Tensor):
+            yield from value.flatten().tolist()
+        elif isinstance(value, int | float):
+            yield float(value)
+        else:
+            raise ConfigError(f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number an image")
