@@ -7,9 +7,9 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.http_json import Endpoint
+from ..pave_core.rewards.http.exchange import Endpoint
+from ..pave_core.rewards.http.replies import Kind, ParseRule
 from ..pave_core.rewards.judge import INSTRUCTION, Chat, Judge, Scores
-from ..pave_core.rewards.replies import Kind, ParseRule
 from . import schema
 from .host import interrupt
 from .schema import Reward, advanced

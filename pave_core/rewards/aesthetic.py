@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .clip import build, read_clip, read_config
-from .networks import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
-from .preprocess import Preprocess
+from .networks.clip import build, read_clip, read_config
+from .networks.preprocess import Preprocess
+from .networks.weight_files import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
 
 HEAD = "sac+logos+ava1-l14-linearMSE.pth"
 HEAD_SOURCE = "christophschuhmann/improved-aesthetic-predictor"

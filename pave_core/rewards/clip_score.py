@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .clip import Clip, preprocess_of, read_config
-from .networks import ON_CPU, Compute, file_record
+from .networks.clip import Clip, preprocess_of, read_config
+from .networks.weight_files import ON_CPU, Compute, file_record
 
 
 class CLIPScore:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .networks import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
-from .preprocess import Preprocess
+from .networks.preprocess import Preprocess
+from .networks.weight_files import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
 
 FILE = "ImageReward.pt"
 SOURCE = "THUDM/ImageReward"

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, TrainingError
 from ..pictures import encoded
-from .http_json import Endpoint, Exchange
-from .replies import ParseRule, Unscored, as_number, is_score
+from .http.exchange import Endpoint, Exchange
+from .http.replies import ParseRule, Unscored, as_number, is_score
 
 INSTRUCTION = """How well does this image show: {prompt}
 Look at every object, colour, number and position that the text names, then at the quality of the image.

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .clip import Clip, read_config
-from .networks import ON_CPU, Compute, file_record
-from .preprocess import Preprocess
+from .networks.clip import Clip, read_config
+from .networks.preprocess import Preprocess
+from .networks.weight_files import ON_CPU, Compute, file_record
 
 FILE = "model.safetensors"
 SOURCE = "yuvalkirstain/PickScore_v1"

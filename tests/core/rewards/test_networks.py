@@ -18,13 +18,13 @@ from torch.nn.functional import normalize
 from pave_core.errors import ConfigError
 from pave_core.rewards.aesthetic import Aesthetic, AestheticV25
 from pave_core.rewards.base import describe
-from pave_core.rewards.clip import architectures, preprocess_of, read_config
 from pave_core.rewards.clip_score import CLIPScore
 from pave_core.rewards.hps import HPSv2
 from pave_core.rewards.image_reward import ImageReward
-from pave_core.rewards.networks import Compute, on
+from pave_core.rewards.networks.clip import architectures, preprocess_of, read_config
+from pave_core.rewards.networks.preprocess import Preprocess
+from pave_core.rewards.networks.weight_files import Compute, on
 from pave_core.rewards.pickscore import PickScore
-from pave_core.rewards.preprocess import Preprocess
 
 TOLERANCE = 1e-4
 SIZES = ((224, 224), (64, 64), (225, 301), (97, 150), (301, 240), (512, 131), (223, 448))

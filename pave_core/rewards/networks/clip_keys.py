@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .networks import without_positions
+from .weight_files import without_positions
 
 OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")  # numbers among the weights of OpenAI's own files
 

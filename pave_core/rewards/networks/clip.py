@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 from .clip_keys import OPENAI_ONLY, is_huggingface, to_open_clip
-from .networks import Compute, empty_weights, load_into, read_weights
 from .preprocess import Preprocess
+from .weight_files import Compute, empty_weights, load_into, read_weights
 
 Config = Mapping[str, Any]
 """open_clip's config of an architecture: {"model_cfg": ..., "preprocess_cfg": ...}."""

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 Kind = Literal["number", "final score", "json key", "regex"]
 

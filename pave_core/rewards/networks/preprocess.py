@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..pictures import eight_bit
+from ...errors import ConfigError
+from ...pictures import eight_bit
 
 Colour = tuple[float, float, float]
 Resize = Literal["shortest", "squash", "longest"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection, IncompleteRead
 from urllib.parse import SplitResult, urlsplit
 
-from ..errors import ConfigError, TrainingError
+from ...errors import ConfigError, TrainingError
 from .replies import Unscored
 
 MAX_REPLY = 4_000_000  # bytes
