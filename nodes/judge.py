@@ -7,7 +7,7 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.http.exchange import Endpoint
+from ..pave_core.rewards.http.endpoint import Endpoint
 from ..pave_core.rewards.http.replies import Kind, ParseRule
 from ..pave_core.rewards.judge import INSTRUCTION, Chat, Judge, Scores
 from . import schema

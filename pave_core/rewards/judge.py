@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, TrainingError
 from ..pictures import encoded
-from .http.exchange import Endpoint, Exchange
+from .http.endpoint import Endpoint
+from .http.exchange import Exchange
 from .http.replies import ParseRule, Unscored, as_number, is_score
 
 INSTRUCTION = """How well does this image show: {prompt}

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.rewards.http.exchange import MAX_REPLY, Endpoint
+from pave_core.rewards.http.endpoint import Endpoint
+from pave_core.rewards.http.exchange import MAX_REPLY
 from pave_core.rewards.http.replies import ParseRule, Unscored
 from pave_core.rewards.judge import Chat, Judge, Scores
 
@@ -520,7 +521,7 @@ def test_this_machine_is_taken(no_network, url):
 def test_a_name_that_only_looks_like_this_machine_is_found_out(serve, monkeypatch):
     server = serve(lambda request: request.say("5"))
     port = int(server.url.rpartition(":")[2])
-    monkeypatch.setattr("pave_core.rewards.http.exchange._is_loopback", lambda host: host == "localhost")
+    monkeypatch.setattr("pave_core.rewards.http.exchange.is_loopback", lambda host: host == "localhost")
     with pytest.raises(TrainingError, match="localhost of .* is another machine"):
         judge(f"http://localhost:{port}")(IMAGES[:1], PROMPTS[:1])
     assert server.requests == []
