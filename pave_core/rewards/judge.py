@@ -24,9 +24,10 @@ from torch import Tensor
 
 from ..errors import ConfigError, TrainingError
 from ..pictures import encoded
+from .http.answers import Answer, Unscored, as_number, is_score
 from .http.endpoint import Endpoint
 from .http.exchange import Exchange
-from .http.replies import ParseRule, Unscored, as_number, is_score
+from .http.replies import ParseRule
 
 INSTRUCTION = """How well does this image show: {prompt}
 Look at every object, colour, number and position that the text names, then at the quality of the image.
@@ -34,7 +35,6 @@ Answer with a number from 0 (nothing fits) to 10 (perfect) alone, such as 7.5.""
 POLL = 0.1  # seconds between two looks at the user's Cancel
 SHOWN = 200  # characters of a bad reply in a message
 
-Answer = float | Unscored
 
 logger = logging.getLogger("pave")
 

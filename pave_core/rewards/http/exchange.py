@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection, IncompleteRead
 
 from ...errors import TrainingError
+from .answers import Unscored
 from .endpoint import Endpoint, is_loopback
-from .replies import Unscored
 
 MAX_REPLY = 4_000_000  # bytes
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for

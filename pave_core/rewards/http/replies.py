@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ...errors import ConfigError
+from .answers import Unscored, as_number, is_score
 
 Kind = Literal["number", "final score", "json key", "regex"]
 
@@ -29,14 +29,6 @@ _FINAL = re.compile(
 MAX_TEXT = 4000  # characters from the end of a reply that are searched: judges reason first, and no pattern may run for long
 MAX_JSON = 100_000
 MAX_BRACES = 50
-
-
-class Unscored(Exception):  # noqa: N818  no error of the program: one image without a score
-    """Why an image got no score. `final`: asking again can not help."""
-
-    def __init__(self, reason: str, remedy: str, reply: str = "", final: bool = False, retry_after: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.remedy, self.reply, self.final, self.retry_after = reason, remedy, reply, final, retry_after
 
 
 @dataclass(frozen=True)
@@ -110,19 +102,6 @@ class ParseRule:
 def _end(text: str) -> str:
     """The last MAX_TEXT characters, from a word's beginning on."""
     return text if len(text) <= MAX_TEXT else text[-MAX_TEXT:].partition(" ")[2]
-
-
-def is_score(value: float) -> bool:
-    """Whether it is a number, and one that fp32 can hold."""
-    return abs(value) < 1e30
-
-
-def as_number(value: int | float) -> float:
-    """As a float; an integer too large for one is infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _first_object(text: str) -> object:
