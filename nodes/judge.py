@@ -7,9 +7,10 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..pave_core.errors import ConfigError
+from ..pave_core.rewards.http.apis import INSTRUCTION, Chat, Scores
 from ..pave_core.rewards.http.endpoint import Endpoint
 from ..pave_core.rewards.http.replies import Kind, ParseRule
-from ..pave_core.rewards.judge import INSTRUCTION, Chat, Judge, Scores
+from ..pave_core.rewards.judge import Judge
 from . import schema
 from .host import interrupt
 from .schema import Reward, advanced

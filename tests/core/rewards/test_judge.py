@@ -18,10 +18,11 @@ from PIL import Image
 
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.http.answers import Unscored
+from pave_core.rewards.http.apis import Chat, Scores
 from pave_core.rewards.http.endpoint import Endpoint
 from pave_core.rewards.http.exchange import MAX_REPLY
 from pave_core.rewards.http.replies import ParseRule
-from pave_core.rewards.judge import Chat, Judge, Scores
+from pave_core.rewards.judge import Judge
 
 IMAGES = torch.stack([torch.full((8, 12, 3), level) for level in (0.0, 0.25, 0.5, 0.75, 1.0)])
 PROMPTS = ["zero", "one", "two", "three", "four"]
