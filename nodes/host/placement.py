@@ -13,7 +13,7 @@ import comfy.model_management as management
 import torch
 from torch import nn
 
-from ...pave_core.rewards.networks.weight_files import on
+from ...pave_core.rewards.networks.compute import on
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .networks.clip import build, read_clip, read_config
+from .networks.compute import ON_CPU, Compute
+from .networks.network import empty_weights, load_into, mlp
 from .networks.preprocess import Preprocess
-from .networks.weight_files import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
+from .networks.weight_files import file_record, read_weights, within, without_positions
 
 HEAD = "sac+logos+ava1-l14-linearMSE.pth"
 HEAD_SOURCE = "christophschuhmann/improved-aesthetic-predictor"

@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from .networks.clip import Clip, preprocess_of, read_config
-from .networks.weight_files import ON_CPU, Compute, file_record
+from .networks.compute import ON_CPU, Compute
+from .networks.weight_files import file_record
 
 
 class CLIPScore:

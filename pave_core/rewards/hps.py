@@ -14,8 +14,9 @@ from pathlib import Path
 from torch import Tensor
 
 from .networks.clip import Clip, read_config
+from .networks.compute import ON_CPU, Compute
 from .networks.preprocess import Preprocess
-from .networks.weight_files import ON_CPU, Compute, file_record
+from .networks.weight_files import file_record
 
 FILE = "HPS_v2.1_compressed.pt"
 SOURCE = "xswu/HPSv2"

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .networks.compute import ON_CPU, Compute
+from .networks.network import empty_weights, load_into, mlp
 from .networks.preprocess import Preprocess
-from .networks.weight_files import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
+from .networks.weight_files import file_record, read_weights, within, without_positions
 
 FILE = "ImageReward.pt"
 SOURCE = "THUDM/ImageReward"

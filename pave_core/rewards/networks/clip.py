@@ -1,6 +1,6 @@
 """An open_clip network that compares images and prompts; CLIP score, HPSv2.1, PickScore and the aesthetic v2 stand on it.
 
-    cosine(image, prompt) = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
+cosine(image, prompt) = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from ...errors import ConfigError
 from .clip_keys import OPENAI_ONLY, is_huggingface, to_open_clip
+from .compute import Compute
+from .network import empty_weights, load_into
 from .preprocess import Preprocess
-from .weight_files import Compute, empty_weights, load_into, read_weights
+from .weight_files import read_weights
 
 Config = Mapping[str, Any]
 """open_clip's config of an architecture: {"model_cfg": ..., "preprocess_cfg": ...}."""

@@ -1,8 +1,7 @@
-"""What network rewards share: where they compute, and weights from files that nobody vouches for.
+"""Weights from files that nobody vouches for.
 
-A reward's network rests on the CPU and visits a device while it scores, so that the policy has the card while it is updated. Files are data:
-safetensors, or pickles under torch.load(weights_only=True), which refuses code. A file is read whole and checked against the architecture
-before anything is scored; what is wrong with it is said by name, with what to do.
+Files are data: safetensors, or pickles under torch.load(weights_only=True), which refuses code. A file is read whole and checked against the
+architecture before anything is scored; what is wrong with it is said by name, with what to do.
 """
 
 from __future__ import annotations
@@ -10,79 +9,16 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import ConfigError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_SHOWN = 3  # names in a message
-
-Placement = Callable[[nn.Module], AbstractContextManager[torch.device]]
-"""Inside placement(module) the module is on the device that is yielded; afterwards it is on the CPU again."""
-
-
-def on(device: torch.device) -> Placement:
-    """The plain placement. The weights in main memory are kept and taken back, not copied back: leaving costs nothing."""
-
-    @contextmanager
-    def place(module: nn.Module) -> Iterator[torch.device]:
-        if device.type == "cpu":
-            yield device
-            return
-        weights = module.state_dict()
-        buffers = [(owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]
-        try:
-            module.to(device)
-            yield device
-        finally:
-            module.load_state_dict(weights, assign=True)
-            for owner, name, buffer in buffers:  # those that are in no state dict
-                setattr(owner, name, buffer)
-
-    return place
-
-
-CPU = on(torch.device("cpu"))
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How a network reward computes. Scores do not depend on batch_size but for rounding."""
-
-    placement: Placement = CPU
-    precision: str = "fp32"
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision: {self.precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: {self.batch_size} is below 1: use 1 for the least memory")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format of the network; what comes after it (cosines, small heads) is fp32."""
-        return PRECISIONS[self.precision]
-
-
-ON_CPU = Compute()
-
-
-@contextmanager
-def empty_weights() -> Iterator[None]:
-    """Modules made inside have buffers but no memory for weights: these come from a file. No inference tensors, whatever mode the caller is in."""
-    from accelerate import init_empty_weights
-
-    with torch.inference_mode(False), torch.no_grad(), init_empty_weights(include_buffers=False):
-        yield
 
 
 def read_weights(path: Path, field: str) -> dict[str, Tensor]:
@@ -160,44 +96,6 @@ def _damaged(path: Path, field: str, error: Exception) -> ConfigError:
     )
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype, field: str, path: Path, what: str) -> None:
-    """Fill a module of empty_weights() with all of `state` and nothing else, as `dtype`; then it is in eval mode and frozen.
-
-    what: the architecture and what to choose instead, for the ConfigError: "X: choose Y".
-    """
-    wanted = module.state_dict()
-    common = [key for key in wanted if key in state]
-    misfits = {
-        "missing": [key for key in wanted if key not in state],
-        "of another shape": [f"{k} {tuple(state[k].shape)} not {tuple(wanted[k].shape)}" for k in common if state[k].shape != wanted[k].shape],
-        "too many": [key for key in state if key not in wanted],
-    }
-    if any(misfits.values()):
-        shown = "; ".join(f"{len(keys)} {kind} ({_few(keys)})" for kind, keys in misfits.items() if keys)
-        raise ConfigError(f"{field}: {path.name} does not fit {what}. Of {len(wanted)} tensors: {shown}")
-    with torch.inference_mode(False), torch.no_grad():
-        converted = {key: _converted(state[key], dtype) for key in wanted}
-        for key, value in converted.items():
-            if not value.sum(dtype=torch.float32).isfinite():
-                remedy = "choose fp32 or bf16" if dtype == torch.float16 and state[key].float().sum().isfinite() else "download it again"
-                raise ConfigError(f"{field}: {path.name} has numbers in {key} that are not finite as {_name(dtype)}: {remedy}")
-        module.load_state_dict(converted, assign=True)
-    module.eval().requires_grad_(False)
-
-
-def _converted(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy of its own: what is read may be a window on the file, which can change or go."""
-    return value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
-
-
-def _few(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return next(name for name, value in PRECISIONS.items() if value == dtype)
-
-
 def file_record(path: Path) -> dict[str, object]:
     """A file for recipes: name and size, no folder."""
     return {"file": path.name, "bytes": path.stat().st_size}
@@ -211,10 +109,3 @@ def within(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def without_positions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state` without the "position_ids" that files of older versions of transformers hold: 0, 1, 2, ..."""
     return {key: value for key, value in state.items() if not key.endswith("position_ids")}
-
-
-def mlp(width: int, places: Sequence[int]) -> nn.Sequential:
-    """Linear layers width - 1024 - 128 - 64 - 16 - 1 at `places`, the head of several rewards. Between them was dropout, and no activation."""
-    widths = (width, 1024, 128, 64, 16, 1)
-    linear = {place: nn.Linear(n, m) for place, n, m in zip(places, widths, widths[1:])}
-    return nn.Sequential(*(linear.get(i, nn.Identity()) for i in range(places[-1] + 1)))

@@ -16,7 +16,9 @@ from pave_core.rewards.aesthetic import Aesthetic, AestheticV25
 from pave_core.rewards.clip_score import CLIPScore
 from pave_core.rewards.hps import HPSv2
 from pave_core.rewards.image_reward import ImageReward, read_vocabulary
-from pave_core.rewards.networks.weight_files import Compute, mlp, read_weights
+from pave_core.rewards.networks.compute import Compute
+from pave_core.rewards.networks.network import mlp
+from pave_core.rewards.networks.weight_files import read_weights
 from pave_core.rewards.pickscore import PickScore
 
 MARKS = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}

@@ -22,8 +22,8 @@ from pave_core.rewards.clip_score import CLIPScore
 from pave_core.rewards.hps import HPSv2
 from pave_core.rewards.image_reward import ImageReward
 from pave_core.rewards.networks.clip import architectures, preprocess_of, read_config
+from pave_core.rewards.networks.compute import Compute, on
 from pave_core.rewards.networks.preprocess import Preprocess
-from pave_core.rewards.networks.weight_files import Compute, on
 from pave_core.rewards.pickscore import PickScore
 
 TOLERANCE = 1e-4
