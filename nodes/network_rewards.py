@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..pave_core.rewards import aesthetic, hps, image_reward, pickscore
 from ..pave_core.rewards.clip_score import CLIPScore
-from ..pave_core.rewards.networks.clip import architectures
+from ..pave_core.rewards.networks.clip_config import architectures
 from ..pave_core.rewards.networks.compute import PRECISIONS, Compute
 from ..pave_core.rewards.networks.weight_files import SUFFIXES
 from . import schema

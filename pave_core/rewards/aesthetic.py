@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .networks.clip import build, read_clip, read_config
+from .networks.clip import build, read_clip
+from .networks.clip_config import read_config
 from .networks.compute import ON_CPU, Compute
 from .networks.network import empty_weights, load_into, mlp
 from .networks.preprocess import Preprocess

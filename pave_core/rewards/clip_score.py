@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .networks.clip import Clip, preprocess_of, read_config
+from .networks.clip import Clip
+from .networks.clip_config import preprocess_of, read_config
 from .networks.compute import ON_CPU, Compute
 from .networks.weight_files import file_record
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .networks.clip import Clip, read_config
+from .networks.clip import Clip
+from .networks.clip_config import read_config
 from .networks.compute import ON_CPU, Compute
 from .networks.preprocess import Preprocess
 from .networks.weight_files import file_record

@@ -5,9 +5,7 @@ cosine(image, prompt) = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>        
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from .clip_config import Config
 from .clip_keys import OPENAI_ONLY, is_huggingface, to_open_clip
 from .compute import Compute
 from .network import empty_weights, load_into
 from .preprocess import Preprocess
 from .weight_files import read_weights
-
-Config = Mapping[str, Any]
-"""open_clip's config of an architecture: {"model_cfg": ..., "preprocess_cfg": ...}."""
 
 
 class Clip:
@@ -60,89 +56,6 @@ class Clip:
                 features = self._network.encode_text(self._tokenizer([prompt]).to(device))  # pyright: ignore[reportCallIssue]
                 self._text_features[prompt] = F.normalize(features.float(), dim=-1)[0].cpu()
         return torch.stack([self._text_features[p] for p in prompts]).to(device)
-
-
-@lru_cache(1)
-def architectures() -> tuple[str, ...]:
-    """The names of open_clip's own configs that need no download, read from its files without importing it; none if it is not installed."""
-    return tuple(name for name, path in sorted(_config_files().items()) if _refusal(json.loads(path.read_text("utf-8"))) is None)
-
-
-@lru_cache(1)
-def _config_files() -> dict[str, Path]:
-    from importlib.util import find_spec
-
-    spec = find_spec("open_clip")
-    folders = spec.submodule_search_locations if spec else None
-    return {path.stem: path for path in Path(folders[0]).glob("model_configs/*.json")} if folders else {}
-
-
-def read_config(architecture: str | Path) -> Config:
-    """The config of a name, or of a JSON file in open_clip's format, as far as it can be used without a download."""
-    if isinstance(architecture, Path):
-        config = _read_json(architecture)
-    elif architecture in _config_files():
-        config = {"model_cfg": _read_json(_config_files()[architecture]), "preprocess_cfg": _published_preprocessing(architecture)}
-    else:
-        raise ConfigError(
-            f"architecture: {architecture!r} is not an open_clip architecture: choose one of the list, or put open_clip_config.json beside the file"
-        )
-    model = config.get("model_cfg") if isinstance(config, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(model.get(part), dict) for part in ("vision_cfg", "text_cfg")):
-        raise ConfigError(f"architecture: {Path(architecture).name} has no model_cfg with vision_cfg and text_cfg: it is not an open_clip config")
-    if reason := _refusal(model):
-        raise ConfigError(f"architecture: {reason}")
-    return config
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"architecture: {path.name} is no open_clip config ({error}): put the config JSON beside the weights") from error
-
-
-def _refusal(model_config: Config) -> str | None:
-    """Why an architecture can not be used."""
-    tokenizer = model_config["text_cfg"].get("hf_tokenizer_name") or model_config["text_cfg"].get("hf_model_name")
-    if tokenizer:
-        return f"its tokenizer {tokenizer!r} would have to be downloaded, which this pack never does: choose one with CLIP's own tokenizer"
-    if "multimodal_cfg" in model_config:
-        return "it is a captioner (CoCa), not a plain CLIP: choose a CLIP"
-    return None
-
-
-def _published_preprocessing(architecture: str) -> dict[str, Any]:
-    """How images are prepared for an architecture's published weights, as far as these agree; open_clip's defaults for the rest."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    configs = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
-    found = {}
-    for key in ("mean", "std", "resize_mode", "interpolation"):
-        values = {config.get(key) for config in configs}
-        if len(values) == 1:
-            found[key] = values.pop()
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def preprocess_of(config: Config) -> Preprocess:
-    """What an open_clip config says about images."""
-    stated = {"mean": None, "std": None, "resize_mode": None, "interpolation": None} | config.get("preprocess_cfg", {})
-    size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    plain = Preprocess((size, size) if isinstance(size, int) else (size[0], size[1]))
-    return Preprocess(
-        plain.size,
-        _colour(stated["mean"] or plain.mean),
-        _colour(stated["std"] or plain.std),
-        stated["resize_mode"] or plain.resize,
-        stated["interpolation"] or plain.interpolation,
-    )
-
-
-def _colour(values: float | Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (values,) * 3 if isinstance(values, (int, float)) else values
-    return (red, green, blue)
 
 
 def build(config: Config) -> nn.Module:

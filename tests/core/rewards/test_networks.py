@@ -21,7 +21,7 @@ from pave_core.rewards.base import describe
 from pave_core.rewards.clip_score import CLIPScore
 from pave_core.rewards.hps import HPSv2
 from pave_core.rewards.image_reward import ImageReward
-from pave_core.rewards.networks.clip import architectures, preprocess_of, read_config
+from pave_core.rewards.networks.clip_config import architectures, preprocess_of, read_config
 from pave_core.rewards.networks.compute import Compute, on
 from pave_core.rewards.networks.preprocess import Preprocess
 from pave_core.rewards.pickscore import PickScore
