@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from comfy_api.latest import io
 
 from ..pave_core.rewards import aesthetic, hps, image_reward, pickscore
 from ..pave_core.rewards.clip_score import CLIPScore
 from ..pave_core.rewards.networks.clip_config import architectures
 from ..pave_core.rewards.networks.compute import PRECISIONS, Compute
-from ..pave_core.rewards.networks.weight_files import SUFFIXES
 from . import schema
 from .host import folders, tiny
 from .host.placement import visiting
-from .schema import advanced, checked
+from .schema import advanced
+from .weight_files import CLIP, HEAD, HEAD_V25, HPS, IMAGE_REWARD, PICKSCORE, SIGLIP, VIT_L, VOCABULARY, found
 
 BUNDLED = "bundled tiny CLIP"
 AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """An input that picks a file of the reward models' folders."""
-
-    field: str
-    likely: tuple[str, ...]  # parts of the names under which people keep it, in small letters
-    advice: str  # which file to get from where
-    tooltip: str
-    suffixes: tuple[str, ...] = SUFFIXES
-
-    def input(self) -> io.Combo.Input:
-        """The drop-down, on the likely file if it is there."""
-        names = folders.reward_models(self.suffixes)
-        found = folders.likely(names, self.likely)
-        options = names if found else [folders.CHOOSE, *names]
-        return io.Combo.Input(self.field, options=options, default=found or folders.CHOOSE, tooltip=f"{self.tooltip} Press R to refresh the list.")
-
-    def path(self, name: str) -> Path:
-        """The file that was picked; ConfigError where there is none."""
-        return folders.reward_model(self.field, name, self.advice, self.suffixes)
-
-
-CLIP = WeightFile(
-    "checkpoint",
-    (),
-    "an open_clip checkpoint, such as open_clip_model.safetensors of laion/CLIP-ViT-H-14-laion2B-s32B-b79K on Hugging Face,",
-    "A CLIP checkpoint in models/reward_models, clip_vision or text_encoders.",
-)
-HPS = WeightFile("checkpoint", ("hps_v2.1", "hps_v2"), f"{hps.FILE} of {hps.SOURCE} on Hugging Face", f"{hps.FILE} of {hps.SOURCE}.")
-PICKSCORE = WeightFile(
-    "checkpoint",
-    ("pickscore",),
-    f"{pickscore.FILE} of {pickscore.SOURCE} on Hugging Face (as PickScore_v1.safetensors)",
-    f"{pickscore.FILE} of {pickscore.SOURCE}; a good name for it is PickScore_v1.safetensors.",
-)
-HEAD = WeightFile(
-    "checkpoint", ("sac+logos+ava1-l14",), f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE} on GitHub", f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE}."
-)
-VIT_L = WeightFile(
-    "clip_weights",
-    ("clip-vit-large-patch14", "clip_vision_l", "vit-l-14"),
-    f"{aesthetic.CLIP_FILE} of {aesthetic.CLIP_SOURCE} on Hugging Face (as clip-vit-large-patch14.safetensors)",
-    "OpenAI's CLIP ViT-L/14, whole or its image half.",
-)
-HEAD_V25 = WeightFile(
-    "checkpoint",
-    ("aesthetic_predictor_v2_5",),
-    f"{aesthetic.HEAD_V25} of {aesthetic.HEAD_V25_SOURCE} on GitHub",
-    f"{aesthetic.HEAD_V25} of {aesthetic.HEAD_V25_SOURCE}.",
-)
-SIGLIP = WeightFile(
-    "siglip_weights",
-    ("siglip-so400m-patch14-384", "sigclip_vision_patch14_384", "siglip"),
-    f"{aesthetic.SIGLIP_FILE} of {aesthetic.SIGLIP_SOURCE} on Hugging Face (as siglip-so400m-patch14-384.safetensors)",
-    "SigLIP so400m/14 at 384, whole or its image half.",
-)
-IMAGE_REWARD = WeightFile(
-    "checkpoint", ("imagereward",), f"{image_reward.FILE} of {image_reward.SOURCE} on Hugging Face", f"{image_reward.FILE} of {image_reward.SOURCE}."
-)
-VOCABULARY = WeightFile(
-    "vocabulary",
-    ("vocab.txt", "tokenizer.json"),
-    f"{image_reward.VOCABULARY} of {image_reward.VOCABULARY_SOURCE} on Hugging Face",
-    "BERT's vocabulary: vocab.txt or tokenizer.json of bert-base-uncased, in models/reward_models.",
-    (".txt", ".json"),
-)
-
-
-def _found(*chosen: tuple[WeightFile, str | None]) -> bool | str:
-    """For validate_inputs: True, or what is wrong with the first that is not there. None is an input that is linked: seen only when the node runs."""
-    return checked(lambda: [file.path(name) for file, name in chosen if name is not None])
 
 
 def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
@@ -136,7 +60,7 @@ class PaveCLIPScore(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        return _found((CLIP, None if checkpoint == BUNDLED else checkpoint))
+        return found((CLIP, None if checkpoint == BUNDLED else checkpoint))
 
     @classmethod
     def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -162,7 +86,7 @@ class PaveHPSv2(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        return _found((HPS, checkpoint))
+        return found((HPS, checkpoint))
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -186,7 +110,7 @@ class PavePickScore(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        return _found((PICKSCORE, checkpoint))
+        return found((PICKSCORE, checkpoint))
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -210,7 +134,7 @@ class PaveAesthetic(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None, clip_weights: str | None = None) -> bool | str:
-        return _found((HEAD, checkpoint), (VIT_L, clip_weights))
+        return found((HEAD, checkpoint), (VIT_L, clip_weights))
 
     @classmethod
     def execute(cls, checkpoint: str, clip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -234,7 +158,7 @@ class PaveAestheticV25(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None, siglip_weights: str | None = None) -> bool | str:
-        return _found((HEAD_V25, checkpoint), (SIGLIP, siglip_weights))
+        return found((HEAD_V25, checkpoint), (SIGLIP, siglip_weights))
 
     @classmethod
     def execute(cls, checkpoint: str, siglip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
@@ -258,7 +182,7 @@ class PaveImageReward(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None, vocabulary: str | None = None) -> bool | str:
-        return _found((IMAGE_REWARD, checkpoint), (VOCABULARY, vocabulary))
+        return found((IMAGE_REWARD, checkpoint), (VOCABULARY, vocabulary))
 
     @classmethod
     def execute(cls, checkpoint: str, vocabulary: str, precision: str, batch_size: int) -> io.NodeOutput:
