@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import guard, image_rewards, judge, look, loop, lora, network_rewards, policy, prompts, rewards, scores, settings, steps, train
+from . import (
+    guard,
+    image_rewards,
+    judge,
+    look,
+    loop,
+    lora,
+    network_rewards,
+    policy,
+    prompts,
+    registered_reward,
+    rewards,
+    scores,
+    settings,
+    steps,
+    train,
+)
 from .host import folders, public_name, queue, routes
 
 
@@ -17,5 +33,21 @@ class PaveExtension(ComfyExtension):
         routes.register()
         queue.register()
         public_name.publish()
-        parts = (policy, prompts, rewards, network_rewards, image_rewards, judge, guard, settings, train, steps, loop, scores, look, lora)
+        parts = (
+            policy,
+            prompts,
+            rewards,
+            network_rewards,
+            image_rewards,
+            registered_reward,
+            judge,
+            guard,
+            settings,
+            train,
+            steps,
+            loop,
+            scores,
+            look,
+            lora,
+        )
         return [node for part in parts for node in part.NODES]
