@@ -19,7 +19,13 @@ CHAT, SCORES = "chat completions", "scores"
 
 
 def _api(
-    api: str, parse: Kind, pattern: str, model: str = "default", instruction: str = INSTRUCTION, max_tokens: int = 512, batch_size: int = 8
+    api: str,
+    parse: Kind,
+    pattern: str,
+    model: str = "default",
+    instruction: str = INSTRUCTION,
+    max_tokens: int = 512,
+    batch_size: int = 8,
 ) -> Chat | Scores:
     """What the widgets choose; the other API's widgets do not matter."""
     if api == CHAT:
@@ -53,7 +59,9 @@ class PaveJudge(io.ComfyNode):
                     tooltip="chat completions: a vision model that answers in words, one image a request. scores: a scorer that takes a batch and "
                     "answers numbers, like docs/rewards/hpsv3_server.py.",
                 ),
-                io.String.Input("model", default="default", tooltip="For chat completions: the model's name at the server."),
+                io.String.Input(
+                    "model", default="default", tooltip="For chat completions: the model's name at the server."
+                ),
                 io.String.Input(
                     "instruction",
                     default=INSTRUCTION,
@@ -67,14 +75,45 @@ class PaveJudge(io.ComfyNode):
                     tooltip='For chat completions, where the score is in the answer. number: the last number. final score: "Final Score: 1-5", '
                     "divided by 5. json key: the number under the key in pattern. regex: the group ( ) of pattern.",
                 ),
-                io.String.Input("pattern", default="score", tooltip="For json key: the key, such as score or result.score. For regex: the pattern."),
-                io.Float.Input("timeout", default=60.0, min=0.1, max=3600.0, step=1.0, tooltip="Seconds to wait for one complete reply."),
-                io.Int.Input("retries", default=2, min=0, max=20, tooltip="How often a request is repeated after a bad reply or none."),
-                io.Int.Input("concurrency", default=4, min=1, max=64, tooltip="Requests at once. More is faster as long as the server keeps up."),
-                advanced(
-                    io.Int.Input("max_tokens", default=512, min=1, max=32768, tooltip="For chat completions: the longest answer, reasoning included.")
+                io.String.Input(
+                    "pattern",
+                    default="score",
+                    tooltip="For json key: the key, such as score or result.score. For regex: the pattern.",
                 ),
-                advanced(io.Int.Input("batch_size", default=8, min=1, max=256, tooltip="For scores: images in one request.")),
+                io.Float.Input(
+                    "timeout",
+                    default=60.0,
+                    min=0.1,
+                    max=3600.0,
+                    step=1.0,
+                    tooltip="Seconds to wait for one complete reply.",
+                ),
+                io.Int.Input(
+                    "retries",
+                    default=2,
+                    min=0,
+                    max=20,
+                    tooltip="How often a request is repeated after a bad reply or none.",
+                ),
+                io.Int.Input(
+                    "concurrency",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Requests at once. More is faster as long as the server keeps up.",
+                ),
+                advanced(
+                    io.Int.Input(
+                        "max_tokens",
+                        default=512,
+                        min=1,
+                        max=32768,
+                        tooltip="For chat completions: the longest answer, reasoning included.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input("batch_size", default=8, min=1, max=256, tooltip="For scores: images in one request.")
+                ),
                 advanced(
                     io.Boolean.Input(
                         "allow_remote",
@@ -91,7 +130,11 @@ class PaveJudge(io.ComfyNode):
                     )
                 ),
             ],
-            outputs=[Reward.Output(display_name="reward", tooltip="For Pave Train, Pave Reward Mix or the judge of Pave Train.")],
+            outputs=[
+                Reward.Output(
+                    display_name="reward", tooltip="For Pave Train, Pave Reward Mix or the judge of Pave Train."
+                )
+            ],
         )
 
     @classmethod
@@ -105,9 +148,18 @@ class PaveJudge(io.ComfyNode):
         pattern: str | None = None,
     ) -> bool | str:
         # The others are checked against their ranges by the host, and again when the node runs. A linked input is None here.
-        if base_url is None or api is None or allow_remote is None or key_variable is None or parse is None or pattern is None:
+        if (
+            base_url is None
+            or api is None
+            or allow_remote is None
+            or key_variable is None
+            or parse is None
+            or pattern is None
+        ):
             return True
-        return schema.checked(lambda: (Endpoint(base_url, allow_remote, key_variable=key_variable), _api(api, parse, pattern)))
+        return schema.checked(
+            lambda: (Endpoint(base_url, allow_remote, key_variable=key_variable), _api(api, parse, pattern))
+        )
 
     @classmethod
     def execute(

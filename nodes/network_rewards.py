@@ -21,11 +21,20 @@ AUTO = "auto"
 def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
     return [
         advanced(
-            io.Combo.Input("precision", options=list(PRECISIONS), default="fp32", tooltip="The number format of the network. bf16 halves its memory.")
+            io.Combo.Input(
+                "precision",
+                options=list(PRECISIONS),
+                default="fp32",
+                tooltip="The number format of the network. bf16 halves its memory.",
+            )
         ),
         advanced(
             io.Int.Input(
-                "batch_size", default=batch_size, min=1, max=1024, tooltip="Images scored in one call. Lower it if scoring runs out of memory."
+                "batch_size",
+                default=batch_size,
+                min=1,
+                max=1024,
+                tooltip="Images scored in one call. Lower it if scoring runs out of memory.",
             )
         ),
     ]
@@ -44,7 +53,10 @@ class PaveCLIPScore(io.ComfyNode):
             "checkpoints into models/reward_models.",
             inputs=[
                 io.Combo.Input(
-                    "checkpoint", options=[BUNDLED, *folders.reward_models()], default=BUNDLED, tooltip=f"{CLIP.tooltip} Press R to refresh the list."
+                    "checkpoint",
+                    options=[BUNDLED, *folders.reward_models()],
+                    default=BUNDLED,
+                    tooltip=f"{CLIP.tooltip} Press R to refresh the list.",
                 ),
                 io.Combo.Input(
                     "architecture",
@@ -138,7 +150,11 @@ class PaveAesthetic(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, clip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), Compute(visiting, precision, batch_size)))
+        return io.NodeOutput(
+            aesthetic.Aesthetic(
+                HEAD.path(checkpoint), VIT_L.path(clip_weights), Compute(visiting, precision, batch_size)
+            )
+        )
 
 
 class PaveAestheticV25(io.ComfyNode):
@@ -162,7 +178,11 @@ class PaveAestheticV25(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, siglip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(aesthetic.AestheticV25(HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), Compute(visiting, precision, batch_size)))
+        return io.NodeOutput(
+            aesthetic.AestheticV25(
+                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), Compute(visiting, precision, batch_size)
+            )
+        )
 
 
 class PaveImageReward(io.ComfyNode):
@@ -187,7 +207,9 @@ class PaveImageReward(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, vocabulary: str, precision: str, batch_size: int) -> io.NodeOutput:
         compute = Compute(visiting, precision, batch_size)
-        return io.NodeOutput(image_reward.ImageReward(IMAGE_REWARD.path(checkpoint), VOCABULARY.path(vocabulary), compute))
+        return io.NodeOutput(
+            image_reward.ImageReward(IMAGE_REWARD.path(checkpoint), VOCABULARY.path(vocabulary), compute)
+        )
 
 
 NODES = [PaveCLIPScore, PaveHPSv2, PavePickScore, PaveAesthetic, PaveAestheticV25, PaveImageReward]

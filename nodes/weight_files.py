@@ -28,7 +28,12 @@ class WeightFile:
         names = folders.reward_models(self.suffixes)
         found = folders.likely(names, self.likely)
         options = names if found else [folders.CHOOSE, *names]
-        return io.Combo.Input(self.field, options=options, default=found or folders.CHOOSE, tooltip=f"{self.tooltip} Press R to refresh the list.")
+        return io.Combo.Input(
+            self.field,
+            options=options,
+            default=found or folders.CHOOSE,
+            tooltip=f"{self.tooltip} Press R to refresh the list.",
+        )
 
     def path(self, name: str) -> Path:
         """The file that was picked; ConfigError where there is none."""
@@ -41,7 +46,9 @@ CLIP = WeightFile(
     "an open_clip checkpoint, such as open_clip_model.safetensors of laion/CLIP-ViT-H-14-laion2B-s32B-b79K on Hugging Face,",
     "A CLIP checkpoint in models/reward_models, clip_vision or text_encoders.",
 )
-HPS = WeightFile("checkpoint", ("hps_v2.1", "hps_v2"), f"{hps.FILE} of {hps.SOURCE} on Hugging Face", f"{hps.FILE} of {hps.SOURCE}.")
+HPS = WeightFile(
+    "checkpoint", ("hps_v2.1", "hps_v2"), f"{hps.FILE} of {hps.SOURCE} on Hugging Face", f"{hps.FILE} of {hps.SOURCE}."
+)
 PICKSCORE = WeightFile(
     "checkpoint",
     ("pickscore",),
@@ -49,7 +56,10 @@ PICKSCORE = WeightFile(
     f"{pickscore.FILE} of {pickscore.SOURCE}; a good name for it is PickScore_v1.safetensors.",
 )
 HEAD = WeightFile(
-    "checkpoint", ("sac+logos+ava1-l14",), f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE} on GitHub", f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE}."
+    "checkpoint",
+    ("sac+logos+ava1-l14",),
+    f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE} on GitHub",
+    f"{aesthetic.HEAD} of {aesthetic.HEAD_SOURCE}.",
 )
 VIT_L = WeightFile(
     "clip_weights",
@@ -70,7 +80,10 @@ SIGLIP = WeightFile(
     "SigLIP so400m/14 at 384, whole or its image half.",
 )
 IMAGE_REWARD = WeightFile(
-    "checkpoint", ("imagereward",), f"{image_reward.FILE} of {image_reward.SOURCE} on Hugging Face", f"{image_reward.FILE} of {image_reward.SOURCE}."
+    "checkpoint",
+    ("imagereward",),
+    f"{image_reward.FILE} of {image_reward.SOURCE} on Hugging Face",
+    f"{image_reward.FILE} of {image_reward.SOURCE}.",
 )
 VOCABULARY = WeightFile(
     "vocabulary",

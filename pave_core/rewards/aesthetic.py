@@ -48,7 +48,9 @@ class Aesthetic:
     name = "aesthetic v2"
 
     def __init__(self, clip: Path, head: Path, compute: Compute = ON_CPU) -> None:
-        layers = _load_head(head, "layers.", 768, (0, 2, 4, 6, 7), f"the aesthetic head v2: choose {HEAD} of {HEAD_SOURCE}")
+        layers = _load_head(
+            head, "layers.", 768, (0, 2, 4, 6, 7), f"the aesthetic head v2: choose {HEAD} of {HEAD_SOURCE}"
+        )
         config = read_config("ViT-L-14-quickgelu")
         what = f"OpenAI's CLIP ViT-L/14: choose {CLIP_FILE} of {CLIP_SOURCE}"
         state = within(read_clip(clip, "clip_weights", config, what), "visual.")
@@ -75,12 +77,25 @@ class AestheticV25:
     def __init__(self, siglip: Path, head: Path, compute: Compute = ON_CPU) -> None:
         from transformers import SiglipVisionConfig, SiglipVisionModel
 
-        layers = _load_head(head, "scoring_head.", 1152, (0, 2, 4, 6, 8), f"the aesthetic head v2.5: choose {HEAD_V25} of {HEAD_V25_SOURCE}")
+        layers = _load_head(
+            head,
+            "scoring_head.",
+            1152,
+            (0, 2, 4, 6, 8),
+            f"the aesthetic head v2.5: choose {HEAD_V25} of {HEAD_V25_SOURCE}",
+        )
         state = without_positions(within(read_weights(siglip, "siglip_weights"), "vision_model."))
         with empty_weights():
             tower = SiglipVisionModel(SiglipVisionConfig(**_SIGLIP))
         network = getattr(tower, "vision_model", tower)  # transformers before 5 has the network one level deeper
-        load_into(network, state, compute.dtype, "siglip_weights", siglip, f"SigLIP so400m/14 at 384: choose {SIGLIP_FILE} of {SIGLIP_SOURCE}")
+        load_into(
+            network,
+            state,
+            compute.dtype,
+            "siglip_weights",
+            siglip,
+            f"SigLIP so400m/14 at 384: choose {SIGLIP_FILE} of {SIGLIP_SOURCE}",
+        )
         self._described = {"siglip": file_record(siglip), "head": file_record(head), "precision": compute.precision}
         prepare = Preprocess((384, 384), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "squash")
         self._scorer = _Scorer(_Aesthetic(tower, lambda output: output.pooler_output, layers), prepare, compute)
@@ -116,7 +131,10 @@ class _Scorer:
     def score(self, images: Tensor) -> Tensor:
         """images (N, H, W, 3) in [0, 1] -> (N,) fp32 on the CPU."""
         with self._compute.placement(self._network) as device:
-            parts = (self._preprocess(part).to(device, self._compute.dtype) for part in images.split(self._compute.batch_size))
+            parts = (
+                self._preprocess(part).to(device, self._compute.dtype)
+                for part in images.split(self._compute.batch_size)
+            )
             return torch.cat([self._network(pixels) for pixels in parts]).cpu()
 
 

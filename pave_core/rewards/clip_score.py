@@ -28,7 +28,11 @@ class CLIPScore:
         stem = Path(architecture).stem
         what = f"this CLIP architecture ({stem}): choose the architecture of the file; OpenAI's weights need one that ends in -quickgelu"
         self._clip = Clip(weights, config, preprocess_of(config), compute, "checkpoint", what)
-        self._described = {"weights": file_record(weights), "architecture": Path(architecture).name, "precision": compute.precision}
+        self._described = {
+            "weights": file_record(weights),
+            "architecture": Path(architecture).name,
+            "precision": compute.precision,
+        }
 
     def describe(self) -> dict[str, object]:
         """The settings, for recipes."""

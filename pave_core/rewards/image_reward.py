@@ -40,7 +40,12 @@ _IMAGE_TOWER: dict[str, Any] = {
     "patch_size": 16,
     "layer_norm_eps": 1e-6,
 }
-_TEXT_TOWER: dict[str, Any] = {"vocab_size": 30524, "encoder_hidden_size": 1024, "num_attention_heads": 12, "is_decoder": True}
+_TEXT_TOWER: dict[str, Any] = {
+    "vocab_size": 30524,
+    "encoder_hidden_size": 1024,
+    "num_attention_heads": 12,
+    "is_decoder": True,
+}
 _SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102}
 
 _IMAGE_NAMES = {
@@ -79,7 +84,11 @@ class ImageReward:
         for module, part, dtype in parts:
             load_into(module, part, dtype, "checkpoint", weights, what)
         self._preprocess = Preprocess((224, 224))
-        self._described = {"weights": file_record(weights), "vocabulary": file_record(vocabulary), "precision": compute.precision}
+        self._described = {
+            "weights": file_record(weights),
+            "vocabulary": file_record(vocabulary),
+            "precision": compute.precision,
+        }
 
     def describe(self) -> dict[str, object]:
         """The settings, for recipes."""
@@ -121,7 +130,9 @@ class _Blip(nn.Module):
         """pixels (n, 3, 224, 224), tokens and mask (n, 35) -> (n,)."""
         seen = self.image(pixels).last_hidden_state  # (n, 197, 1024)
         everywhere = torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device)
-        read = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, encoder_attention_mask=everywhere).last_hidden_state
+        read = self.text(
+            input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, encoder_attention_mask=everywhere
+        ).last_hidden_state
         return (self.head(read[:, 0].float())[:, 0] - MEAN) / STD
 
 
@@ -156,7 +167,9 @@ def read_vocabulary(path: Path) -> Any:
             tokenizer = None
             numbers = {token: number for number, token in enumerate(path.read_text("utf-8").splitlines())}
     except Exception as error:  # the library raises Exception itself
-        raise ConfigError(f"vocabulary: {path.name} can not be read ({' '.join(str(error).split())[:160]}): {remedy}") from error
+        raise ConfigError(
+            f"vocabulary: {path.name} can not be read ({' '.join(str(error).split())[:160]}): {remedy}"
+        ) from error
     wrong = [mark for mark, number in _SPECIAL.items() if numbers.get(mark) != number]
     if wrong or len(numbers) != BERT_SIZE:
         shown = f"{len(numbers)} tokens, not {BERT_SIZE}; {', '.join(wrong) or 'no mark'} out of place"

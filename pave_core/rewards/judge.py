@@ -40,11 +40,17 @@ class Judge:
     name = "judge"
     may_abstain = True
 
-    def __init__(self, endpoint: Endpoint, api: Api, concurrency: int = 4, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, api: Api, concurrency: int = 4, check: Callable[[], None] = lambda: None
+    ) -> None:
         if not 1 <= concurrency <= 64:
-            raise ConfigError(f"concurrency: {concurrency} is outside [1, 64]: as many as the server answers side by side, such as 4")
+            raise ConfigError(
+                f"concurrency: {concurrency} is outside [1, 64]: as many as the server answers side by side, such as 4"
+            )
         if endpoint.url("").endswith(api.path):
-            raise ConfigError(f"base_url: {endpoint.base_url!r} ends in {api.path}, which is added to it: leave that out")
+            raise ConfigError(
+                f"base_url: {endpoint.base_url!r} ends in {api.path}, which is added to it: leave that out"
+            )
         self.endpoint, self.api, self.concurrency, self.check = endpoint, api, concurrency, check
         self.failures: Counter[str] = Counter()
         self.total = 0

@@ -61,7 +61,9 @@ def quoted_text(prompt: str) -> str:
     """What stands in quotes in the prompt, plain or typographic; several parts are joined in their order."""
     text = "".join("".join(groups) for groups in QUOTED.findall(prompt))
     if not normalised(text):
-        raise ConfigError(f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"')
+        raise ConfigError(
+            f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
+        )
     return text
 
 
@@ -99,9 +101,14 @@ def bundled_models() -> dict[str, Path]:
         raise ConfigError(f"ocr: rapidocr was not installed by pip: {_install()}") from error
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
         raise ConfigError(f"ocr: rapidocr {version} is older than {'.'.join(map(str, OLDEST))}: {_install()}")
-    found = {task: [Path(str(file.locate())) for file in files if file.match(f"rapidocr/models/*_{task}_*.onnx")] for task in ("det", "cls", "rec")}
+    found = {
+        task: [Path(str(file.locate())) for file in files if file.match(f"rapidocr/models/*_{task}_*.onnx")]
+        for task in ("det", "cls", "rec")
+    }
     if not all(len(paths) == 1 and paths[0].is_file() for paths in found.values()):
-        raise ConfigError(f"ocr: rapidocr is installed without its networks: {_install('--force-reinstall --no-deps rapidocr')}")
+        raise ConfigError(
+            f"ocr: rapidocr is installed without its networks: {_install('--force-reinstall --no-deps rapidocr')}"
+        )
     return {task: paths[0] for task, paths in found.items()}
 
 

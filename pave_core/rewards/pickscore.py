@@ -30,7 +30,9 @@ class PickScore:
 
     def __init__(self, weights: Path, compute: Compute = ON_CPU) -> None:
         what = f"PickScore v1 (ViT-H-14): choose {FILE} of {SOURCE}"
-        self._clip = Clip(weights, read_config("ViT-H-14"), Preprocess((224, 224), crop_rounding="down"), compute, "checkpoint", what)
+        self._clip = Clip(
+            weights, read_config("ViT-H-14"), Preprocess((224, 224), crop_rounding="down"), compute, "checkpoint", what
+        )
         self._described = {"weights": file_record(weights), "precision": compute.precision}
 
     def describe(self) -> dict[str, object]:

@@ -109,7 +109,9 @@ class StatisticReward:
         if self.statistic not in STATISTICS:
             raise ConfigError(f"statistic: {self.statistic!r} is not known: choose one of {', '.join(STATISTICS)}")
         if self.direction not in get_args(Direction):
-            raise ConfigError(f"direction: {self.direction!r} is not known: choose one of {', '.join(get_args(Direction))}")
+            raise ConfigError(
+                f"direction: {self.direction!r} is not known: choose one of {', '.join(get_args(Direction))}"
+            )
         if not math.isfinite(self.target):
             raise ConfigError(f"target: {self.target} is not finite: give the {self.statistic} that you want")
 

@@ -107,10 +107,25 @@ def test_a_reward_of_no_pack_is_refused_before_anything_runs(client):
 def test_a_registered_reward_trains_in_a_mix(client):
     prompts = "a red circle on a dark background\na blue star on a light background"
     schema = client.object_info()["PaveTrain"]["input"]["required"]
-    defaults = {name: options[0]["default"] for name, (_, *options) in schema.items() if options and "default" in options[0]}
-    small = {"preset": "custom", "iterations": 1, "prompts_per_step": 1, "steps": 3, "branch_steps": "0", "group_size": 2, "segments": "2"}
-    wires = {name: ["model", place] for place, name in enumerate(("model", "clip", "vae"))} | {"prompts": ["prompts", 0], "reward": ["mix", 0]}
-    training = node("PaveTrain", **defaults | small | wires | {"width": 64, "height": 64, "resume": "none", "evaluation_seeds": 1})
+    defaults = {
+        name: options[0]["default"] for name, (_, *options) in schema.items() if options and "default" in options[0]
+    }
+    small = {
+        "preset": "custom",
+        "iterations": 1,
+        "prompts_per_step": 1,
+        "steps": 3,
+        "branch_steps": "0",
+        "group_size": 2,
+        "segments": "2",
+    }
+    wires = {name: ["model", place] for place, name in enumerate(("model", "clip", "vae"))} | {
+        "prompts": ["prompts", 0],
+        "reward": ["mix", 0],
+    }
+    training = node(
+        "PaveTrain", **defaults | small | wires | {"width": 64, "height": 64, "resume": "none", "evaluation_seeds": 1}
+    )
     graph = {
         "model": node("PaveTinyModel"),
         "prompts": node("PavePrompts", text=prompts, file="none", held_out=0.5, seed=0),
@@ -237,7 +252,9 @@ def test_a_judge_that_can_not_work_is_refused_before_anything_runs(client, input
 
 
 def test_no_server_is_said_on_the_node(client):
-    with pytest.raises(PromptError, match=r"PaveScore \(node score\): .*there is no server at http://127.0.0.1:1/v1/chat/completions"):
+    with pytest.raises(
+        PromptError, match=r"PaveScore \(node score\): .*there is no server at http://127.0.0.1:1/v1/chat/completions"
+    ):
         client.run(scoring(judge("http://127.0.0.1:1/v1")), timeout=60)
 
 

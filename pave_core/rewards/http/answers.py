@@ -8,7 +8,9 @@ import math
 class Unscored(Exception):  # noqa: N818  no error of the program: one image without a score
     """Why an image got no score. `final`: asking again can not help."""
 
-    def __init__(self, reason: str, remedy: str, reply: str = "", final: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, remedy: str, reply: str = "", final: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason, self.remedy, self.reply, self.final, self.retry_after = reason, remedy, reply, final, retry_after
 

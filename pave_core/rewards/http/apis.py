@@ -126,7 +126,9 @@ def _content(reply: Any) -> str:
         if isinstance(content, list):
             content = "".join(part["text"] for part in content if part["type"] == "text")
     except (LookupError, TypeError) as error:
-        raise Unscored("no choices with a message in the reply", "check base_url: it must speak OpenAI's chat completions") from error
+        raise Unscored(
+            "no choices with a message in the reply", "check base_url: it must speak OpenAI's chat completions"
+        ) from error
     if choice.get("finish_reason") == "length":
         raise Unscored("a reply that was cut off", "raise max_tokens, or ask for a shorter answer")
     if content is None or content == "":

@@ -59,7 +59,9 @@ class Endpoint:
             return headers
         key = os.environ.get(self.key_variable, "").strip()
         if not re.fullmatch(r"[!-~]+", key):
-            raise ConfigError(f"key_variable: {self.key_variable} holds no API key in ComfyUI's environment: set it and restart, or leave this empty")
+            raise ConfigError(
+                f"key_variable: {self.key_variable} holds no API key in ComfyUI's environment: set it and restart, or leave this empty"
+            )
         return headers | {"Authorization": f"Bearer {key}"}
 
     def _check_address(self) -> None:
@@ -73,7 +75,9 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not host or port == 0:
             raise ConfigError(f"{wrong} is no address of a web server: write it as http://127.0.0.1:8000/v1")
         if "@" in parts.netloc or parts.query or parts.fragment or self.base_url.endswith(("?", "#")):
-            raise ConfigError(f"{wrong} has a user, a query or a fragment in it: leave those out; an API key goes into the variable of key_variable")
+            raise ConfigError(
+                f"{wrong} has a user, a query or a fragment in it: leave those out; an API key goes into the variable of key_variable"
+            )
         if not self.allow_remote and not is_loopback(host):
             raise ConfigError(
                 f"{wrong} is not on this machine: use 127.0.0.1, ::1 or localhost; or switch allow_remote on, and images and prompts go to {host}"

@@ -60,11 +60,17 @@ class Exchange:
             connection.request("POST", self.endpoint.parts.path.rstrip("/") + path, body, self.endpoint.headers())
             response = connection.getresponse()
             data = _body(response)
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: a TLS socket that was cut, a chunk size that is none
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+        ) as error:  # ValueError: a TLS socket that was cut, a chunk size that is none
             if self._stopped.is_set():
                 raise _stopped() from error
             if time.monotonic() >= deadline or isinstance(error, TimeoutError):
-                raise Unscored(f"no reply within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency") from error
+                raise Unscored(
+                    f"no reply within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency"
+                ) from error
             raise Unscored(f"a broken reply ({type(error).__name__})", "look at the server's own log") from error
         finally:
             with self._lock:
@@ -84,14 +90,22 @@ class Exchange:
         try:
             connection.connect()
         except TimeoutError as error:
-            raise Unscored(f"no connection within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency") from error
+            raise Unscored(
+                f"no connection within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency"
+            ) from error
         except ssl.SSLError as error:
-            raise TrainingError(f"judge: {url} does not speak TLS ({error.reason}): use http://, or give it a valid certificate") from error
+            raise TrainingError(
+                f"judge: {url} does not speak TLS ({error.reason}): use http://, or give it a valid certificate"
+            ) from error
         except OSError as error:
-            raise TrainingError(f"judge: there is no server at {url} ({error.strerror or error}): start it, or correct base_url") from error
+            raise TrainingError(
+                f"judge: there is no server at {url} ({error.strerror or error}): start it, or correct base_url"
+            ) from error
         if not self.endpoint.allow_remote and not is_loopback(connection.sock.getpeername()[0]):
             connection.close()
-            raise TrainingError(f"judge: {parts.hostname} of {url} is another machine: use 127.0.0.1, or switch allow_remote on")
+            raise TrainingError(
+                f"judge: {parts.hostname} of {url} is another machine: use 127.0.0.1, or switch allow_remote on"
+            )
         return connection
 
     def _cut(self, now: float) -> None:
@@ -111,7 +125,9 @@ def _body(response: HTTPResponse) -> bytes:
     declared = response.length
     data = b"" if declared is not None and declared > MAX_REPLY else response.read(MAX_REPLY + 1)
     if max(len(data), declared or 0) > MAX_REPLY:
-        raise Unscored(f"a reply of more than {MAX_REPLY // 1_000_000} MB", "check base_url: this is no judge", final=True)
+        raise Unscored(
+            f"a reply of more than {MAX_REPLY // 1_000_000} MB", "check base_url: this is no judge", final=True
+        )
     if declared is not None and len(data) < declared:
         raise IncompleteRead(data, declared - len(data))
     return data
@@ -120,12 +136,20 @@ def _body(response: HTTPResponse) -> bytes:
 def _refusal(status: int, headers: HTTPMessage, text: str) -> Unscored:
     if 300 <= status < 400:
         place = " ".join(headers.get("Location", "nowhere").split())[:200]
-        return Unscored(f"HTTP {status}, a redirect to {place}", "redirects are not followed: give the address itself as base_url", text, final=True)
+        return Unscored(
+            f"HTTP {status}, a redirect to {place}",
+            "redirects are not followed: give the address itself as base_url",
+            text,
+            final=True,
+        )
     if status in (408, 429) or status >= 500:
         asked = headers.get("Retry-After", "")
         wait = float(asked) if re.fullmatch(r"\d{1,6}", asked) else None
         return Unscored(f"HTTP {status}", "look at the server's own log, or lower concurrency", text, retry_after=wait)
-    remedies = {401: "check the key in the variable of key_variable", 403: "check the key in the variable of key_variable"}
+    remedies = {
+        401: "check the key in the variable of key_variable",
+        403: "check the key in the variable of key_variable",
+    }
     return Unscored(f"HTTP {status}", remedies.get(status, "check base_url and model"), text, final=True)
 
 

@@ -26,7 +26,9 @@ _FINAL = re.compile(
     rf"final\s+score(?:\s*\([^)]{{0,20}}\))?\W{{0,8}}?[:=]\W{{0,8}}?({NUMBER})(?:(?:\s*/|\s+out\s+of)\s*5)?(?!\d|[.,]\d|\s*[–-]\s*\d|{_OF})",
     re.IGNORECASE,
 )
-MAX_TEXT = 4000  # characters from the end of a reply that are searched: judges reason first, and no pattern may run for long
+MAX_TEXT = (
+    4000  # characters from the end of a reply that are searched: judges reason first, and no pattern may run for long
+)
 MAX_JSON = 100_000
 MAX_BRACES = 50
 
@@ -42,7 +44,9 @@ class ParseRule:
         if self.kind not in get_args(Kind):
             raise ConfigError(f"parse: {self.kind!r} is not known: choose one of {', '.join(get_args(Kind))}")
         if self.kind == "json key" and not all(self.pattern.split(".")):
-            raise ConfigError(f"pattern: {self.pattern!r} is no key: write the name of the number in the reply, such as score or result.score")
+            raise ConfigError(
+                f"pattern: {self.pattern!r} is no key: write the name of the number in the reply, such as score or result.score"
+            )
         if self.kind == "regex":
             _check_pattern(self.pattern)
 
@@ -53,7 +57,12 @@ class ParseRule:
             raise Unscored("reasoning without an answer", "raise max_tokens", whole)
         if not text:
             raise Unscored("an empty reply", "raise max_tokens, or say in the instruction what to answer")
-        read = {"number": self._last_number, "final score": self._final_score, "json key": self._json_key, "regex": self._regex}
+        read = {
+            "number": self._last_number,
+            "final score": self._final_score,
+            "json key": self._json_key,
+            "regex": self._regex,
+        }
         value = float(read[self.kind](text))
         if not is_score(value):
             raise Unscored("a number that is not finite", "ask for a number in a small range", text)
@@ -63,16 +72,22 @@ class ParseRule:
         tail = _end(text)
         found = list(_PLAIN.finditer(tail))
         if not found:
-            raise Unscored("no plain number in the reply", "ask in the instruction for a number alone, such as 7.5", text)
+            raise Unscored(
+                "no plain number in the reply", "ask in the instruction for a number alone, such as 7.5", text
+            )
         last = found[-1]
         if _AFTER_FRACTION.search(tail[: last.start()]) or re.search(r"\d", tail[last.end() :]):
-            raise Unscored("a number that can be read in two ways", "ask for a number alone, or use another parse rule", text)
+            raise Unscored(
+                "a number that can be read in two ways", "ask for a number alone, or use another parse rule", text
+            )
         return last[0]
 
     def _final_score(self, text: str) -> float:
         found = _FINAL.findall(_end(text))
         if not found:
-            raise Unscored('no "Final Score: 1-5" in the reply', 'ask for "Final Score: " and a number from 1 to 5', text)
+            raise Unscored(
+                'no "Final Score: 1-5" in the reply', 'ask for "Final Score: " and a number from 1 to 5', text
+            )
         value = float(found[-1])
         if not 1 <= value <= 5:
             raise Unscored("a final score outside 1 to 5", "say in the instruction that the score is from 1 to 5", text)
@@ -82,7 +97,11 @@ class ParseRule:
         value = _first_object(text)
         for key in self.pattern.split("."):
             if not isinstance(value, dict) or key not in value:
-                raise Unscored(f"no {self.pattern} in the JSON of the reply", f'ask for JSON with that key, such as {{"{key}": 7.5}}', text)
+                raise Unscored(
+                    f"no {self.pattern} in the JSON of the reply",
+                    f'ask for JSON with that key, such as {{"{key}": 7.5}}',
+                    text,
+                )
             value = value[key]
         if isinstance(value, str) and re.fullmatch(NUMBER, value.strip(), re.ASCII):
             return value
@@ -93,9 +112,15 @@ class ParseRule:
     def _regex(self, text: str) -> str:
         found = re.search(self.pattern, _end(text))
         if not found:
-            raise Unscored("nothing in the reply matches the pattern", "change the pattern, or the instruction, until they fit", text)
+            raise Unscored(
+                "nothing in the reply matches the pattern",
+                "change the pattern, or the instruction, until they fit",
+                text,
+            )
         if not re.fullmatch(NUMBER, (found[1] or "").strip(), re.ASCII):
-            raise Unscored("the pattern's group is not a number", "let the group cover the digits alone, such as (\\d+)", text)
+            raise Unscored(
+                "the pattern's group is not a number", "let the group cover the digits alone, such as (\\d+)", text
+            )
         return found[1]
 
 
@@ -122,11 +147,17 @@ def _check_pattern(pattern: str) -> None:
     try:
         groups = re.compile(pattern).groups
     except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigError(f"pattern: {pattern!r} is not a regular expression ({error}): correct it, such as Score: (\\d+)") from error
+        raise ConfigError(
+            f"pattern: {pattern!r} is not a regular expression ({error}): correct it, such as Score: (\\d+)"
+        ) from error
     if groups != 1:
-        raise ConfigError(f"pattern: {pattern!r} has {groups} groups: put one pair of ( ) around the number; others begin with (?:")
+        raise ConfigError(
+            f"pattern: {pattern!r} has {groups} groups: put one pair of ( ) around the number; others begin with (?:"
+        )
     if _may_run_forever(pattern):
-        raise ConfigError(f"pattern: {pattern!r} repeats a group that repeats or has alternatives, which can run for hours: write it without")
+        raise ConfigError(
+            f"pattern: {pattern!r} repeats a group that repeats or has alternatives, which can run for hours: write it without"
+        )
 
 
 def _may_run_forever(pattern: str) -> bool:

@@ -25,7 +25,9 @@ from .weight_files import read_weights
 class Clip:
     """A CLIP from a file, resting on the CPU. The features of prompts are kept, by prompt."""
 
-    def __init__(self, weights: Path, config: Config, preprocess: Preprocess, compute: Compute, field: str, what: str) -> None:
+    def __init__(
+        self, weights: Path, config: Config, preprocess: Preprocess, compute: Compute, field: str, what: str
+    ) -> None:
         state = read_clip(weights, field, config, what)
         self._tokenizer = _tokenizer(config["model_cfg"])
         self._network = build(config)
@@ -75,7 +77,9 @@ def build(config: Config) -> nn.Module:
                 return kind(**arguments)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         version = open_clip.__version__
-        raise ConfigError(f"architecture: open_clip {version} can not build it ({error}): update open_clip, or choose another") from error
+        raise ConfigError(
+            f"architecture: open_clip {version} can not build it ({error}): update open_clip, or choose another"
+        ) from error
 
 
 def read_clip(weights: Path, field: str, config: Config, what: str) -> dict[str, Tensor]:
@@ -95,9 +99,15 @@ def _shaped_for(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tenso
     if not hasattr(network, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     wanted = network.state_dict()
-    if "logit_bias" in wanted and "logit_bias" not in state:  # open_clip trains some models without it into configs that have one
+    if (
+        "logit_bias" in wanted and "logit_bias" not in state
+    ):  # open_clip trains some models without it into configs that have one
         state = state | {"logit_bias": torch.zeros(wanted["logit_bias"].shape)}
-    scalars = {key: value.reshape(wanted[key].shape) for key, value in state.items() if key in ("logit_scale", "logit_bias") & wanted.keys()}
+    scalars = {
+        key: value.reshape(wanted[key].shape)
+        for key, value in state.items()
+        if key in ("logit_scale", "logit_bias") & wanted.keys()
+    }
     return state | scalars
 
 

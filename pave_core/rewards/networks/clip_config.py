@@ -18,7 +18,9 @@ Config = Mapping[str, Any]
 @lru_cache(1)
 def architectures() -> tuple[str, ...]:
     """The names of open_clip's own configs that need no download, read from its files without importing it; none if it is not installed."""
-    return tuple(name for name, path in sorted(_config_files().items()) if _refusal(json.loads(path.read_text("utf-8"))) is None)
+    return tuple(
+        name for name, path in sorted(_config_files().items()) if _refusal(json.loads(path.read_text("utf-8"))) is None
+    )
 
 
 @lru_cache(1)
@@ -35,14 +37,19 @@ def read_config(architecture: str | Path) -> Config:
     if isinstance(architecture, Path):
         config = _read_json(architecture)
     elif architecture in _config_files():
-        config = {"model_cfg": _read_json(_config_files()[architecture]), "preprocess_cfg": _published_preprocessing(architecture)}
+        config = {
+            "model_cfg": _read_json(_config_files()[architecture]),
+            "preprocess_cfg": _published_preprocessing(architecture),
+        }
     else:
         raise ConfigError(
             f"architecture: {architecture!r} is not an open_clip architecture: choose one of the list, or put open_clip_config.json beside the file"
         )
     model = config.get("model_cfg") if isinstance(config, dict) else None
     if not isinstance(model, dict) or not all(isinstance(model.get(part), dict) for part in ("vision_cfg", "text_cfg")):
-        raise ConfigError(f"architecture: {Path(architecture).name} has no model_cfg with vision_cfg and text_cfg: it is not an open_clip config")
+        raise ConfigError(
+            f"architecture: {Path(architecture).name} has no model_cfg with vision_cfg and text_cfg: it is not an open_clip config"
+        )
     if reason := _refusal(model):
         raise ConfigError(f"architecture: {reason}")
     return config
@@ -52,7 +59,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"architecture: {path.name} is no open_clip config ({error}): put the config JSON beside the weights") from error
+        raise ConfigError(
+            f"architecture: {path.name} is no open_clip config ({error}): put the config JSON beside the weights"
+        ) from error
 
 
 def _refusal(model_config: Config) -> str | None:

@@ -30,7 +30,9 @@ def on(device: torch.device) -> Placement:
             yield device
             return
         weights = module.state_dict()
-        buffers = [(owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]
+        buffers = [
+            (owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)
+        ]
         try:
             module.to(device)
             yield device

@@ -24,7 +24,9 @@ def empty_weights() -> Iterator[None]:
         yield
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype, field: str, path: Path, what: str) -> None:
+def load_into(
+    module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype, field: str, path: Path, what: str
+) -> None:
     """Fill a module of empty_weights() with all of `state` and nothing else, as `dtype`; then it is in eval mode and frozen.
 
     what: the architecture and what to choose instead, for the ConfigError: "X: choose Y".
@@ -33,7 +35,11 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype
     common = [key for key in wanted if key in state]
     misfits = {
         "missing": [key for key in wanted if key not in state],
-        "of another shape": [f"{k} {tuple(state[k].shape)} not {tuple(wanted[k].shape)}" for k in common if state[k].shape != wanted[k].shape],
+        "of another shape": [
+            f"{k} {tuple(state[k].shape)} not {tuple(wanted[k].shape)}"
+            for k in common
+            if state[k].shape != wanted[k].shape
+        ],
         "too many": [key for key in state if key not in wanted],
     }
     if any(misfits.values()):
@@ -43,8 +49,14 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype
         converted = {key: _converted(state[key], dtype) for key in wanted}
         for key, value in converted.items():
             if not value.sum(dtype=torch.float32).isfinite():
-                remedy = "choose fp32 or bf16" if dtype == torch.float16 and state[key].float().sum().isfinite() else "download it again"
-                raise ConfigError(f"{field}: {path.name} has numbers in {key} that are not finite as {_name(dtype)}: {remedy}")
+                remedy = (
+                    "choose fp32 or bf16"
+                    if dtype == torch.float16 and state[key].float().sum().isfinite()
+                    else "download it again"
+                )
+                raise ConfigError(
+                    f"{field}: {path.name} has numbers in {key} that are not finite as {_name(dtype)}: {remedy}"
+                )
         module.load_state_dict(converted, assign=True)
     module.eval().requires_grad_(False)
 

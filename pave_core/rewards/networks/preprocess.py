@@ -42,9 +42,13 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
-            raise ConfigError(f"resize_mode: {self.resize!r} is not known: the config must say one of {', '.join(get_args(Resize))}")
+            raise ConfigError(
+                f"resize_mode: {self.resize!r} is not known: the config must say one of {', '.join(get_args(Resize))}"
+            )
         if self.interpolation not in ("bicubic", "bilinear"):
-            raise ConfigError(f"interpolation: {self.interpolation!r} is not known: the config must say bicubic or bilinear")
+            raise ConfigError(
+                f"interpolation: {self.interpolation!r} is not known: the config must say bicubic or bilinear"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """images (n, H, W, 3) in [0, 1] -> (n, 3, height, width) fp32 on the CPU."""

@@ -28,19 +28,31 @@ def read_weights(path: Path, field: str) -> dict[str, Tensor]:
     holds code. Tensors may be read from the disk only when they are used.
     """
     if not path.is_file():
-        raise ConfigError(f"{field}: {path.name} does not exist: choose a file that does, or download it again and put it there")
+        raise ConfigError(
+            f"{field}: {path.name} does not exist: choose a file that does, or download it again and put it there"
+        )
     with path.open("rb") as file:
         head = file.read(512)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:  # the length of a safetensors header; eight letters are a larger number
+    if (
+        head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
+    ):  # the length of a safetensors header; eight letters are a larger number
         found = _read_safetensors(path, field)
     elif head.startswith((b"PK", b"\x80")):
         found = _read_pickle(path, field)
     else:
         raise ConfigError(f"{field}: {path.name} {_what_else(head)}")
-    while isinstance(found, Mapping) and (inner := next((found[k] for k in ("state_dict", "model") if isinstance(found.get(k), Mapping)), None)):
+    while isinstance(found, Mapping) and (
+        inner := next((found[k] for k in ("state_dict", "model") if isinstance(found.get(k), Mapping)), None)
+    ):
         found = inner
-    if not isinstance(found, Mapping) or not found or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
-        raise ConfigError(f"{field}: {path.name} holds no weights (a {type(found).__name__}, not tensors by name): choose the model's file")
+    if (
+        not isinstance(found, Mapping)
+        or not found
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+    ):
+        raise ConfigError(
+            f"{field}: {path.name} holds no weights (a {type(found).__name__}, not tensors by name): choose the model's file"
+        )
     prefix = "module." if all(key.startswith("module.") for key in found) else ""
     return {key.removeprefix(prefix): value for key, value in found.items()}
 
@@ -89,7 +101,11 @@ def _read_pickle(path: Path, field: str) -> Any:
 
 def _damaged(path: Path, field: str, error: Exception) -> ConfigError:
     # What torch says about a pickle ends in the advice to switch its protection off.
-    reason = "its pickle can not be read" if isinstance(error, pickle.UnpicklingError) else " ".join(str(error).split())[:160] or type(error).__name__
+    reason = (
+        "its pickle can not be read"
+        if isinstance(error, pickle.UnpicklingError)
+        else " ".join(str(error).split())[:160] or type(error).__name__
+    )
     return ConfigError(
         f"{field}: {path.name} is damaged or cut short ({path.stat().st_size:,} bytes; {reason}): compare its size with the original's and "
         "download it again"

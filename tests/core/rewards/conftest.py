@@ -39,7 +39,11 @@ class RandomWeights:
     def draw(self, count: int) -> torch.Tensor:
         self.start = (self.start + 7_919_111) % len(self.noise)
         times = -(-(count + self.start) // len(self.noise))
-        return self.noise.repeat(times)[self.start : self.start + count] if times > 1 else self.noise[self.start : self.start + count].clone()
+        return (
+            self.noise.repeat(times)[self.start : self.start + count]
+            if times > 1
+            else self.noise[self.start : self.start + count].clone()
+        )
 
     def tensor(self, name: str, shape: Iterable[int]) -> torch.Tensor:
         shape = tuple(shape)

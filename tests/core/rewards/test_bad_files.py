@@ -59,32 +59,88 @@ CODE = r"holds code besides weights \({}\), which is never run: get the model as
 BAD = {
     "missing": (".safetensors", lambda path, trace: None, "does not exist: choose a file that does"),
     "empty": (".pt", lambda path, trace: b"", "is empty: the download failed; download it again"),
-    "a web page": (".pth", lambda path, trace: b"\n<!DOCTYPE html><html><body>Log in</body></html>", "is a web page .*: use the page's download"),
+    "a web page": (
+        ".pth",
+        lambda path, trace: b"\n<!DOCTYPE html><html><body>Log in</body></html>",
+        "is a web page .*: use the page's download",
+    ),
     "a git-lfs pointer": (
         ".safetensors",
         lambda path, trace: b"version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 3944000000\n",
         "is a Git LFS pointer, not the weights: run `git lfs pull`",
     ),
-    "a server's refusal": (".safetensors", lambda path, trace: b'{"error": "Repository not found"}', "is JSON text .*: download the weights"),
-    "a text": (".bin", lambda path, trace: b"these are no weights at all", "is neither a safetensors nor a PyTorch file"),
+    "a server's refusal": (
+        ".safetensors",
+        lambda path, trace: b'{"error": "Repository not found"}',
+        "is JSON text .*: download the weights",
+    ),
+    "a text": (
+        ".bin",
+        lambda path, trace: b"these are no weights at all",
+        "is neither a safetensors nor a PyTorch file",
+    ),
     "zeros": (".safetensors", lambda path, trace: bytes(5000), "is neither a safetensors nor a PyTorch file"),
     "safetensors, cut in the header": (".safetensors", lambda path, trace: SAFE[:20], DAMAGED),
     "safetensors, cut in the data": (".safetensors", lambda path, trace: SAFE[:-1000], DAMAGED),
-    "safetensors, with too long a header": (".safetensors", lambda path, trace: struct.pack("<Q", 10**9) + SAFE[8:], DAMAGED),
+    "safetensors, with too long a header": (
+        ".safetensors",
+        lambda path, trace: struct.pack("<Q", 10**9) + SAFE[8:],
+        DAMAGED,
+    ),
     "a PyTorch file, cut": (".pt", lambda path, trace: torch_bytes({"a": torch.ones(5000)}, path)[:9000], DAMAGED),
-    "an old PyTorch file, cut": (".pth", lambda path, trace: torch_bytes({"a": torch.ones(5000)}, path, **LEGACY)[:9000], DAMAGED),
+    "an old PyTorch file, cut": (
+        ".pth",
+        lambda path, trace: torch_bytes({"a": torch.ones(5000)}, path, **LEGACY)[:9000],
+        DAMAGED,
+    ),
     "a pickle of noise": (".pt", lambda path, trace: b"\x80\x02garbage" * 50, DAMAGED),
     "a zip of something else": (".pt", lambda path, trace: zipped(path), DAMAGED),
-    "a pickle with code": (".pt", lambda path, trace: torch_bytes({"a": torch.ones(3), "b": Code(trace)}, path), CODE.format(r"\w+\.mkdir")),
-    "an old pickle with code": (".bin", lambda path, trace: torch_bytes({"b": Code(trace)}, path, **LEGACY), CODE.format(r"\w+\.mkdir")),
+    "a pickle with code": (
+        ".pt",
+        lambda path, trace: torch_bytes({"a": torch.ones(3), "b": Code(trace)}, path),
+        CODE.format(r"\w+\.mkdir"),
+    ),
+    "an old pickle with code": (
+        ".bin",
+        lambda path, trace: torch_bytes({"b": Code(trace)}, path, **LEGACY),
+        CODE.format(r"\w+\.mkdir"),
+    ),
     "a bare pickle with code": (".pt", lambda path, trace: pickle.dumps(Code(trace)), DAMAGED),
-    "a whole module": (".pth", lambda path, trace: torch_bytes(torch.nn.Linear(2, 2), path), CODE.format(r"torch\.nn\.[\w.]+")),
-    "a TorchScript archive": (".pt", lambda path, trace: scripted(path), "is a TorchScript archive, which holds code .*: get the model as"),
-    "a list": (".pt", lambda path, trace: torch_bytes([torch.ones(3)], path), r"holds no weights \(a list, .*\): choose the model's file"),
-    "one tensor": (".pt", lambda path, trace: torch_bytes(torch.ones(3), path), r"holds no weights \(a Tensor, .*\): choose the"),
-    "numbers by name": (".pt", lambda path, trace: torch_bytes({"lr": 0.1}, path), r"holds no weights \(a dict, .*\): choose the"),
-    "nothing by name": (".pt", lambda path, trace: torch_bytes({"state_dict": {}}, path), r"holds no weights \(a dict, .*\): choose the"),
-    "another model": (".safetensors", lambda path, trace: save({"blocks.0.weight": torch.ones(3, 3)}), "does not fit .*: choose .*missing"),
+    "a whole module": (
+        ".pth",
+        lambda path, trace: torch_bytes(torch.nn.Linear(2, 2), path),
+        CODE.format(r"torch\.nn\.[\w.]+"),
+    ),
+    "a TorchScript archive": (
+        ".pt",
+        lambda path, trace: scripted(path),
+        "is a TorchScript archive, which holds code .*: get the model as",
+    ),
+    "a list": (
+        ".pt",
+        lambda path, trace: torch_bytes([torch.ones(3)], path),
+        r"holds no weights \(a list, .*\): choose the model's file",
+    ),
+    "one tensor": (
+        ".pt",
+        lambda path, trace: torch_bytes(torch.ones(3), path),
+        r"holds no weights \(a Tensor, .*\): choose the",
+    ),
+    "numbers by name": (
+        ".pt",
+        lambda path, trace: torch_bytes({"lr": 0.1}, path),
+        r"holds no weights \(a dict, .*\): choose the",
+    ),
+    "nothing by name": (
+        ".pt",
+        lambda path, trace: torch_bytes({"state_dict": {}}, path),
+        r"holds no weights \(a dict, .*\): choose the",
+    ),
+    "another model": (
+        ".safetensors",
+        lambda path, trace: save({"blocks.0.weight": torch.ones(3, 3)}),
+        "does not fit .*: choose .*missing",
+    ),
 }
 
 
@@ -112,7 +168,16 @@ def rewards(tmp_path):
     }
 
 
-CASES = ["clip score", "hps", "pickscore", "aesthetic v2", "aesthetic v2, its CLIP", "aesthetic v2.5", "aesthetic v2.5, its SigLIP", "imagereward"]
+CASES = [
+    "clip score",
+    "hps",
+    "pickscore",
+    "aesthetic v2",
+    "aesthetic v2, its CLIP",
+    "aesthetic v2.5",
+    "aesthetic v2.5, its SigLIP",
+    "imagereward",
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -148,13 +213,19 @@ def test_what_does_not_fit_is_counted_and_named(tmp_path):
         "Of 10 tensors: 1 missing (7.weight); 1 of another shape (2.weight (128, 512) not (128, 1024)); 1 too many (9.weight)"
     )
     torch.save({f"layers.{i}.weight": torch.ones(1) for i in range(10, 90)}, tmp_path / "head.pth")
-    with pytest.raises(ConfigError, match=r"10 missing \(0\.weight, 0\.bias, 2\.weight, \.\.\.\); 80 too many \(10\.weight, .*, \.\.\.\)$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"10 missing \(0\.weight, 0\.bias, 2\.weight, \.\.\.\); 80 too many \(10\.weight, .*, \.\.\.\)$",
+    ):
         Aesthetic(tmp_path / "clip.safetensors", tmp_path / "head.pth")
 
 
 def test_a_head_of_the_other_aesthetic_reward_is_refused_with_the_right_file(tmp_path):
     torch.save(head(("scoring_head", 1152, (0, 2, 4, 6, 8))), tmp_path / "aesthetic_predictor_v2_5.pth")
-    with pytest.raises(ConfigError, match=r"^checkpoint: aesthetic_predictor_v2_5\.pth .*: choose sac\+logos\+ava1-l14-linearMSE\.pth of christoph"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^checkpoint: aesthetic_predictor_v2_5\.pth .*: choose sac\+logos\+ava1-l14-linearMSE\.pth of christoph",
+    ):
         Aesthetic(tmp_path / "clip.safetensors", tmp_path / "aesthetic_predictor_v2_5.pth")
 
 
@@ -163,7 +234,10 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, number):
     state = head(("layers", 768, (0, 2, 4, 6, 7)))
     state["layers.4.bias"][3] = number
     torch.save(state, tmp_path / "head.pth")
-    with pytest.raises(ConfigError, match=r"^checkpoint: head\.pth has numbers in 4\.bias that are not finite as fp32: download it again"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^checkpoint: head\.pth has numbers in 4\.bias that are not finite as fp32: download it again",
+    ):
         Aesthetic(tmp_path / "clip.safetensors", tmp_path / "head.pth")
 
 
@@ -191,7 +265,9 @@ def tiny(tmp_path):
 def test_weights_too_large_for_fp16_are_refused_with_another_precision(tiny, tmp_path):
     weights = tiny(positional_embedding=torch.full((77, 32), 1e6))
     CLIPScore(weights, tmp_path / "tiny.json", Compute(precision="bf16"))
-    with pytest.raises(ConfigError, match=r"^checkpoint: tiny.safetensors .* positional_embedding .* as fp16: choose fp32 or bf16"):
+    with pytest.raises(
+        ConfigError, match=r"^checkpoint: tiny.safetensors .* positional_embedding .* as fp16: choose fp32 or bf16"
+    ):
         CLIPScore(weights, tmp_path / "tiny.json", Compute(precision="fp16"))
 
 
@@ -211,9 +287,18 @@ def test_a_file_may_change_while_its_reward_is_in_use(tiny, tmp_path):
         ("{", "is no open_clip config"),
         ("[1, 2]", "has no model_cfg"),
         ('{"model_cfg": {"embed_dim": 16}}', "has no model_cfg with vision_cfg and text_cfg"),
-        (json.dumps({"model_cfg": TINY | {"embed_dimension": 3}}), "can not build it .*embed_dimension.*: update open_clip, or choose another"),
-        (json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_tokenizer_name": "bert-base-uncased"}}}), "tokenizer 'bert-base-uncased' would have to"),
-        (json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_model_name": "roberta-base"}}}), "tokenizer 'roberta-base' would have to be downloaded"),
+        (
+            json.dumps({"model_cfg": TINY | {"embed_dimension": 3}}),
+            "can not build it .*embed_dimension.*: update open_clip, or choose another",
+        ),
+        (
+            json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_tokenizer_name": "bert-base-uncased"}}}),
+            "tokenizer 'bert-base-uncased' would have to",
+        ),
+        (
+            json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_model_name": "roberta-base"}}}),
+            "tokenizer 'roberta-base' would have to be downloaded",
+        ),
         (json.dumps({"model_cfg": TINY | {"multimodal_cfg": {}}}), "captioner .*: choose a CLIP"),
     ],
 )
@@ -234,7 +319,9 @@ def test_a_config_with_an_unknown_way_to_resize_is_refused(tiny, tmp_path):
 
 def test_an_architecture_that_does_not_exist_is_refused(tiny):
     for name in ("ViT-Z-99", "hf-hub:laion/CLIP-ViT-B-32", "../ViT-B-32"):
-        with pytest.raises(ConfigError, match=f"^architecture: '{name}' is not an open_clip architecture: choose one of the list"):
+        with pytest.raises(
+            ConfigError, match=f"^architecture: '{name}' is not an open_clip architecture: choose one of the list"
+        ):
             CLIPScore(tiny(), name)
 
 
@@ -244,8 +331,16 @@ def test_an_architecture_that_does_not_exist_is_refused(tiny):
         ("vocab.txt", None, "does not exist"),
         ("vocab.txt", b"", "is not that of bert-base-uncased"),
         ("vocab.txt", b"\xff\xfe\x00binary", "can not be read"),
-        ("vocab.txt", "\n".join(MARKS.get(i, f"t{i}") for i in range(28996)).encode(), r"28996 tokens, not 30522; no mark out of place"),
-        ("vocab.txt", "\n".join(f"t{i}" for i in range(30522)).encode(), r"\[PAD\], \[UNK\], \[CLS\], \[SEP\] out of place"),
+        (
+            "vocab.txt",
+            "\n".join(MARKS.get(i, f"t{i}") for i in range(28996)).encode(),
+            r"28996 tokens, not 30522; no mark out of place",
+        ),
+        (
+            "vocab.txt",
+            "\n".join(f"t{i}" for i in range(30522)).encode(),
+            r"\[PAD\], \[UNK\], \[CLS\], \[SEP\] out of place",
+        ),
         ("tokenizer.json", b"{", "can not be read"),
         ("tokenizer.json", b'{"model_type": "bert"}', "can not be read"),
     ],
@@ -253,7 +348,9 @@ def test_an_architecture_that_does_not_exist_is_refused(tiny):
 def test_a_bad_vocabulary_is_refused(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"^vocabulary: {name} .*{message}.*: choose vocab\.txt of google-bert/bert-base-uncased$"):
+    with pytest.raises(
+        ConfigError, match=rf"^vocabulary: {name} .*{message}.*: choose vocab\.txt of google-bert/bert-base-uncased$"
+    ):
         read_vocabulary(tmp_path / name)
 
 
@@ -272,8 +369,14 @@ def test_a_vocabulary_as_tokenizer_json_is_the_same_tokenizer(tmp_path):
 
 def test_wrappings_of_training_runs_are_taken_off(tmp_path):
     weights = {"a": torch.ones(2), "module.b": torch.zeros(3)}
-    torch.save({"epoch": 3, "model": {"state_dict": {f"module.{key}": value for key, value in weights.items()}}}, tmp_path / "a.ckpt")
-    assert {key: value.tolist() for key, value in read_weights(tmp_path / "a.ckpt", "x").items()} == {"a": [1, 1], "module.b": [0, 0, 0]}
+    torch.save(
+        {"epoch": 3, "model": {"state_dict": {f"module.{key}": value for key, value in weights.items()}}},
+        tmp_path / "a.ckpt",
+    )
+    assert {key: value.tolist() for key, value in read_weights(tmp_path / "a.ckpt", "x").items()} == {
+        "a": [1, 1],
+        "module.b": [0, 0, 0],
+    }
     save_file(weights, tmp_path / "renamed.pt")  # a safetensors file under another suffix
     assert set(read_weights(tmp_path / "renamed.pt", "x")) == {"a", "module.b"}
 

@@ -53,7 +53,16 @@ def plain_sharpness(image):
     def at(y, x):
         return 255 * grey(image[min(max(y, 0), height - 1), min(max(x, 0), width - 1)].tolist())
 
-    return spread([at(y - 1, x) + at(y + 1, x) + at(y, x - 1) + at(y, x + 1) - 4 * at(y, x) for y in range(height) for x in range(width)]) ** 2
+    return (
+        spread(
+            [
+                at(y - 1, x) + at(y + 1, x) + at(y, x - 1) + at(y, x + 1) - 4 * at(y, x)
+                for y in range(height)
+                for x in range(width)
+            ]
+        )
+        ** 2
+    )
 
 
 def plain_flatness(image):
@@ -119,7 +128,9 @@ def test_every_statistic_takes_tiny_images_four_channels_and_half_precision(imag
     assert torch.isfinite(score(StatisticReward(name), torch.rand(2, 2, 2, 3), ["", ""])).all()
     rgba = torch.cat([images, torch.rand(*SIZE[:3], 1)], -1)
     assert torch.equal(StatisticReward(name)(rgba, [""] * 3), StatisticReward(name)(images, [""] * 3))
-    assert StatisticReward(name)(images.half(), [""] * 3).tolist() == pytest.approx(StatisticReward(name)(images, [""] * 3).tolist(), rel=0.02)
+    assert StatisticReward(name)(images.half(), [""] * 3).tolist() == pytest.approx(
+        StatisticReward(name)(images, [""] * 3).tolist(), rel=0.02
+    )
 
 
 def test_direction_says_which_is_better(images):
@@ -177,6 +188,10 @@ def test_settings_that_can_not_work_are_refused(make, field):
 
 
 def test_recipes_have_name_and_settings():
-    assert describe(StatisticReward("sharpness", "near", 120.0)) == {"name": "sharpness", "direction": "near", "target": 120.0}
+    assert describe(StatisticReward("sharpness", "near", 120.0)) == {
+        "name": "sharpness",
+        "direction": "near",
+        "target": 120.0,
+    }
     assert describe(StatisticReward("sharpness")) == {"name": "sharpness", "direction": "more"}
     assert json.loads(json.dumps(describe(JPEGSize()))) == {"name": "jpeg size", "prefer": "small files"}

@@ -55,7 +55,11 @@ class Request:
     def answer(self, body, status: int = 200, **headers: str) -> None:
         """A whole HTTP reply."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(data)}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+        lines = [
+            f"HTTP/1.1 {status} x",
+            f"Content-Length: {len(data)}",
+            *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+        ]
         self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
     def say(self, content) -> None:
@@ -125,7 +129,9 @@ def serve():
 
 
 def judge(url, rule=None, api=None, **options):
-    endpoint = {name: options.pop(name) for name in ("timeout", "retries", "key_variable", "allow_remote") if name in options}
+    endpoint = {
+        name: options.pop(name) for name in ("timeout", "retries", "key_variable", "allow_remote") if name in options
+    }
     made = Endpoint(url, **({"timeout": 5.0, "retries": 0, "back_off": 0.01} | endpoint))
     return Judge(made, api or Chat(rule=rule or ParseRule()), **options)
 
@@ -142,11 +148,18 @@ def test_a_chat_is_asked_as_openai_says_and_scores_keep_the_images_order(serve):
         request.say(f"I see grey {request.image[0, 0, 0]}, so: {request.image[0, 0, 0] / 10}")
 
     server = serve(behave)
-    scores = judge(f"{server.url}/v1", api=Chat("my-model", "Rate {prompt} {0} {prompt}", max_tokens=77), concurrency=5)(IMAGES, PROMPTS)
+    scores = judge(
+        f"{server.url}/v1", api=Chat("my-model", "Rate {prompt} {0} {prompt}", max_tokens=77), concurrency=5
+    )(IMAGES, PROMPTS)
     assert scores.tolist() == pytest.approx([0, 6.4, 12.8, 19.1, 25.5])
     assert server.most == 5
     first = next(r for r in server.requests if r.text == "Rate zero {0} zero")
-    assert (first.path, first.body["model"], first.body["temperature"], first.body["max_tokens"]) == ("/v1/chat/completions", "my-model", 0, 77)
+    assert (first.path, first.body["model"], first.body["temperature"], first.body["max_tokens"]) == (
+        "/v1/chat/completions",
+        "my-model",
+        0,
+        77,
+    )
     assert first.image.shape == (8, 12, 3)
     assert "Authorization" not in first.headers
 
@@ -224,7 +237,7 @@ def cut(request):
 
 
 def cut_chunks(request):
-    request.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho")
+    request.raw(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"cho')
 
 
 def cut_without_length(request):
@@ -238,9 +251,13 @@ BROKEN = {
     "closes in the body": cut,
     "closes in a chunk": cut_chunks,
     "closes a body of unknown length": cut_without_length,
-    "a length that is too short": lambda r: r.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + json.dumps(chat("5")).encode()),
+    "a length that is too short": lambda r: r.raw(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + json.dumps(chat("5")).encode()
+    ),
     "a length that is no number": lambda r: r.raw(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nfive"),
-    "a chunk size that is no number": lambda r: r.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nfive"),
+    "a chunk size that is no number": lambda r: r.raw(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nfive"
+    ),
     "no HTTP": lambda r: r.raw(b"220 mail.example.org ESMTP\r\n"),
     "endless headers": lambda r: r.raw(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 500 + b"\r\n"),
     "an endless header": lambda r: r.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200_000),
@@ -272,7 +289,9 @@ BROKEN = {
     "content of strange parts": lambda r: r.say([5, None]),
     "white space as content": lambda r: r.say(" \n\t"),
     "reasoning without an end": lambda r: r.say("<think>the sky is blue, so 7"),
-    "a reply cut off at max_tokens": lambda r: r.answer({"choices": [{"message": {"content": "Score: 8"}, "finish_reason": "length"}]}),
+    "a reply cut off at max_tokens": lambda r: r.answer(
+        {"choices": [{"message": {"content": "Score: 8"}, "finish_reason": "length"}]}
+    ),
     "a choice that is a list": lambda r: r.answer({"choices": [[]]}),
     "reasoning without an answer": lambda r: r.say("<think>maybe 7</think>\n"),
     "number words": lambda r: r.say("eight and a half"),
@@ -357,7 +376,9 @@ def test_what_can_not_get_better_is_not_asked_again_and_what_can_is(serve):
 def test_a_redirect_is_not_followed(serve):
     elsewhere = serve(lambda request: request.say("5"))
     server = serve(lambda request: request.answer(b"", 307, Location=f"{elsewhere.url}/chat/completions"))
-    with pytest.raises(TrainingError, match=f"HTTP 307, a redirect to {elsewhere.url}.*give the address itself as base_url"):
+    with pytest.raises(
+        TrainingError, match=f"HTTP 307, a redirect to {elsewhere.url}.*give the address itself as base_url"
+    ):
         judge(server.url)(IMAGES[:1], PROMPTS[:1])
     assert elsewhere.requests == []
 
@@ -411,7 +432,9 @@ def test_a_slow_server_is_given_up_in_time_however_it_is_slow(serve, behave):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 def test_no_server_is_said_at_once(host):
     begin = time.monotonic()
-    with pytest.raises(TrainingError, match=rf"there is no server at http://{re.escape(host)}:.*: start it, or correct base_url"):
+    with pytest.raises(
+        TrainingError, match=rf"there is no server at http://{re.escape(host)}:.*: start it, or correct base_url"
+    ):
         judge(f"http://{host}:{closed_port()}", retries=5)(IMAGES, PROMPTS)
     assert time.monotonic() - begin < 1
 
@@ -515,7 +538,16 @@ def test_what_is_no_address_is_refused_in_any_case(no_network, url, allow_remote
         Endpoint(url, allow_remote)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "http://127.8.9.1:8000/v1/", "http://[::1]:8000/v1", "HTTP://LOCALHOST:1/", "https://localhost/a/b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1",
+        "http://127.8.9.1:8000/v1/",
+        "http://[::1]:8000/v1",
+        "HTTP://LOCALHOST:1/",
+        "https://localhost/a/b",
+    ],
+)
 def test_this_machine_is_taken(no_network, url):
     assert Endpoint(url).base_url == url
 
@@ -549,7 +581,10 @@ def test_the_key_comes_from_the_environment_and_is_in_no_recipe_and_no_message(s
     assert "secret" not in json.dumps(reward.describe())
 
 
-@pytest.mark.parametrize(("name", "value"), [("PAVE_NOT_SET", None), ("PAVE_KEY", ""), ("PAVE_KEY", "a\r\nHost: b"), ("PAVE_KEY", "schlüssel")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PAVE_NOT_SET", None), ("PAVE_KEY", ""), ("PAVE_KEY", "a\r\nHost: b"), ("PAVE_KEY", "schlüssel")],
+)
 def test_a_variable_without_a_key_is_refused(monkeypatch, name, value):
     if value is not None:
         monkeypatch.setenv(name, value)
@@ -618,7 +653,11 @@ READ = [
     (ParseRule("json key", "score"), 'Sure!\n```json\n{"why": "{red} is not blue", "score": 2}\n```', 2),
     (ParseRule("json key", "score"), '{"score": " 6.5 "}', 6.5),
     (ParseRule("json key", "result.score"), '{broken {"result": {"score": 0}}', 0),
-    (ParseRule("regex", r"Alignment Score \(1-5\): ([\d.]+)"), "Alignment Score (1-5): 4.25\nStyle Score (1-5): 2", 4.25),
+    (
+        ParseRule("regex", r"Alignment Score \(1-5\): ([\d.]+)"),
+        "Alignment Score (1-5): 4.25\nStyle Score (1-5): 2",
+        4.25,
+    ),
     (ParseRule("regex", r"(?i)rating[:= ]*(-?\d+(?:\.\d+)?)"), "RATING: -2.5 of 10", -2.5),
 ]
 

@@ -42,7 +42,9 @@ def transformers_class(*names):
 
 
 def clip_processor(edge=224):
-    return transformers_class("CLIPImageProcessorPil", "CLIPImageProcessor")(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge})
+    return transformers_class("CLIPImageProcessorPil", "CLIPImageProcessor")(
+        size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge}
+    )
 
 
 def siglip_processor():
@@ -63,7 +65,9 @@ def checkpoint(tmp_path):
     def write(name, content):
         path = tmp_path / name
         made.append(path)
-        save_file({key: value.contiguous() for key, value in content.items()}, path) if path.suffix == ".safetensors" else torch.save(content, path)
+        save_file(
+            {key: value.contiguous() for key, value in content.items()}, path
+        ) if path.suffix == ".safetensors" else torch.save(content, path)
         return path
 
     yield write
@@ -125,24 +129,37 @@ def test_images_are_prepared_as_transformers_does_for_clip_and_siglip(world, hei
     expected = clip_processor()(world.pil([image]), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(Preprocess((224, 224), crop_rounding="down")(image[None]), expected, atol=1e-6, rtol=0)
     expected = siglip_processor()(world.pil([image]), return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(Preprocess((384, 384), (0.5,) * 3, (0.5,) * 3, "squash")(image[None]), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        Preprocess((384, 384), (0.5,) * 3, (0.5,) * 3, "squash")(image[None]), expected, atol=1e-6, rtol=0
+    )
 
 
 def test_a_picture_for_hps_is_padded_with_black_on_both_sides(world):
     image = torch.ones(1, 60, 100, 3)
     shown = Preprocess((224, 224), mean=(0, 0, 0), std=(1, 1, 1), resize="longest")(image)[0]  # 60/100 * 224 = 134.4
-    assert [shown[0, :, 112].sum().item(), shown[0, 45, 112].item(), shown[0, 44, 112].item(), shown[0, 179, 112].item()] == [134, 1, 0, 0]
+    assert [
+        shown[0, :, 112].sum().item(),
+        shown[0, 45, 112].item(),
+        shown[0, 44, 112].item(),
+        shown[0, 179, 112].item(),
+    ] == [134, 1, 0, 0]
 
 
 def test_the_preprocessing_of_an_architecture_is_that_of_its_published_weights():
     assert preprocess_of(read_config("ViT-B-32")) == Preprocess((224, 224))
-    assert preprocess_of(read_config("MobileCLIP-S1")) == Preprocess((256, 256), (0.0,) * 3, (1.0,) * 3, "shortest", "bilinear")
+    assert preprocess_of(read_config("MobileCLIP-S1")) == Preprocess(
+        (256, 256), (0.0,) * 3, (1.0,) * 3, "shortest", "bilinear"
+    )
     assert preprocess_of(read_config("ViT-H-14-378-quickgelu")).resize == "squash"
 
 
 def test_an_architecture_that_would_download_something_is_not_offered():
     assert {"ViT-H-14", "ViT-L-14-quickgelu", "RN50"} <= set(architectures())
-    for name, reason in (("roberta-ViT-B-32", "tokenizer 'roberta-base'"), ("ViT-B-16-SigLIP", "tokenizer"), ("coca_ViT-L-14", "captioner")):
+    for name, reason in (
+        ("roberta-ViT-B-32", "tokenizer 'roberta-base'"),
+        ("ViT-B-16-SigLIP", "tokenizer"),
+        ("coca_ViT-L-14", "captioner"),
+    ):
         assert name not in architectures()
         with pytest.raises(ConfigError, match=f"^architecture: .*{reason}.*: choose"):
             read_config(name)
@@ -155,7 +172,11 @@ def test_an_architecture_that_would_download_something_is_not_offered():
 def tiny(world, tmp_path):
     """.reward(compute), .model, .state of a tiny open_clip architecture."""
     config = tmp_path / "open_clip_config.json"
-    config.write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": 0.25, "resize_mode": "squash"}}))
+    config.write_text(
+        json.dumps(
+            {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": 0.25, "resize_mode": "squash"}}
+        )
+    )
     state = world.RandomWeights(5).fill(layout(lambda: open_clip.CLIP(**TINY)))
     save_file(state, tmp_path / "tiny.safetensors")
 
@@ -172,7 +193,9 @@ def tiny(world, tmp_path):
 
 def test_a_clip_score_by_a_config_is_open_clips_own(world, tiny):
     images = [world.picture(i, 40 + 11 * i, 90) for i in range(3)]
-    expected = open_clip_cosines(tiny.model, tiny.transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts)
+    expected = open_clip_cosines(
+        tiny.model, tiny.transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts
+    )
     assert_same(score_each(tiny.reward(), images, world.prompts), expected)
 
 
@@ -262,7 +285,12 @@ def test_settings_out_of_range_are_refused():
 def test_a_recipe_names_files_and_settings_and_no_folder(tiny, tmp_path):
     described = describe(tiny.reward(precision="bf16"))
     weights = {"file": "tiny.safetensors", "bytes": (tmp_path / "tiny.safetensors").stat().st_size}
-    assert described == {"name": "clip", "weights": weights, "architecture": "open_clip_config.json", "precision": "bf16"}
+    assert described == {
+        "name": "clip",
+        "weights": weights,
+        "architecture": "open_clip_config.json",
+        "precision": "bf16",
+    }
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
@@ -271,11 +299,17 @@ def test_the_text_tower_may_lie_one_level_deeper(world, checkpoint, tmp_path, cu
     config = tmp_path / "deep.json"
     config.write_text(json.dumps({"model_cfg": TINY | {"custom_text": custom_text}}))
     state = world.RandomWeights(5).fill(layout(lambda: open_clip.CLIP(**TINY)))
-    weights = checkpoint("deep.pt", {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}})
+    weights = checkpoint(
+        "deep.pt", {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}
+    )
     images = [world.picture(i, 50, 33) for i in range(3)]
     transform = open_clip.image_transform(32, is_train=False)
     expected = open_clip_cosines(
-        filled(lambda: open_clip.CLIP(**TINY), state), transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts
+        filled(lambda: open_clip.CLIP(**TINY), state),
+        transform,
+        open_clip.SimpleTokenizer(),
+        world.pil(images),
+        world.prompts,
     )
     assert_same(score_each(CLIPScore(weights, config), images, world.prompts), expected)
 
@@ -305,17 +339,37 @@ def test_a_file_with_huggingface_names_is_read_as_transformers_reads_it(world, c
     config.write_text(json.dumps({"model_cfg": TINY}))
 
     def make():
-        text = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 49408}
-        vision = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+        text = {
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": 49408,
+        }
+        vision = {
+            "hidden_size": 64,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        }
         return huggingface_clip(text, vision, 16, "quick_gelu")
 
     state = world.RandomWeights(6).fill(layout(make))
-    old = {"text_model.embeddings.position_ids": torch.arange(77)[None], "vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    old = {
+        "text_model.embeddings.position_ids": torch.arange(77)[None],
+        "vision_model.embeddings.position_ids": torch.arange(17)[None],
+    }
     images = [world.picture(i, *size) for i, size in enumerate(((50, 33), (33, 50), (32, 32)))]
-    expected = huggingface_cosines(filled(make, state), clip_processor(32), clip_tokenizer, world.pil(images), world.prompts)
+    expected = huggingface_cosines(
+        filled(make, state), clip_processor(32), clip_tokenizer, world.pil(images), world.prompts
+    )
     reward = CLIPScore(checkpoint("hf.safetensors", state | old), config)
     ours = torch.cat([reward(image[None], [prompt]) for image, prompt in zip(images[2:], world.prompts[2:])])
-    torch.testing.assert_close(ours, expected[2:], atol=TOLERANCE, rtol=0)  # the square one: what open_clip crops is half a pixel away
+    torch.testing.assert_close(
+        ours, expected[2:], atol=TOLERANCE, rtol=0
+    )  # the square one: what open_clip crops is half a pixel away
     assert spread(expected) > 20 * TOLERANCE
 
 
@@ -329,13 +383,21 @@ def test_clip_score_of_openais_vit_b_32(world, checkpoint):
         return open_clip.CLIP(**open_clip.get_model_config("ViT-B-32-quickgelu"))
 
     state = world.RandomWeights(1).fill(layout(make), torch.float16)
-    numbers = {"input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    numbers = {
+        "input_resolution": torch.tensor(224),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
+    }
     weights = checkpoint("ViT-B-32.pt", state | numbers)
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
     transform = open_clip.image_transform(224, is_train=False)
-    expected = open_clip_cosines(filled(make, state), transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts)
+    expected = open_clip_cosines(
+        filled(make, state), transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts
+    )
     assert_same(score_each(CLIPScore(weights, "ViT-B-32-quickgelu"), images, world.prompts), expected)
-    with pytest.raises(ConfigError, match=r"^checkpoint: ViT-B-32\.pt is OpenAI's, whose networks use quick_gelu.*-quickgelu"):
+    with pytest.raises(
+        ConfigError, match=r"^checkpoint: ViT-B-32\.pt is OpenAI's, whose networks use quick_gelu.*-quickgelu"
+    ):
         CLIPScore(weights, "ViT-B-32")
 
 
@@ -351,22 +413,37 @@ def test_hps(world, checkpoint):
     ours = score_each(HPSv2(weights), images, world.prompts)
     transform = open_clip.image_transform(224, is_train=False, resize_mode="longest")
     model = filled(make, torch.load(weights, mmap=True)["state_dict"])
-    assert_same(ours, open_clip_cosines(model, transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts))
+    assert_same(
+        ours, open_clip_cosines(model, transform, open_clip.SimpleTokenizer(), world.pil(images), world.prompts)
+    )
 
 
 @pytest.mark.slow
 def test_pickscore(world, checkpoint, clip_tokenizer):
     def make():
         text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-        vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16, "patch_size": 14}
+        vision = {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+        }
         return huggingface_clip(text, vision, 1024, "gelu")
 
-    old = {"text_model.embeddings.position_ids": torch.arange(77)[None], "vision_model.embeddings.position_ids": torch.arange(257)[None]}
+    old = {
+        "text_model.embeddings.position_ids": torch.arange(77)[None],
+        "vision_model.embeddings.position_ids": torch.arange(257)[None],
+    }
     weights = checkpoint("PickScore_v1.safetensors", world.RandomWeights(3).fill(layout(make), torch.float16) | old)
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
     ours = score_each(PickScore(weights), images, world.prompts)
     model = filled(make, {key: value for key, value in load_file(weights).items() if key not in old})
-    assert_same(ours, model.logit_scale.exp() * huggingface_cosines(model, clip_processor(), clip_tokenizer, world.pil(images), world.prompts))
+    assert_same(
+        ours,
+        model.logit_scale.exp()
+        * huggingface_cosines(model, clip_processor(), clip_tokenizer, world.pil(images), world.prompts),
+    )
 
 
 def linear_head(world, seed, width, name, places):
@@ -403,13 +480,23 @@ def test_aesthetic_v2(world, checkpoint, tmp_path, names):
     else:
 
         def make():
-            vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
-            return transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**vision, projection_dim=768))
+            vision = {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "patch_size": 14,
+            }
+            return transformers.CLIPVisionModelWithProjection(
+                transformers.CLIPVisionConfig(**vision, projection_dim=768)
+            )
 
         images = images[:1]  # what transformers crops is half a pixel away
         state = world.RandomWeights(4).fill(layout(make), torch.float16)
         with torch.no_grad():
-            features = filled(make, state)(clip_processor()(world.pil(images), return_tensors="pt")["pixel_values"]).image_embeds
+            features = filled(make, state)(
+                clip_processor()(world.pil(images), return_tensors="pt")["pixel_values"]
+            ).image_embeds
     expected = by_hand(features, head, "layers", places)
     clip = checkpoint("clip.safetensors", state)
     reward = Aesthetic(clip, checkpoint("sac+logos+ava1-l14-linearMSE.pth", head))
@@ -426,18 +513,28 @@ def test_aesthetic_v2_5(world, checkpoint):
     sizes = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 
     def make():
-        text = transformers.SiglipTextConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=100)
+        text = transformers.SiglipTextConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=100
+        )
         vision = transformers.SiglipVisionConfig(**sizes, image_size=384, patch_size=14)
-        return transformers.SiglipModel(transformers.SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
+        return transformers.SiglipModel(
+            transformers.SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
+        )
 
     head = linear_head(world, 9, 1152, "scoring_head", places)
-    state = world.RandomWeights(10).fill(layout(make), torch.float16)  # the whole model's names; its text half is not used and small here
+    state = world.RandomWeights(10).fill(
+        layout(make), torch.float16
+    )  # the whole model's names; its text half is not used and small here
     images = [world.picture(0, 384, 384), world.picture(1, 225, 301)]
     weights = checkpoint("siglip.safetensors", state)
-    ours = score_each(AestheticV25(weights, checkpoint("aesthetic_predictor_v2_5.pth", head)), images, world.prompts[:2])
+    ours = score_each(
+        AestheticV25(weights, checkpoint("aesthetic_predictor_v2_5.pth", head)), images, world.prompts[:2]
+    )
     model = filled(make, state)
     with torch.no_grad():
-        pixels = torch.cat([siglip_processor()([picture], return_tensors="pt")["pixel_values"] for picture in world.pil(images)])
+        pixels = torch.cat(
+            [siglip_processor()([picture], return_tensors="pt")["pixel_values"] for picture in world.pil(images)]
+        )
         features = torch.cat([model.vision_model(pixel_values=p[None]).pooler_output for p in pixels])
     assert_same(ours, by_hand(features, head, "scoring_head", places))
 
@@ -447,7 +544,25 @@ def bert_vocabulary():
     tokens = [f"[unused{i}]" for i in range(30522)]
     for mark, place in (("[PAD]", 0), ("[UNK]", 100), ("[CLS]", 101), ("[SEP]", 102), ("[MASK]", 103)):
         tokens[place] = mark
-    words = ["a", "red", "fox", "in", "the", "snow", "an", "old", "sail", "##ing", "ship", ",", "oil", "on", "can", "##vas", "!"]
+    words = [
+        "a",
+        "red",
+        "fox",
+        "in",
+        "the",
+        "snow",
+        "an",
+        "old",
+        "sail",
+        "##ing",
+        "ship",
+        ",",
+        "oil",
+        "on",
+        "can",
+        "##vas",
+        "!",
+    ]
     tokens[2000 : 2000 + len(words)] = words
     return tokens
 
@@ -461,7 +576,9 @@ def test_imagereward(world, checkpoint, tmp_path):
         return timm.create_model("vit_large_patch16_224", num_classes=0, global_pool="")
 
     def make_text():
-        config = transformers.BertConfig(vocab_size=30524, add_cross_attention=True, is_decoder=True, encoder_hidden_size=1024)
+        config = transformers.BertConfig(
+            vocab_size=30524, add_cross_attention=True, is_decoder=True, encoder_hidden_size=1024
+        )
         model = transformers.BertModel(config, add_pooling_layer=False)
         for layer in model.encoder.layer:  # BERT's own cross-attention expects the text tower's width
             for part in ("key", "value"):
@@ -475,7 +592,10 @@ def test_imagereward(world, checkpoint, tmp_path):
     head = linear_head(world, 12, 768, "layers", places)
     file = {f"blip.visual_encoder.{key}": value for key, value in image.items()}
     file |= {f"blip.text_encoder.{key}": value for key, value in text.items()}
-    file |= {"blip.text_encoder.embeddings.position_ids": torch.arange(512)[None], "blip.vision_proj.weight": torch.ones(256, 1024)}
+    file |= {
+        "blip.text_encoder.embeddings.position_ids": torch.arange(512)[None],
+        "blip.vision_proj.weight": torch.ones(256, 1024),
+    }
     file |= {f"mlp.{key}": value for key, value in head.items()}
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(bert_vocabulary()), "utf-8")
@@ -483,14 +603,21 @@ def test_imagereward(world, checkpoint, tmp_path):
     prompts = [*world.prompts[:2], " ".join(["a red fox in the snow"] * 8)]  # the last is longer than 35 tokens
     ours = score_each(ImageReward(checkpoint("ImageReward.pt", file), vocabulary), images, prompts)
 
-    vit, bert = filled(make_image, image), filled(make_text, text | {"embeddings.token_type_embeddings.weight": torch.zeros_like(types)})
+    vit, bert = (
+        filled(make_image, image),
+        filled(make_text, text | {"embeddings.token_type_embeddings.weight": torch.zeros_like(types)}),
+    )
     tokenizer = transformers.BertTokenizer(str(vocabulary))
     transform = open_clip.image_transform(224, is_train=False)
     tokens = tokenizer(prompts, padding="max_length", truncation=True, max_length=35, return_tensors="pt")
     with torch.no_grad():
         seen = torch.cat([vit(transform(picture)[None]) for picture in world.pil(images)])
-        bert.config.is_decoder = False  # it was made one for its cross-attention; each token sees the whole prompt all the same
-        x = bert(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], encoder_hidden_states=seen).last_hidden_state[:, 0]
+        bert.config.is_decoder = (
+            False  # it was made one for its cross-attention; each token sees the whole prompt all the same
+        )
+        x = bert(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], encoder_hidden_states=seen
+        ).last_hidden_state[:, 0]
         for place in places:
             x = x @ head[f"layers.{place}.weight"].T + head[f"layers.{place}.bias"]
     assert_same(ours, (x[:, 0] - 0.16717362830052426) / 1.0333394966054072)
