@@ -1,7 +1,8 @@
-"""A judge behind HTTP: a vision language model, or a scorer that does not fit into ComfyUI's environment (HPSv3, UnifiedReward).
+"""A judge behind HTTP: a vision language model, or a scorer that does not fit into ComfyUI's environment (HPSv3).
 
-What is no score never becomes one. A request that fails is sent again; an image that still has none gets NaN ("no opinion"), is counted in
-`failures` and named in the log. Where half of a call's images or more have none, that is a TrainingError.
+What is not a score never becomes one. A request that fails is sent again; an image that still has no score gets NaN
+("no opinion"), is counted in `failures` and named in the log. Where half of the images of a call or more have none,
+that is a TrainingError.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from .http.exchange import Exchange
 POLL = 0.1  # seconds between two looks at the user's Cancel
 SHOWN = 200  # characters of a bad reply in a message
 
-
 logger = logging.getLogger("pave")
 
 
 class Judge:
     """A judge as a reward.
 
-    concurrency: requests under way at once. check: called some ten times a second while waiting, by the thread that asks; what it raises (the
-    host's Cancel) ends all requests. failures, total: images without a score by reason, and all images, since this judge was made.
+    concurrency: requests under way at once, from 1 to 64.
+    check: called about ten times a second while the judge waits, by the thread that called it; what it raises (the
+    host's Cancel) ends all requests.
+    failures, total: the images without a score, by reason, and all images, since this judge was made.
     """
 
     name = "judge"
@@ -48,9 +50,7 @@ class Judge:
                 f"concurrency: {concurrency} is outside [1, 64]: as many as the server answers side by side, such as 4"
             )
         if endpoint.url("").endswith(api.path):
-            raise ConfigError(
-                f"base_url: {endpoint.base_url!r} ends in {api.path}, which is added to it: leave that out"
-            )
+            raise ConfigError(f"base_url: {endpoint.base_url!r} ends in {api.path}, which is added: leave that out")
         self.endpoint, self.api, self.concurrency, self.check = endpoint, api, concurrency, check
         self.failures: Counter[str] = Counter()
         self.total = 0
@@ -60,7 +60,10 @@ class Judge:
         return {"base_url": self.endpoint.base_url, **self.api.describe()}
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,), NaN where the judge has no opinion."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32, NaN where the judge has no opinion.
+
+        TrainingError where there is no server, or half of the images or more got no score.
+        """
         answers = self._answers(images, prompts)
         self._report([answer for answer in answers if isinstance(answer, Unscored)], len(answers))
         return torch.tensor([math.nan if isinstance(answer, Unscored) else answer for answer in answers])
@@ -79,7 +82,7 @@ class Judge:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _wait(self, parts: Sequence[Future[list[Answer]]], exchange: Exchange) -> None:
-        """Until all are done or one has raised."""
+        """Wait until all parts are done or one has raised."""
         waiting = True
         while waiting:
             self.check()
@@ -89,7 +92,7 @@ class Judge:
                 part.result()
 
     def _ask(self, exchange: Exchange, images: Tensor, prompts: Sequence[str]) -> list[Answer]:
-        """One request, again while any of its images is without a score."""
+        """The answers to one request, sent again while any of its images is without a score."""
         body = json.dumps(self.api.ask(images, prompts)).encode()
         for attempt in range(self.endpoint.retries):
             answers = self._try(exchange, body, len(prompts))
@@ -109,6 +112,7 @@ class Judge:
             return [failure] * count
 
     def _report(self, failed: Sequence[Unscored], total: int) -> None:
+        """Count the failures; a warning for a few, a TrainingError for half of the images or more."""
         self.total += total
         reasons = Counter(failure.reason for failure in failed)
         self.failures += reasons
@@ -117,7 +121,8 @@ class Judge:
         counts = ", ".join(f"{reason} ({count} times)" for reason, count in reasons.most_common(3))
         worst = next(failure for failure in failed if failure.reason == reasons.most_common(1)[0][0])
         reply = f"; a reply: {shortened(worst.reply)!r}" if worst.reply else ""
-        message = f"judge: {len(failed)} of {total} images got no score from {self.endpoint.url(self.api.path)}: {counts}{reply}: {worst.remedy}"
+        address = self.endpoint.url(self.api.path)
+        message = f"judge: {len(failed)} of {total} images got no score from {address}: {counts}{reply}: {worst.remedy}"
         if 2 * len(failed) >= total:
             raise TrainingError(message)
         logger.warning(f"Pave-GRPO {message}")
@@ -130,6 +135,7 @@ def shortened(text: str) -> str:
 
 
 def _parsed(text: str) -> Any:
+    """The JSON of a reply. Unscored where it is not JSON."""
     if not text.strip():
         raise Unscored("an empty reply", "look at the server's own log")
     try:

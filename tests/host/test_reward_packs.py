@@ -235,9 +235,9 @@ def scorer():
     [
         ({"base_url": "http://10.0.0.1:8000/v1"}, "is not on this machine"),
         ({"base_url": "http://127.0.0.1@evil.org"}, "has a user"),
-        ({"base_url": "localhost:8000"}, "is no address"),
+        ({"base_url": "localhost:8000"}, "is not an address"),
         ({"parse": "regex", "pattern": "(a+)+"}, "can run for hours"),
-        ({"parse": "json key", "pattern": ""}, "is no key"),
+        ({"parse": "json key", "pattern": ""}, "is not a key"),
         ({"parse": "guess"}, "'guess' is not known"),
         ({"api": "grpc"}, "'grpc' is not known"),
         ({"key_variable": "HF_TOKEN"}, "does not begin with PAVE_"),

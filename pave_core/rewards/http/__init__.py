@@ -1,1 +1,1 @@
-"""Scores from a server: the address, the exchange, the shapes of requests and replies, and the numbers in them."""
+"""Scores from a server: its address, the exchange with it, requests and replies, and the number in a text."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.http.answers import Unscored
-from pave_core.rewards.http.apis import Chat, Scores
+from pave_core.rewards.http.apis import Chat, Scorer
 from pave_core.rewards.http.endpoint import Endpoint
 from pave_core.rewards.http.exchange import MAX_REPLY
 from pave_core.rewards.http.replies import ParseRule
@@ -181,7 +181,7 @@ def test_a_scorer_gets_batches_and_its_scores_keep_their_order(serve):
         request.answer({"scores": [-level for level in levels], "time": 3})
 
     server = serve(behave)
-    scores = judge(server.url, api=Scores(2), concurrency=3)(IMAGES, PROMPTS)
+    scores = judge(server.url, api=Scorer(2), concurrency=3)(IMAGES, PROMPTS)
     assert scores.tolist() == [0, -64, -128, -191, -255]
     assert {r.path for r in server.requests} == {"/score"}
     assert sorted(r.body["prompts"] for r in server.requests) == [["four"], ["two", "three"], ["zero", "one"]]
@@ -355,12 +355,12 @@ SCORES = {
 def test_a_scorers_malformed_reply_is_an_error(serve, reply):
     server = serve(lambda request: request.answer(reply))
     with pytest.raises(TrainingError, match=rf"2 of 2 images got no score from {server.url}/score: .*: .+"):
-        judge(server.url, api=Scores())(IMAGES[:2], PROMPTS[:2])
+        judge(server.url, api=Scorer())(IMAGES[:2], PROMPTS[:2])
 
 
 def test_one_image_that_a_scorer_can_not_score_does_not_spoil_its_batch(serve):
     server = serve(lambda request: request.answer({"scores": [1, None, 3]}))
-    reward = judge(server.url, api=Scores(3))
+    reward = judge(server.url, api=Scorer(3))
     assert reward(IMAGES[:3], PROMPTS[:3]).nan_to_num(-9).tolist() == [1, -9, 3]
     assert reward.failures == {"no score for an image": 1}
 
@@ -609,11 +609,11 @@ def test_no_other_secret_of_the_environment_can_be_sent(monkeypatch, name):
         (lambda: judge("http://127.0.0.1", concurrency=0), "concurrency"),
         (lambda: judge("http://127.0.0.1", concurrency=65), "concurrency"),
         (lambda: judge("http://127.0.0.1/v1/chat/completions"), "base_url"),
-        (lambda: judge("http://127.0.0.1/score/", api=Scores()), "base_url"),
+        (lambda: judge("http://127.0.0.1/score/", api=Scorer()), "base_url"),
         (lambda: Chat(model=" "), "model"),
         (lambda: Chat(instruction="\n"), "instruction"),
         (lambda: Chat(max_tokens=0), "max_tokens"),
-        (lambda: Scores(0), "batch_size"),
+        (lambda: Scorer(0), "batch_size"),
         (lambda: ParseRule("guess"), "parse"),  # pyright: ignore[reportArgumentType]
         (lambda: ParseRule("json key", ""), "pattern"),
         (lambda: ParseRule("json key", "a..b"), "pattern"),
@@ -722,4 +722,4 @@ def test_a_recipe_has_the_judges_settings():
     described = judge("http://127.0.0.1:1/v1", ParseRule("json key", "a.b")).describe()
     assert json.loads(json.dumps(described))["rule"] == {"kind": "json key", "pattern": "a.b"}
     assert described["base_url"] == "http://127.0.0.1:1/v1"
-    assert judge("http://127.0.0.1:1", api=Scores()).describe() == {"base_url": "http://127.0.0.1:1", "api": "scores"}
+    assert judge("http://127.0.0.1:1", api=Scorer()).describe() == {"base_url": "http://127.0.0.1:1", "api": "scores"}
