@@ -1,9 +1,10 @@
-"""ImageReward v1.0 (arXiv 2304.05977): human preference, by a BLIP whose text tower reads the prompt with the image in view.
+"""ImageReward v1.0 (arXiv 2304.05977): human preference, by a BLIP whose text tower also sees the image.
 
-r = (mlp(h) - 0.16717) / 1.03334          h: the text tower's first token, 768; about -2 to 2
+r = (mlp(h) - 0.16717) / 1.03334          h (768,): the text tower's first token; r about -2 to 2
 
-The authors' package pins libraries that break hosts. The same network is put together here from transformers' BLIP parts, whose tensors have
-the file's names but for the image tower's. The prompt is cut or padded to 35 tokens of BERT's vocabulary.
+The authors' package pins libraries in versions that break hosts. The same network is put together here from
+transformers' BLIP parts, whose tensors have the file's names except for the image tower's. The prompt is cut or padded
+to 35 tokens of BERT's vocabulary.
 """
 
 from __future__ import annotations
@@ -66,7 +67,11 @@ _IN_BLOCK = {
 
 
 class ImageReward:
-    """weights: ImageReward.pt. vocabulary: vocab.txt or tokenizer.json of bert-base-uncased."""
+    """ImageReward as a reward.
+
+    weights: ImageReward.pt. vocabulary: vocab.txt or tokenizer.json of bert-base-uncased. ConfigError where one of them
+    does not fit.
+    """
 
     name = "imagereward"
 
@@ -82,7 +87,7 @@ class ImageReward:
             (self._network.head, within(state, "mlp.layers."), torch.float32),
         )
         for module, part, dtype in parts:
-            load_into(module, part, dtype, "checkpoint", weights, what)
+            load_into(module, part, dtype=dtype, field="checkpoint", path=weights, what=what)
         self._preprocess = Preprocess((224, 224))
         self._described = {
             "weights": file_record(weights),
@@ -96,7 +101,7 @@ class ImageReward:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,)."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32."""
         size = self._compute.batch_size
         tokens, mask = self._tokenize(prompts)
         with self._compute.placement(self._network) as device:
@@ -107,13 +112,13 @@ class ImageReward:
             return torch.cat(scores).cpu()
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The prompts' token ids and which of them are no padding, both (N, 35)."""
+        """The prompts' token ids, and 1 for those that are not padding, both (N, 35)."""
         encoded = self._tokenizer.encode_batch(list(prompts))
         return torch.tensor([e.ids for e in encoded]), torch.tensor([e.attention_mask for e in encoded])
 
 
 class _Blip(nn.Module):
-    """The network, without weights."""
+    """The network of ImageReward, made without weights."""
 
     def __init__(self) -> None:
         from transformers import BlipTextConfig, BlipVisionConfig
@@ -137,7 +142,7 @@ class _Blip(nn.Module):
 
 
 def image_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image tower's tensors by transformers' names. What is unknown keeps its name."""
+    """The image tower's tensors by transformers' names; unknown ones keep their names."""
 
     def renamed(key: str) -> str:
         if (block := _BLOCK.fullmatch(key)) and block[2] in _IN_BLOCK:
@@ -149,9 +154,9 @@ def image_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_vocabulary(path: Path) -> Any:
-    """BERT's tokenizer from vocab.txt or tokenizer.json, cutting and padding to 35 tokens.
+    """BERT's tokenizer from vocab.txt or tokenizer.json, which cuts and pads texts to 35 tokens.
 
-    ConfigError unless it has the size and the marks of bert-base-uncased's.
+    ConfigError unless its size and its marks are those of bert-base-uncased.
     """
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
@@ -167,9 +172,8 @@ def read_vocabulary(path: Path) -> Any:
             tokenizer = None
             numbers = {token: number for number, token in enumerate(path.read_text("utf-8").splitlines())}
     except Exception as error:  # the library raises Exception itself
-        raise ConfigError(
-            f"vocabulary: {path.name} can not be read ({' '.join(str(error).split())[:160]}): {remedy}"
-        ) from error
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"vocabulary: {path.name} cannot be read ({reason}): {remedy}") from error
     wrong = [mark for mark, number in _SPECIAL.items() if numbers.get(mark) != number]
     if wrong or len(numbers) != BERT_SIZE:
         shown = f"{len(numbers)} tokens, not {BERT_SIZE}; {', '.join(wrong) or 'no mark'} out of place"

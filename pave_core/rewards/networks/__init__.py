@@ -1,1 +1,1 @@
-"""Networks whose weights are the user's own files: reading those, images as a network expects them, and CLIP."""
+"""Networks whose weights are the user's own files: those files, images as a network expects them, and CLIP."""

@@ -1,4 +1,4 @@
-"""An open_clip network that compares images and prompts; CLIP score, HPSv2.1, PickScore and the aesthetic v2 stand on it.
+"""An open_clip network that compares images and prompts: the base of CLIP score, HPSv2.1, PickScore and aesthetic v2.
 
 cosine(image, prompt) = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
 """
@@ -23,22 +23,29 @@ from .weight_files import read_weights
 
 
 class Clip:
-    """A CLIP from a file, resting on the CPU. The features of prompts are kept, by prompt."""
+    """A CLIP from a file. It rests on the CPU, and the features of each prompt are kept.
+
+    field: the input that named the file. what: the architecture and what to choose instead, as "X: choose Y". Both are
+    for the ConfigError where the file does not fit.
+    """
 
     def __init__(
-        self, weights: Path, config: Config, preprocess: Preprocess, compute: Compute, field: str, what: str
+        self, weights: Path, config: Config, *, preprocess: Preprocess, compute: Compute, field: str, what: str
     ) -> None:
         state = read_clip(weights, field, config, what)
         self._tokenizer = _tokenizer(config["model_cfg"])
         self._network = build(config)
         self._preprocess, self._compute = preprocess, compute
-        load_into(self._network, _shaped_for(self._network, state), compute.dtype, field, weights, what)
+        state = _shaped_for(self._network, state)
+        load_into(self._network, state, dtype=compute.dtype, field=field, path=weights, what=what)
         self._text_features: dict[str, Tensor] = {}
 
     @property
     def scale(self) -> float:
-        """exp(logit_scale), the factor of a cosine in training."""
-        return self._network.logit_scale.float().exp().item()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        """exp(logit_scale), the factor that a cosine had when the network was trained."""
+        logit_scale = self._network.logit_scale
+        assert isinstance(logit_scale, Tensor)
+        return logit_scale.float().exp().item()
 
     @torch.no_grad()
     def cosines(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -55,13 +62,14 @@ class Clip:
     def _encode_prompts(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._text_features:  # one by one: the last bits of a batch depend on what else is in it
-                features = self._network.encode_text(self._tokenizer([prompt]).to(device))  # pyright: ignore[reportCallIssue]
+                tokens = self._tokenizer([prompt]).to(device)
+                features = self._network.encode_text(tokens)  # pyright: ignore[reportCallIssue]
                 self._text_features[prompt] = F.normalize(features.float(), dim=-1)[0].cpu()
         return torch.stack([self._text_features[p] for p in prompts]).to(device)
 
 
 def build(config: Config) -> nn.Module:
-    """The network of a config, without weights."""
+    """The network of a config, without weights. ConfigError where the installed open_clip cannot build it."""
     import open_clip
 
     model = config["model_cfg"]
@@ -78,12 +86,15 @@ def build(config: Config) -> nn.Module:
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         version = open_clip.__version__
         raise ConfigError(
-            f"architecture: open_clip {version} can not build it ({error}): update open_clip, or choose another"
+            f"architecture: open_clip {version} cannot build it ({error}): update open_clip, or choose another"
         ) from error
 
 
 def read_clip(weights: Path, field: str, config: Config, what: str) -> dict[str, Tensor]:
-    """A CLIP's tensors by open_clip's names, whoever wrote the file."""
+    """A CLIP's tensors by open_clip's names, from a file with open_clip's, OpenAI's or Hugging Face's names.
+
+    field, what: as in Clip. ConfigError also where the file is OpenAI's and the config lacks their activation.
+    """
     state = read_weights(weights, field)
     if is_huggingface(state):
         return to_open_clip(state)
@@ -93,22 +104,20 @@ def read_clip(weights: Path, field: str, config: Config, what: str) -> dict[str,
 
 
 def _shaped_for(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with the text tower where `network` has it, and the logit scale as the scalar or vector that it is there."""
+    """`state` with the names and shapes of `network`, which differ between open_clip's classes and versions.
+
+    The text tower may be one level deeper, and the logit scale and bias a scalar or a vector.
+    """
     from open_clip.model import convert_to_custom_text_state_dict
 
     if not hasattr(network, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     wanted = network.state_dict()
-    if (
-        "logit_bias" in wanted and "logit_bias" not in state
-    ):  # open_clip trains some models without it into configs that have one
+    # open_clip publishes weights without a bias for some configs that have one.
+    if "logit_bias" in wanted and "logit_bias" not in state:
         state = state | {"logit_bias": torch.zeros(wanted["logit_bias"].shape)}
-    scalars = {
-        key: value.reshape(wanted[key].shape)
-        for key, value in state.items()
-        if key in ("logit_scale", "logit_bias") & wanted.keys()
-    }
-    return state | scalars
+    scalars = ("logit_scale", "logit_bias") & wanted.keys() & state.keys()
+    return state | {key: state[key].reshape(wanted[key].shape) for key in scalars}
 
 
 def _tokenizer(model_config: Config) -> Any:

@@ -1,6 +1,7 @@
 """Where a network computes, and in which number format.
 
-A reward's network rests on the CPU and visits a device while it scores, so that the policy has the card while it is updated.
+A reward's network rests on the CPU and visits a device while it scores, so that the policy has the device's memory
+while it is updated.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from ...errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
 Placement = Callable[[nn.Module], AbstractContextManager[torch.device]]
 """Inside placement(module) the module is on the device that is yielded; afterwards it is on the CPU again."""
 
 
 def on(device: torch.device) -> Placement:
-    """The plain placement. The weights in main memory are kept and taken back, not copied back: leaving costs nothing."""
+    """The placement on one device. The weights in main memory are kept and put back, not copied: leaving is free."""
 
     @contextmanager
     def place(module: nn.Module) -> Iterator[torch.device]:
@@ -38,7 +38,7 @@ def on(device: torch.device) -> Placement:
             yield device
         finally:
             module.load_state_dict(weights, assign=True)
-            for owner, name, buffer in buffers:  # those that are in no state dict
+            for owner, name, buffer in buffers:  # load_state_dict leaves out those that are not persistent
                 setattr(owner, name, buffer)
 
     return place
@@ -49,7 +49,11 @@ CPU = on(torch.device("cpu"))
 
 @dataclass(frozen=True)
 class Compute:
-    """How a network reward computes. Scores do not depend on batch_size but for rounding."""
+    """How a network reward computes. ConfigError for an unknown precision, or a batch_size below 1.
+
+    placement: where. precision: "fp32", "bf16" or "fp16". batch_size: images in one pass of the network; scores do not
+    depend on it except for rounding.
+    """
 
     placement: Placement = CPU
     precision: str = "fp32"
@@ -63,7 +67,7 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of the network; what comes after it (cosines, small heads) is fp32."""
+        """The number format of the network's weights; what comes after it (cosines, small heads) is fp32."""
         return PRECISIONS[self.precision]
 
 

@@ -2,12 +2,12 @@
 
     pixels = (resize(round(255 image)) / 255 - mean) / std
 
-The published pipelines resize 8-bit Pillow images; an interpolation of floats gives other pixels, and with them other scores.
+The published pipelines resize 8-bit Pillow images; an interpolation of floats gives other pixels, and so other scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,14 +26,17 @@ CLIP_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """size: (height, width).
+    """How a network's images are prepared. ConfigError for an unknown resize or interpolation.
 
-    resize: "shortest" scales the shorter edge to the size and cuts the centre out; "squash" scales both and distorts; "longest" scales the
-    longer edge and pads with black. crop_rounding: the corner of the centre for an odd remainder, "even" as torchvision (half to even), "down"
-    as transformers.
+    size: (height, width) in pixels. mean, std: those of red, green and blue, on [0, 1].
+    resize: "shortest" scales the shorter edge to the size and crops the centre; "squash" scales both and distorts;
+    "longest" scales the longer edge and pads with black.
+    crop_rounding: where the crop begins if the remainder is odd; "even" rounds half to even as torchvision does,
+    "down" rounds down as transformers does.
     """
 
     size: tuple[int, int]
+    _: KW_ONLY
     mean: Colour = CLIP_MEAN
     std: Colour = CLIP_STD
     resize: Resize = "shortest"
@@ -82,7 +85,7 @@ class Preprocess:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
     def _corner(self, excess: int) -> int:
-        """Where the centre begins in an edge that is `excess` too long; minus the padding before it where that is negative."""
+        """Where the centre begins in an edge that is `excess` pixels too long; minus the padding if negative."""
         if excess < 0:
             return -(-excess // 2)
         return round(excess / 2) if self.crop_rounding == "even" else excess // 2

@@ -284,12 +284,12 @@ def test_a_file_may_change_while_its_reward_is_in_use(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "is no open_clip config"),
+        ("{", "is not an open_clip config"),
         ("[1, 2]", "has no model_cfg"),
         ('{"model_cfg": {"embed_dim": 16}}', "has no model_cfg with vision_cfg and text_cfg"),
         (
             json.dumps({"model_cfg": TINY | {"embed_dimension": 3}}),
-            "can not build it .*embed_dimension.*: update open_clip, or choose another",
+            "cannot build it .*embed_dimension.*: update open_clip, or choose another",
         ),
         (
             json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_tokenizer_name": "bert-base-uncased"}}}),
@@ -330,7 +330,7 @@ def test_an_architecture_that_does_not_exist_is_refused(tiny):
     [
         ("vocab.txt", None, "does not exist"),
         ("vocab.txt", b"", "is not that of bert-base-uncased"),
-        ("vocab.txt", b"\xff\xfe\x00binary", "can not be read"),
+        ("vocab.txt", b"\xff\xfe\x00binary", "cannot be read"),
         (
             "vocab.txt",
             "\n".join(MARKS.get(i, f"t{i}") for i in range(28996)).encode(),
@@ -341,8 +341,8 @@ def test_an_architecture_that_does_not_exist_is_refused(tiny):
             "\n".join(f"t{i}" for i in range(30522)).encode(),
             r"\[PAD\], \[UNK\], \[CLS\], \[SEP\] out of place",
         ),
-        ("tokenizer.json", b"{", "can not be read"),
-        ("tokenizer.json", b'{"model_type": "bert"}', "can not be read"),
+        ("tokenizer.json", b"{", "cannot be read"),
+        ("tokenizer.json", b'{"model_type": "bert"}', "cannot be read"),
     ],
 )
 def test_a_bad_vocabulary_is_refused(tmp_path, name, content, message):

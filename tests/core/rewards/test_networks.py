@@ -130,7 +130,7 @@ def test_images_are_prepared_as_transformers_does_for_clip_and_siglip(world, hei
     torch.testing.assert_close(Preprocess((224, 224), crop_rounding="down")(image[None]), expected, atol=1e-6, rtol=0)
     expected = siglip_processor()(world.pil([image]), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(
-        Preprocess((384, 384), (0.5,) * 3, (0.5,) * 3, "squash")(image[None]), expected, atol=1e-6, rtol=0
+        Preprocess((384, 384), mean=(0.5,) * 3, std=(0.5,) * 3, resize="squash")(image[None]), expected, atol=1e-6, rtol=0
     )
 
 
@@ -147,9 +147,8 @@ def test_a_picture_for_hps_is_padded_with_black_on_both_sides(world):
 
 def test_the_preprocessing_of_an_architecture_is_that_of_its_published_weights():
     assert preprocess_of(read_config("ViT-B-32")) == Preprocess((224, 224))
-    assert preprocess_of(read_config("MobileCLIP-S1")) == Preprocess(
-        (256, 256), (0.0,) * 3, (1.0,) * 3, "shortest", "bilinear"
-    )
+    mobile = Preprocess((256, 256), mean=(0.0,) * 3, std=(1.0,) * 3, resize="shortest", interpolation="bilinear")
+    assert preprocess_of(read_config("MobileCLIP-S1")) == mobile
     assert preprocess_of(read_config("ViT-H-14-378-quickgelu")).resize == "squash"
 
 

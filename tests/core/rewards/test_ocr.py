@@ -236,7 +236,7 @@ def test_a_broken_opencv_is_said(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(ConfigError, match=r"ocr: rapidocr can not be imported \(libGL.so.1.*\): run"):
+    with pytest.raises(ConfigError, match=r"ocr: rapidocr cannot be imported \(libGL.so.1.*\): run"):
         OCR()
 
 
