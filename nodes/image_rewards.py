@@ -21,8 +21,9 @@ class PaveOCR(io.ComfyNode):
             "PaveOCR",
             "Pave OCR",
             terms=["text rendering", "read text", "spelling", "typography"],
-            description='Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: a shop sign that says "OPEN". '
-            "From 0 (nothing) to 1 (all). Needs the package rapidocr: python -m pip install -r requirements-ocr.txt.",
+            description="Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: "
+            'a shop sign that says "OPEN". From 0 (nothing) to 1 (all). Needs the package rapidocr: '
+            "python -m pip install -r requirements-ocr.txt.",
             outputs=[schema.reward_output()],
         )
 
@@ -40,7 +41,8 @@ class PaveJPEGSize(io.ComfyNode):
             "PaveJPEGSize",
             "Pave JPEG Size",
             terms=["compressibility", "incompressibility", "ddpo", "file size"],
-            description="Reward: the size of the image as a JPEG at quality 95. A test that training works; alone it ends in flat images or noise.",
+            description="Reward: the size of the image as a JPEG at quality 95. A test that training works; alone it "
+            "ends in flat images or noise.",
             inputs=[
                 io.Combo.Input(
                     "prefer",
@@ -66,15 +68,16 @@ class PaveStatisticsReward(io.ComfyNode):
             "PaveStatisticsReward",
             "Pave Statistics Reward",
             terms=["colorfulness", "saturation", "brightness", "contrast", "sharpness", "warm", "exposure"],
-            description="Reward: more, less or a certain amount of colour, brightness, contrast or sharpness. Easily overdone: mix it with CLIP, "
-            "or aim near a value.",
+            description="Reward: more, less or a certain amount of colour, brightness, contrast or sharpness. Easily "
+            "overdone: mix it with CLIP, or aim near a value.",
             inputs=[
                 io.Combo.Input(
                     "statistic",
                     options=list(STATISTICS),
                     default="colourfulness",
-                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. sharpness: below 100 is soft. "
-                    "warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without detail.",
+                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. "
+                    "sharpness: below 100 is soft. warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without "
+                    "detail.",
                 ),
                 io.Combo.Input(
                     "direction",

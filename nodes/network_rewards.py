@@ -19,6 +19,7 @@ AUTO = "auto"
 
 
 def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
+    """The inputs of a Compute."""
     return [
         advanced(
             io.Combo.Input(
@@ -49,8 +50,8 @@ class PaveCLIPScore(io.ComfyNode):
             "PaveCLIPScore",
             "Pave CLIP Score",
             terms=["open_clip", "prompt adherence", "text image similarity"],
-            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text features). Put "
-            "checkpoints into models/reward_models.",
+            description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text "
+            "features). Put checkpoints into models/reward_models.",
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -62,8 +63,8 @@ class PaveCLIPScore(io.ComfyNode):
                     "architecture",
                     options=[AUTO, *architectures()],
                     default=AUTO,
-                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, beside the file. OpenAI's "
-                    "weights need a name that ends in -quickgelu.",
+                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, "
+                    "beside the file. OpenAI's weights need a name that ends in -quickgelu.",
                 ),
                 *_compute_inputs(),
             ],
@@ -90,8 +91,8 @@ class PaveHPSv2(io.ComfyNode):
             "PaveHPSv2",
             "Pave HPS v2.1",
             terms=["human preference score", "hpsv2", "preference"],
-            description=f"Reward: human preference, HPSv2.1. Needs {hps.FILE} of {hps.SOURCE} (Hugging Face) in models/reward_models. Alone it "
-            "makes images oily and bright: mix it with Pave CLIP Score, 0.7 to 1.4.",
+            description=f"Reward: human preference, HPSv2.1. Needs {hps.FILE} of {hps.SOURCE} (Hugging Face) in "
+            "models/reward_models. Alone it makes images oily and bright: mix it with Pave CLIP Score, 0.7 to 1.4.",
             inputs=[HPS.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )
@@ -114,8 +115,8 @@ class PavePickScore(io.ComfyNode):
             "PavePickScore",
             "Pave PickScore",
             terms=["pick-a-pic", "human preference", "pickapic"],
-            description=f"Reward: which image people would pick for the prompt, PickScore v1. Needs {pickscore.FILE} of {pickscore.SOURCE} (Hugging "
-            "Face) in models/reward_models. It keeps realism well.",
+            description="Reward: which image people would pick for the prompt, PickScore v1. Needs "
+            f"{pickscore.FILE} of {pickscore.SOURCE} (Hugging Face) in models/reward_models. It keeps realism well.",
             inputs=[PICKSCORE.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )
@@ -138,8 +139,9 @@ class PaveAesthetic(io.ComfyNode):
             "PaveAesthetic",
             "Pave Aesthetic v2",
             terms=["laion aesthetic", "beauty", "improved aesthetic predictor"],
-            description=f"Reward: LAION's aesthetic score, 0 to 10, whatever the prompt. Needs {aesthetic.HEAD} and OpenAI's CLIP ViT-L/14 in "
-            "models/reward_models. Easy to flatter: mix it with a reward that reads the prompt.",
+            description=f"Reward: LAION's aesthetic score, 0 to 10, whatever the prompt. Needs {aesthetic.HEAD} and "
+            "OpenAI's CLIP ViT-L/14 in models/reward_models. Easy to flatter: mix it with a reward that reads the "
+            "prompt.",
             inputs=[HEAD.input(), VIT_L.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )
@@ -166,8 +168,9 @@ class PaveAestheticV25(io.ComfyNode):
             "PaveAestheticV25",
             "Pave Aesthetic v2.5",
             terms=["siglip aesthetic", "beauty", "aesthetic predictor"],
-            description=f"Reward: the aesthetic score v2.5, 1 to 10, whatever the prompt; from 5.5 on an image is great. Needs "
-            f"{aesthetic.HEAD_V25} and {aesthetic.SIGLIP_SOURCE} in models/reward_models. Mix it with a reward that reads the prompt.",
+            description="Reward: the aesthetic score v2.5, 1 to 10, whatever the prompt; from 5.5 on an image is "
+            f"great. Needs {aesthetic.HEAD_V25} and {aesthetic.SIGLIP_SOURCE} in models/reward_models. Mix it with a "
+            "reward that reads the prompt.",
             inputs=[HEAD_V25.input(), SIGLIP.input(), *_compute_inputs(8)],
             outputs=[schema.reward_output()],
         )
@@ -194,8 +197,9 @@ class PaveImageReward(io.ComfyNode):
             "PaveImageReward",
             "Pave ImageReward",
             terms=["blip", "human preference", "image reward"],
-            description=f"Reward: human preference, ImageReward v1.0. Needs {image_reward.FILE} of {image_reward.SOURCE} and "
-            f"{image_reward.VOCABULARY} of bert-base-uncased (Hugging Face) in models/reward_models. Do not train on it alone.",
+            description=f"Reward: human preference, ImageReward v1.0. Needs {image_reward.FILE} of "
+            f"{image_reward.SOURCE} and {image_reward.VOCABULARY} of bert-base-uncased (Hugging Face) in "
+            "models/reward_models. Do not train on it alone.",
             inputs=[IMAGE_REWARD.input(), VOCABULARY.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )

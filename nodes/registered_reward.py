@@ -21,7 +21,8 @@ class PaveRegisteredReward(io.ComfyNode):
             "PaveRegisteredReward",
             "Pave Reward From Another Pack",
             terms=["custom reward", "plugin", "register", "extension"],
-            description="Reward: one that another node pack has registered with this one. How a pack does that is in docs/rewards/README.md.",
+            description="Reward: one that another node pack has registered with this one. How a pack does that is in "
+            "docs/rewards/README.md.",
             inputs=[
                 io.Combo.Input(
                     "reward",
