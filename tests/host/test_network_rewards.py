@@ -1,4 +1,4 @@
-"""Network rewards in the host: drop-downs of the user's files, refusals at validation, the place where they compute, and the nodes' own path."""
+"""Network rewards in the host: drop-downs of the user's files, refusals at validation, and where they compute."""
 
 import json
 from types import SimpleNamespace
@@ -126,9 +126,8 @@ def test_a_name_that_is_not_in_the_list_is_refused(nodes, put, host, name):
     put("secret.safetensors")
     put("reward_models/a.safetensors")
     refusal = nodes.PavePickScore.validate_inputs(name)
-    assert refusal.startswith(
-        f"checkpoint: {name!r} is not in models/reward_models, clip_vision or text_encoders: put model.safetensors of yuval"
-    )
+    missing = f"checkpoint: {name!r} is not in models/reward_models, clip_vision or text_encoders"
+    assert refusal.startswith(f"{missing}: put model.safetensors of yuval")
 
 
 def test_a_file_that_has_gone_is_refused_when_the_node_runs(nodes, put, modules):
@@ -146,7 +145,7 @@ def test_a_bad_file_is_refused_by_the_node_with_the_name_of_its_input(nodes, put
 
 
 def test_the_bundled_clip_is_open_clips_own_score(modules, nodes, stock):
-    """Through the node, against open_clip's own pipeline: its model from the config, its image transform and its tokenizer."""
+    """Through the node, against open_clip's own model from the config, its image transform and its tokenizer."""
     import open_clip
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Rewards from outside, in the real server: other packs that load before and after ours, a judge behind HTTP, the example scorer of docs/."""
+"""Rewards from outside in the real server: packs that load before and after ours, a judge, the scorer of docs/."""
 
 import contextlib
 import http.server
@@ -210,7 +210,7 @@ def test_the_example_scorer_scores_in_a_graph(client):
         {"images": ["iVBORw0KGgo="], "prompts": [None]},
     ],
 )
-def test_the_example_scorer_refuses_what_it_can_not_read(scorer, body):
+def test_the_example_scorer_refuses_what_it_cannot_read(scorer, body):
     status, answer = scorer(body)
     assert status == 400
     assert answer["error"]
@@ -246,7 +246,7 @@ def scorer():
         ({"timeout": 0.0}, "smaller than min"),
     ],
 )
-def test_a_judge_that_can_not_work_is_refused_before_anything_runs(client, inputs, message):
+def test_a_judge_that_cannot_work_is_refused_before_anything_runs(client, inputs, message):
     with pytest.raises(PromptError, match=re.escape(message)):
         client.queue(scoring(judge(**{"base_url": "http://127.0.0.1:1", **inputs})))
 

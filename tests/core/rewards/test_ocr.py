@@ -17,14 +17,11 @@ from pave_core.errors import ConfigError
 from pave_core.rewards.ocr import OCR, edit_distance, quoted_text, text_score
 
 
-def drawn(
-    text: str, width: int = 320, height: int = 160, size: int = 34, ink: str = "black", paper: str = "white"
-) -> torch.Tensor:
-    """(height, width, 3) in [0, 1] with the text in it."""
-    image = Image.new("RGB", (width, height), paper)
-    ImageDraw.Draw(image).text(
-        (width / 2, height / 2), text, fill=ink, font=ImageFont.load_default(size), anchor="mm", align="center"
-    )
+def drawn(text: str, extent: tuple[int, int] = (320, 160), *, size=34, ink="black", paper="white") -> torch.Tensor:
+    """An image (height, width, 3) in [0, 1] with the text in its middle. extent: (width, height)."""
+    image = Image.new("RGB", extent, paper)
+    middle, font = (extent[0] / 2, extent[1] / 2), ImageFont.load_default(size)
+    ImageDraw.Draw(image).text(middle, text, fill=ink, font=font, anchor="mm", align="center")
     return torch.from_numpy(np.asarray(image).copy()).float() / 255
 
 
@@ -36,9 +33,9 @@ def ocr():
 def test_right_text_is_near_1_wrong_text_low_and_none_0(ocr):
     right = [
         drawn("OPEN"),
-        drawn("Happy Birthday", 400, 300),
-        drawn("STOP", 256, 512, 60, "white", "red"),
-        drawn("fresh\ncoffee", 384, 384, 60),
+        drawn("Happy Birthday", (400, 300)),
+        drawn("STOP", (256, 512), size=60, ink="white", paper="red"),
+        drawn("fresh\ncoffee", (384, 384), size=60),
     ]
     prompts = [
         'a sign that says "OPEN"',
@@ -65,11 +62,11 @@ def test_nearly_right_text_is_in_between_by_its_letters(ocr):
 
 
 def test_text_beside_the_right_text_does_no_harm(ocr):
-    assert ocr(drawn("Main Street\nOPEN\n24 hours", 400, 400, 50)[None], ['a shop, "OPEN"']).item() == 1
+    assert ocr(drawn("Main Street\nOPEN\n24 hours", (400, 400), size=50)[None], ['a shop, "OPEN"']).item() == 1
 
 
-def test_text_on_its_head_is_not_turned_over_first(ocr):
-    image = drawn("WELCOME HOME", 480, 160, 48)
+def test_upside_down_text_is_not_turned_over_first(ocr):
+    image = drawn("WELCOME HOME", (480, 160), size=48)
     assert ocr(image[None], ['"welcome home"']).item() == 1
     assert ocr(image.flip(0, 1)[None], ['"welcome home"']).item() < 0.9
 
