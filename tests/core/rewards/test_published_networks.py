@@ -31,7 +31,7 @@ from pave_core.rewards.image_reward import ImageReward
 from pave_core.rewards.pickscore import PickScore
 
 
-def linear_head(world, seed, width, name, places):
+def linear_head(world, seed, *, width, name, places):
     """A head's tensors, its bias near 5 as in the real ones."""
     widths = (width, 1024, 128, 64, 16, 1)
     head = torch.nn.ModuleDict({str(place): torch.nn.Linear(n, m) for place, n, m in zip(places, widths, widths[1:])})
@@ -147,7 +147,7 @@ def test_pickscore(world, checkpoint, clip_tokenizer):
 @pytest.mark.parametrize("names", ["open_clip", "huggingface image half"])
 def test_aesthetic_v2(world, checkpoint, tmp_path, names):
     places = (0, 2, 4, 6, 7)
-    head = linear_head(world, 8, 768, "layers", places)
+    head = linear_head(world, 8, width=768, name="layers", places=places)
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
     if names == "open_clip":
 
@@ -202,7 +202,7 @@ def test_aesthetic_v2_5(world, checkpoint):
             transformers.SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
         )
 
-    head = linear_head(world, 9, 1152, "scoring_head", places)
+    head = linear_head(world, 9, width=1152, name="scoring_head", places=places)
     state = world.RandomWeights(10).fill(
         layout(make), torch.float16
     )  # the whole model's names; its text half is not used and small here
@@ -242,7 +242,7 @@ def test_imagereward(world, checkpoint, tmp_path):
     weights = world.RandomWeights(11)
     image, text = weights.fill(layout(make_image)), weights.fill(layout(make_text))
     types = text.pop("embeddings.token_type_embeddings.weight")  # BLIP has none
-    head = linear_head(world, 12, 768, "layers", places)
+    head = linear_head(world, 12, width=768, name="layers", places=places)
     file = {f"blip.visual_encoder.{key}": value for key, value in image.items()}
     file |= {f"blip.text_encoder.{key}": value for key, value in text.items()}
     file |= {
