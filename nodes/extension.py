@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import guard, image_rewards, judge, lora, network_rewards, prompts, rewards, settings, train
+from . import guard, image_rewards, judge, lora, network_rewards, prompts, registered_reward, rewards, settings, train
 from . import tiny as policy
 from .host import folders, public_name
 from .host.graphs import queue
@@ -23,5 +23,21 @@ class PaveExtension(ComfyExtension):
         routes.register()
         queue.register()
         public_name.publish()
-        parts = (policy, prompts, rewards, network_rewards, image_rewards, judge, guard, settings, train, steps, loop, scores, look, lora)
+        parts = (
+            policy,
+            prompts,
+            rewards,
+            network_rewards,
+            image_rewards,
+            registered_reward,
+            judge,
+            guard,
+            settings,
+            train,
+            steps,
+            loop,
+            scores,
+            look,
+            lora,
+        )
         return [node for part in parts for node in part.NODES]

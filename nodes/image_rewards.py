@@ -1,4 +1,4 @@
-"""Rewards that need no network's weights: text in the image, file size, statistics; and those that other packs bring."""
+"""Rewards that need no network's weights: text in the image, file size, statistics."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..pave_core.rewards import registry
 from ..pave_core.rewards.jpeg import JPEGSize, Prefer
 from ..pave_core.rewards.ocr import OCR
 from ..pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
 from .shared import schema
-
-NONE_REGISTERED = "none registered"
 
 
 class PaveOCR(io.ComfyNode):
@@ -24,8 +21,9 @@ class PaveOCR(io.ComfyNode):
             "PaveOCR",
             "Pave OCR",
             terms=["text rendering", "read text", "spelling", "typography"],
-            description='Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: a shop sign that says "OPEN". '
-            "From 0 (nothing) to 1 (all). Needs the package rapidocr: python -m pip install -r requirements-ocr.txt.",
+            description="Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: "
+            'a shop sign that says "OPEN". From 0 (nothing) to 1 (all). Needs the package rapidocr: '
+            "python -m pip install -r requirements-ocr.txt.",
             outputs=[schema.reward_output()],
         )
 
@@ -43,7 +41,8 @@ class PaveJPEGSize(io.ComfyNode):
             "PaveJPEGSize",
             "Pave JPEG Size",
             terms=["compressibility", "incompressibility", "ddpo", "file size"],
-            description="Reward: the size of the image as a JPEG at quality 95. A test that training works; alone it ends in flat images or noise.",
+            description="Reward: the size of the image as a JPEG at quality 95. A test that training works; alone it "
+            "ends in flat images or noise.",
             inputs=[
                 io.Combo.Input(
                     "prefer",
@@ -69,15 +68,16 @@ class PaveStatisticsReward(io.ComfyNode):
             "PaveStatisticsReward",
             "Pave Statistics Reward",
             terms=["colorfulness", "saturation", "brightness", "contrast", "sharpness", "warm", "exposure"],
-            description="Reward: more, less or a certain amount of colour, brightness, contrast or sharpness. Easily overdone: mix it with CLIP, "
-            "or aim near a value.",
+            description="Reward: more, less or a certain amount of colour, brightness, contrast or sharpness. Easily "
+            "overdone: mix it with CLIP, or aim near a value.",
             inputs=[
                 io.Combo.Input(
                     "statistic",
                     options=list(STATISTICS),
                     default="colourfulness",
-                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. sharpness: below 100 is soft. "
-                    "warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without detail.",
+                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. "
+                    "sharpness: below 100 is soft. warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without "
+                    "detail.",
                 ),
                 io.Combo.Input(
                     "direction",
@@ -102,37 +102,4 @@ class PaveStatisticsReward(io.ComfyNode):
         return io.NodeOutput(StatisticReward(statistic, direction, target))
 
 
-class PaveRegisteredReward(io.ComfyNode):
-    """A reward that another pack registered."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        offers = registry.registered()
-        told = "".join(f" {name}: {description}" for name, description in offers.items() if description)
-        return schema.schema(
-            "PaveRegisteredReward",
-            "Pave Reward From Another Pack",
-            terms=["custom reward", "plugin", "register", "extension"],
-            description="Reward: one that another node pack has registered with this one. How a pack does that is in docs/rewards/README.md.",
-            inputs=[
-                io.Combo.Input(
-                    "reward",
-                    options=list(offers) or [NONE_REGISTERED],
-                    tooltip=f"The rewards that the packs in custom_nodes offer.{told}",
-                )
-            ],
-            outputs=[schema.reward_output()],
-        )
-
-    @classmethod
-    def validate_inputs(cls, reward: str | None = None) -> bool | str:
-        if reward is None or reward in registry.registered():
-            return True
-        return f"reward: {reward!r} is not offered by any pack in custom_nodes: install one that registers it, and restart"
-
-    @classmethod
-    def execute(cls, reward: str) -> io.NodeOutput:
-        return io.NodeOutput(registry.make(reward))
-
-
-NODES = [PaveOCR, PaveJPEGSize, PaveStatisticsReward, PaveRegisteredReward]
+NODES = [PaveOCR, PaveJPEGSize, PaveStatisticsReward]

@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...pave_core.errors import ConfigError
-from ...pave_core.rewards.networks import SUFFIXES
+from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import RunFolder, safe_name
 
 REWARD_MODELS = "reward_models"

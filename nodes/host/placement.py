@@ -1,7 +1,7 @@
-"""Where network rewards compute: on the host's device, with room made among the host's models; in main memory otherwise.
+"""Where network rewards compute: on the host's device, where the host's models make room for them.
 
-As the host's own node for upscale models does it: free what is needed, visit, leave. The network is not one of the host's loaded models: it is
-gone again before the host loads anything.
+This is how the host's own node for upscale models does it: free the memory that is needed, visit, leave. The network is
+not one of the host's loaded models: it has left before the host loads anything.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import comfy.model_management as management
 import torch
 from torch import nn
 
-from ...pave_core.rewards.networks import on
+from ...pave_core.rewards.networks.compute import on
 
 
 @contextmanager
 def visiting(module: nn.Module) -> Iterator[torch.device]:
-    """A Placement of the core. Raises the host's interruption if the user pressed Cancel."""
+    """A Placement of the core: the host's device, or the CPU where that is it.
+
+    Raises the host's interruption if the user pressed Cancel.
+    """
     management.throw_exception_if_processing_interrupted()
     device = management.get_torch_device()
     if not management.is_device_cpu(device):

@@ -1,4 +1,4 @@
-"""CLIP score (arXiv 2104.08718): the cosine of an image's and its prompt's features, from any open_clip checkpoint.
+"""CLIP score (arXiv 2104.08718): the cosine between the features of an image and its prompt, by any open_clip model.
 
 r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          in [-1, 1]
 """
@@ -10,28 +10,40 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .clip import Clip, preprocess_of, read_config
-from .networks import ON_CPU, Compute, file_record
+from .networks.clip import Clip
+from .networks.clip_config import preprocess_of, read_config
+from .networks.compute import ON_CPU, Compute
+from .networks.weight_files import file_record
 
 
 class CLIPScore:
-    """weights: a file with open_clip's, OpenAI's or Hugging Face's (CLIPModel) names. architecture: an open_clip config name such as
-    "ViT-L-14-quickgelu", or the path of a config JSON in open_clip's format; images are prepared as it says.
+    """CLIP score as a reward.
+
+    weights: a file with open_clip's, OpenAI's or Hugging Face's (CLIPModel) names. architecture: the name of an
+    open_clip config such as "ViT-L-14-quickgelu", or the path of a config JSON in open_clip's format; images are
+    prepared as it says. ConfigError where the two do not fit.
     """
 
     name = "clip"
 
     def __init__(self, weights: Path, architecture: str | Path, compute: Compute = ON_CPU) -> None:
         config = read_config(architecture)
-        stem = Path(architecture).stem
-        what = f"this CLIP architecture ({stem}): choose the architecture of the file; OpenAI's weights need one that ends in -quickgelu"
-        self._clip = Clip(weights, config, preprocess_of(config), compute, "checkpoint", what)
-        self._described = {"weights": file_record(weights), "architecture": Path(architecture).name, "precision": compute.precision}
+        what = (
+            f"this CLIP architecture ({Path(architecture).stem}): choose the architecture of the file; OpenAI's "
+            "weights need one that ends in -quickgelu"
+        )
+        prepare = preprocess_of(config)
+        self._clip = Clip(weights, config, preprocess=prepare, compute=compute, field="checkpoint", what=what)
+        self._described = {
+            "weights": file_record(weights),
+            "architecture": Path(architecture).name,
+            "precision": compute.precision,
+        }
 
     def describe(self) -> dict[str, object]:
         """The settings, for recipes."""
         return self._described
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) cosines."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32 cosines."""
         return self._clip.cosines(images, prompts)

@@ -16,7 +16,11 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class ColourReward:
-    """`softness` is the distance in RGB (0 to sqrt 3) at which a pixel's score has fallen to 0.61. Larger is smoother, and harder to hack."""
+    """The preference for one colour as a reward. ConfigError for numbers outside their ranges.
+
+    red, green, blue: the colour, each in [0, 1]. softness: the distance in RGB (0 to sqrt 3) at which a pixel's score
+    has fallen to exp(-1/2) = 0.61; larger is smoother, and harder to hack.
+    """
 
     red: float
     green: float
@@ -34,7 +38,7 @@ class ColourReward:
             raise ConfigError(f"softness: {self.softness} is not positive: 0.5 is smooth, 0.1 is strict")
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) -> (N,); the prompts do not matter."""
+        """images (N, H, W, 3) in [0, 1] -> (N,) fp32; the prompts do not matter."""
         target = torch.tensor([self.red, self.green, self.blue])
         distance2 = (images[..., :3].float() - target).square().sum(-1)  # (N, H, W)
         return torch.exp(-distance2 / (2 * self.softness**2)).mean((1, 2))

@@ -1,9 +1,9 @@
-"""HPSv2.1 (arXiv 2306.09341): human preference, a ViT-H-14 CLIP trained further on people's choices.
+"""HPSv2.1 (arXiv 2306.09341): human preference, by a ViT-H-14 CLIP trained further on people's choices.
 
 r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          about 0.2 to 0.4; without CLIP's factor
 
-Images are scaled to 224 on their longer side and padded with black, as the authors' image_transform(resize_longest_max=True) does.
-Trained on alone it makes images oily, bright and saturated.
+Images are scaled to 224 on their longer side and padded with black, as the authors' own
+image_transform(resize_longest_max=True) does. A model trained on this alone makes oily, bright, saturated images.
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .clip import Clip, read_config
-from .networks import ON_CPU, Compute, file_record
-from .preprocess import Preprocess
+from .networks.clip import Clip
+from .networks.clip_config import read_config
+from .networks.compute import ON_CPU, Compute
+from .networks.preprocess import Preprocess
+from .networks.weight_files import file_record
 
 FILE = "HPS_v2.1_compressed.pt"
 SOURCE = "xswu/HPSv2"
 
 
 class HPSv2:
-    """weights: HPS_v2.1_compressed.pt, or HPS_v2_compressed.pt of the version before."""
+    """HPSv2.1 as a reward.
+
+    weights: HPS_v2.1_compressed.pt, or HPS_v2_compressed.pt of the version before. ConfigError for another file.
+    """
 
     name = "hps"
 
     def __init__(self, weights: Path, compute: Compute = ON_CPU) -> None:
         what = f"HPSv2.1 (ViT-H-14): choose {FILE} of {SOURCE}"
-        self._clip = Clip(weights, read_config("ViT-H-14"), Preprocess((224, 224), resize="longest"), compute, "checkpoint", what)
+        config, prepare = read_config("ViT-H-14"), Preprocess((224, 224), resize="longest")
+        self._clip = Clip(weights, config, preprocess=prepare, compute=compute, field="checkpoint", what=what)
         self._described = {"weights": file_record(weights), "precision": compute.precision}
 
     def describe(self) -> dict[str, object]:
@@ -36,5 +42,5 @@ class HPSv2:
         return self._described
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) cosines."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32 cosines."""
         return self._clip.cosines(images, prompts)

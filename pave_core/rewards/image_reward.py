@@ -1,9 +1,10 @@
-"""ImageReward v1.0 (arXiv 2304.05977): human preference, by a BLIP whose text tower reads the prompt with the image in view.
+"""ImageReward v1.0 (arXiv 2304.05977): human preference, by a BLIP whose text tower also sees the image.
 
-r = (mlp(h) - 0.16717) / 1.03334          h: the text tower's first token, 768; about -2 to 2
+r = (mlp(h) - 0.16717) / 1.03334          h (768,): the text tower's first token; r about -2 to 2
 
-The authors' package pins libraries that break hosts. The same network is put together here from transformers' BLIP parts, whose tensors have
-the file's names but for the image tower's. The prompt is cut or padded to 35 tokens of BERT's vocabulary.
+The authors' package pins libraries in versions that break hosts. The same network is put together here from
+transformers' BLIP parts, whose tensors have the file's names except for the image tower's. The prompt is cut or padded
+to 35 tokens of BERT's vocabulary.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .networks import ON_CPU, Compute, empty_weights, file_record, load_into, mlp, read_weights, within, without_positions
-from .preprocess import Preprocess
+from .networks.compute import ON_CPU, Compute
+from .networks.network import empty_weights, load_into, mlp
+from .networks.preprocess import Preprocess
+from .networks.weight_files import file_record, read_weights, within, without_positions
 
 FILE = "ImageReward.pt"
 SOURCE = "THUDM/ImageReward"
@@ -38,7 +41,12 @@ _IMAGE_TOWER: dict[str, Any] = {
     "patch_size": 16,
     "layer_norm_eps": 1e-6,
 }
-_TEXT_TOWER: dict[str, Any] = {"vocab_size": 30524, "encoder_hidden_size": 1024, "num_attention_heads": 12, "is_decoder": True}
+_TEXT_TOWER: dict[str, Any] = {
+    "vocab_size": 30524,
+    "encoder_hidden_size": 1024,
+    "num_attention_heads": 12,
+    "is_decoder": True,
+}
 _SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102}
 
 _IMAGE_NAMES = {
@@ -59,7 +67,11 @@ _IN_BLOCK = {
 
 
 class ImageReward:
-    """weights: ImageReward.pt. vocabulary: vocab.txt or tokenizer.json of bert-base-uncased."""
+    """ImageReward as a reward.
+
+    weights: ImageReward.pt. vocabulary: vocab.txt or tokenizer.json of bert-base-uncased. ConfigError where one of them
+    does not fit.
+    """
 
     name = "imagereward"
 
@@ -75,9 +87,13 @@ class ImageReward:
             (self._network.head, within(state, "mlp.layers."), torch.float32),
         )
         for module, part, dtype in parts:
-            load_into(module, part, dtype, "checkpoint", weights, what)
+            load_into(module, part, dtype=dtype, field="checkpoint", path=weights, what=what)
         self._preprocess = Preprocess((224, 224))
-        self._described = {"weights": file_record(weights), "vocabulary": file_record(vocabulary), "precision": compute.precision}
+        self._described = {
+            "weights": file_record(weights),
+            "vocabulary": file_record(vocabulary),
+            "precision": compute.precision,
+        }
 
     def describe(self) -> dict[str, object]:
         """The settings, for recipes."""
@@ -85,7 +101,7 @@ class ImageReward:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,)."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32."""
         size = self._compute.batch_size
         tokens, mask = self._tokenize(prompts)
         with self._compute.placement(self._network) as device:
@@ -96,13 +112,13 @@ class ImageReward:
             return torch.cat(scores).cpu()
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The prompts' token ids and which of them are no padding, both (N, 35)."""
+        """The prompts' token ids, and 1 for those that are not padding, both (N, 35)."""
         encoded = self._tokenizer.encode_batch(list(prompts))
         return torch.tensor([e.ids for e in encoded]), torch.tensor([e.attention_mask for e in encoded])
 
 
 class _Blip(nn.Module):
-    """The network, without weights."""
+    """The network of ImageReward, made without weights."""
 
     def __init__(self) -> None:
         from transformers import BlipTextConfig, BlipVisionConfig
@@ -119,12 +135,14 @@ class _Blip(nn.Module):
         """pixels (n, 3, 224, 224), tokens and mask (n, 35) -> (n,)."""
         seen = self.image(pixels).last_hidden_state  # (n, 197, 1024)
         everywhere = torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device)
-        read = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, encoder_attention_mask=everywhere).last_hidden_state
+        read = self.text(
+            input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, encoder_attention_mask=everywhere
+        ).last_hidden_state
         return (self.head(read[:, 0].float())[:, 0] - MEAN) / STD
 
 
 def image_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image tower's tensors by transformers' names. What is unknown keeps its name."""
+    """The image tower's tensors by transformers' names; unknown ones keep their names."""
 
     def renamed(key: str) -> str:
         if (block := _BLOCK.fullmatch(key)) and block[2] in _IN_BLOCK:
@@ -136,9 +154,9 @@ def image_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_vocabulary(path: Path) -> Any:
-    """BERT's tokenizer from vocab.txt or tokenizer.json, cutting and padding to 35 tokens.
+    """BERT's tokenizer from vocab.txt or tokenizer.json, which cuts and pads texts to 35 tokens.
 
-    ConfigError unless it has the size and the marks of bert-base-uncased's.
+    ConfigError unless its size and its marks are those of bert-base-uncased.
     """
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
@@ -154,7 +172,8 @@ def read_vocabulary(path: Path) -> Any:
             tokenizer = None
             numbers = {token: number for number, token in enumerate(path.read_text("utf-8").splitlines())}
     except Exception as error:  # the library raises Exception itself
-        raise ConfigError(f"vocabulary: {path.name} can not be read ({' '.join(str(error).split())[:160]}): {remedy}") from error
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"vocabulary: {path.name} cannot be read ({reason}): {remedy}") from error
     wrong = [mark for mark, number in _SPECIAL.items() if numbers.get(mark) != number]
     if wrong or len(numbers) != BERT_SIZE:
         shown = f"{len(numbers)} tokens, not {BERT_SIZE}; {', '.join(wrong) or 'no mark'} out of place"

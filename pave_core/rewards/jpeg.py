@@ -1,8 +1,8 @@
-"""How well an image compresses (DDPO, arXiv 2305.13301, section 5): the size of its JPEG at quality 95, in kB of 1000 bytes.
+"""How well an image compresses: the size of its JPEG at quality 95 (DDPO, arXiv 2305.13301, section 5).
 
-r = -kB for small files (compressibility), kB for large ones (incompressibility)
+r = -kB for small files (compressibility), kB for large files (incompressibility)          kB: 1000 bytes
 
-A test that training works, not a taste: small files collapse to flat images, large ones to noise.
+A test that training works, not a taste: small files end in flat images, large ones in noise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUALITY = 95
 
 @dataclass(frozen=True)
 class JPEGSize:
-    """The size of the JPEG as a reward."""
+    """The size of the JPEG as a reward. prefer: "small files" or "large files"; ConfigError for anything else."""
 
     prefer: Prefer = "small files"
 
@@ -34,7 +34,7 @@ class JPEGSize:
             raise ConfigError(f"prefer: {self.prefer!r} is not known: choose one of {', '.join(get_args(Prefer))}")
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] -> (N,); the prompts do not matter."""
+        """images (N, H, W, 3) in [0, 1] -> (N,) fp32, in kB; the prompts do not matter."""
         sign = -1 if self.prefer == "small files" else 1
         return torch.tensor([sign * len(encoded(image, "JPEG", quality=QUALITY)) / 1000 for image in images])
 

@@ -1,14 +1,14 @@
-"""Text that reads right: the quoted text of the prompt against what an OCR network reads in the image (as Flow-GRPO, arXiv 2505.05470, scores it).
+"""Text that reads right: the quoted text of the prompt against the text that an OCR network reads in the image.
 
 N = characters of the quoted text
 d = 0 where the text read contains the quoted text, else the edit distance (Levenshtein) between the two
-r = 1 - min(d, N) / N          in [0, 1]
+r = 1 - min(d, N) / N          in [0, 1]          as in Flow-GRPO, arXiv 2505.05470
 
-Both texts are in Unicode's NFKC form, case-folded and without white space. The lines are read from top to bottom, each from left to right, and
-joined; every line counts, however unsure the network is. Text that stands on its head is not turned over first.
+Both texts are in Unicode's NFKC form, case-folded and without white space. The lines are read from top to bottom, each
+from left to right, and joined; every line counts, however unsure the network is. Upside-down text is not turned first.
 
-The networks (PP-OCR) are those of the PyPI package rapidocr, by the paths in its wheel: nothing is ever downloaded. They run on the CPU, image by
-image, so that a score does not depend on the images beside it.
+The networks (PP-OCR) are those of the PyPI package rapidocr, by the paths in its wheel: nothing is ever downloaded.
+They run on the CPU, image by image, so that a score does not depend on the other images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_THREADS = 4
 
 
 class OCR:
-    """RapidOCR as a reward."""
+    """RapidOCR as a reward. ConfigError where it is not installed, too old, or without its networks."""
 
     name = "ocr"
 
@@ -48,30 +48,35 @@ class OCR:
         return {"models": [self._models[task].name for task in ("det", "rec")]}
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts with quoted text -> (N,). ConfigError for a prompt without any."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32. ConfigError for a prompt without quoted text."""
         wanted = [quoted_text(prompt) for prompt in prompts]
         return torch.tensor([text_score(self.read(image), text) for image, text in zip(images, wanted, strict=True)])
 
     def read(self, image: Tensor) -> str:
-        """The text in an image (H, W, 3)."""
+        """The text in an image (H, W, 3) in [0, 1], all lines joined."""
         return "".join(self._engine(picture(image)).txts or ())
 
 
 def quoted_text(prompt: str) -> str:
-    """What stands in quotes in the prompt, plain or typographic; several parts are joined in their order."""
+    """The text in quotation marks in the prompt, plain or typographic ones; several parts are joined in their order.
+
+    ConfigError where there is none.
+    """
     text = "".join("".join(groups) for groups in QUOTED.findall(prompt))
     if not normalised(text):
-        raise ConfigError(f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"')
+        raise ConfigError(
+            f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
+        )
     return text
 
 
 def normalised(text: str) -> str:
-    """NFKC, case-folded, without white space."""
+    """The text in NFKC form, case-folded, without white space."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_score(read: str, wanted: str) -> float:
-    """1 - min(d, N) / N."""
+    """r = 1 - min(d, N) / N, in [0, 1], of the text read and the quoted text."""
     read, wanted = normalised(read), normalised(wanted)
     N = len(wanted)
     d = 0 if wanted in read else edit_distance(read, wanted)
@@ -79,7 +84,7 @@ def text_score(read: str, wanted: str) -> float:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Insertions, deletions and substitutions from a to b (Wagner and Fischer 1974), row by row."""
+    """The fewest insertions, deletions and substitutions from a to b (Wagner and Fischer 1974), row by row."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         above, row = row, [i]
@@ -89,7 +94,10 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def bundled_models() -> dict[str, Path]:
-    """The networks that rapidocr's wheel brought along, by task: det finds lines, cls their direction, rec reads them."""
+    """The networks in rapidocr's wheel, by task: det finds lines, cls their direction, rec reads them.
+
+    ConfigError where the package is missing, older than OLDEST or without them.
+    """
     for package in ("rapidocr", "onnxruntime"):
         if find_spec(package) is None:
             raise ConfigError(f"ocr: the package {package} is not installed: {_install()}")
@@ -99,9 +107,14 @@ def bundled_models() -> dict[str, Path]:
         raise ConfigError(f"ocr: rapidocr was not installed by pip: {_install()}") from error
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
         raise ConfigError(f"ocr: rapidocr {version} is older than {'.'.join(map(str, OLDEST))}: {_install()}")
-    found = {task: [Path(str(file.locate())) for file in files if file.match(f"rapidocr/models/*_{task}_*.onnx")] for task in ("det", "cls", "rec")}
+    found = {
+        task: [Path(str(file.locate())) for file in files if file.match(f"rapidocr/models/*_{task}_*.onnx")]
+        for task in ("det", "cls", "rec")
+    }
     if not all(len(paths) == 1 and paths[0].is_file() for paths in found.values()):
-        raise ConfigError(f"ocr: rapidocr is installed without its networks: {_install('--force-reinstall --no-deps rapidocr')}")
+        raise ConfigError(
+            f"ocr: rapidocr is installed without its networks: {_install('--force-reinstall --no-deps rapidocr')}"
+        )
     return {task: paths[0] for task, paths in found.items()}
 
 
@@ -112,8 +125,8 @@ def _install(what: str = f'-r "{REQUIREMENTS}"') -> str:
 def _engine(models: dict[str, Path]) -> Any:
     try:
         from rapidocr import RapidOCR
-    except ImportError as error:  # it brings OpenCV along, of which another pack may have broken the installation
-        raise ConfigError(f"ocr: rapidocr can not be imported ({error}): {_install()}") from error
+    except ImportError as error:  # it needs OpenCV, which another pack may have broken
+        raise ConfigError(f"ocr: rapidocr cannot be imported ({error}): {_install()}") from error
     settings = {
         "Global.use_cls": False,
         "Global.text_score": 0.0,

@@ -1,9 +1,9 @@
-"""PickScore v1 (arXiv 2305.01569): which image people would pick, a ViT-H-14 CLIP trained further on Pick-a-Pic.
+"""PickScore v1 (arXiv 2305.01569): which image people would pick, by a ViT-H-14 CLIP trained further on Pick-a-Pic.
 
 r = exp(logit_scale) <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          about 17 to 25
 
-The file is Hugging Face's CLIPModel; its tensors run in open_clip's network of the same architecture, and images are prepared as
-transformers' CLIPImageProcessor does.
+The file is Hugging Face's CLIPModel; its tensors run in open_clip's network of the same architecture, and images are
+prepared as transformers' CLIPImageProcessor does.
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .clip import Clip, read_config
-from .networks import ON_CPU, Compute, file_record
-from .preprocess import Preprocess
+from .networks.clip import Clip
+from .networks.clip_config import read_config
+from .networks.compute import ON_CPU, Compute
+from .networks.preprocess import Preprocess
+from .networks.weight_files import file_record
 
 FILE = "model.safetensors"
 SOURCE = "yuvalkirstain/PickScore_v1"
 
 
 class PickScore:
-    """weights: model.safetensors of yuvalkirstain/PickScore_v1, under any name."""
+    """PickScore as a reward.
+
+    weights: model.safetensors of yuvalkirstain/PickScore_v1, under any name. ConfigError for another file.
+    """
 
     name = "pickscore"
 
     def __init__(self, weights: Path, compute: Compute = ON_CPU) -> None:
         what = f"PickScore v1 (ViT-H-14): choose {FILE} of {SOURCE}"
-        self._clip = Clip(weights, read_config("ViT-H-14"), Preprocess((224, 224), crop_rounding="down"), compute, "checkpoint", what)
+        config, prepare = read_config("ViT-H-14"), Preprocess((224, 224), crop_rounding="down")
+        self._clip = Clip(weights, config, preprocess=prepare, compute=compute, field="checkpoint", what=what)
         self._described = {"weights": file_record(weights), "precision": compute.precision}
 
     def describe(self) -> dict[str, object]:
@@ -36,5 +42,5 @@ class PickScore:
         return self._described
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,)."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32."""
         return self._clip.scale * self._clip.cosines(images, prompts)

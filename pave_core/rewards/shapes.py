@@ -3,9 +3,9 @@
     adherence(image, prompt) = 1 if argmax colour_head(image) = colour named by the prompt
                                 and argmax shape_head(image) = shape named by the prompt, else 0
 
-Each head has one class more than the vocabulary: "neither of these" (an empty picture, a colour outside the palette, two shapes
-melted into one). Without it a spoiled picture would still be counted as one of the classes. The classifier is for evaluation
-only: no reward that is trained on may share its weights or its training data.
+Each head has one class more than the vocabulary: "neither of these" (an empty picture, a colour outside the palette,
+two shapes melted into one). Without it a spoiled picture would still be counted as one of the classes. The classifier
+is for evaluation only: no reward that is trained on may share its weights or its training data.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def canonical_captions() -> list[str]:
 
 
 def parse_caption(prompt: str) -> tuple[int, int]:
-    """Indices into COLOURS and SHAPES of the colour and the shape that `prompt` names.
+    """The indices into COLOURS and SHAPES of the colour and the shape that `prompt` names.
 
-    Raises ConfigError unless it names exactly one of each.
+    ConfigError unless it names exactly one of each.
     """
     return _named(prompt, COLOURS, "colour"), _named(prompt, SHAPES, "shape")
 
@@ -55,9 +55,9 @@ def _named(prompt: str, words: Sequence[str], kind: str) -> int:
 
 
 class ShapeClassifier(nn.Module):
-    """Images (N, 3, H, W) in [0, 1] -> logits (N, len(COLOURS) + 1), (N, len(SHAPES) + 1); the last class is "neither of these".
+    """Images (N, 3, H, W) in [0, 1] -> logits (N, len(COLOURS) + 1) and (N, len(SHAPES) + 1).
 
-    Sizes other than 64x64 are resampled (bilinear, anti-aliased).
+    The last class is "neither of these". Sizes other than 64x64 are resampled (bilinear, anti-aliased).
     """
 
     def __init__(self, width: int = 24) -> None:
@@ -81,14 +81,17 @@ class ShapeClassifier(nn.Module):
 
 
 def load_classifier(weights: Path) -> ShapeClassifier:
-    """The classifier in fp32 and evaluation mode."""
+    """The classifier with weights from a safetensors file, in fp32 and evaluation mode."""
     classifier = ShapeClassifier()
     classifier.load_state_dict(load_file(weights))  # stored in half precision; the module's parameters are fp32
     return classifier.eval().requires_grad_(False)
 
 
 class Adherence:
-    """Reward 1.0 where both colour and shape of the prompt are found in the image, else 0.0."""
+    """A reward of 1 where both colour and shape of the prompt are found in the image, else 0.
+
+    weights: the classifier's file; ConfigError where it does not exist. batch_size: images in one pass.
+    """
 
     name = "adherence"
 
@@ -99,7 +102,10 @@ class Adherence:
         self.batch_size = batch_size
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) float32 of zeros and ones."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32, zeros and ones.
+
+        ConfigError for a prompt that does not name one colour and one shape.
+        """
         wanted_N2 = torch.tensor([parse_caption(prompt) for prompt in prompts])
         with torch.no_grad():
             found_N2 = torch.cat([self._classify(batch) for batch in images.split(self.batch_size)])

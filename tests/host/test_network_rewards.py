@@ -1,4 +1,4 @@
-"""Network rewards in the host: drop-downs of the user's files, refusals at validation, the place where they compute, and the nodes' own path."""
+"""Network rewards in the host: drop-downs of the user's files, refusals at validation, and where they compute."""
 
 import json
 from types import SimpleNamespace
@@ -7,12 +7,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-PROMPTS = ("a red circle on a dark background", "a blue star on a light background", "a green square on a dark background")
+PROMPTS = (
+    "a red circle on a dark background",
+    "a blue star on a light background",
+    "a green square on a dark background",
+)
 FILES = {
     "PaveHPSv2": {"checkpoint": "HPS_v2.1_compressed.pt"},
     "PavePickScore": {"checkpoint": "PickScore_v1.safetensors"},
-    "PaveAesthetic": {"checkpoint": "sac+logos+ava1-l14-linearMSE.pth", "clip_weights": "clip_vision/clip-vit-large-patch14.safetensors"},
-    "PaveAestheticV25": {"checkpoint": "aesthetic_predictor_v2_5.pth", "siglip_weights": "clip_vision/sigclip_vision_patch14_384.safetensors"},
+    "PaveAesthetic": {
+        "checkpoint": "sac+logos+ava1-l14-linearMSE.pth",
+        "clip_weights": "clip_vision/clip-vit-large-patch14.safetensors",
+    },
+    "PaveAestheticV25": {
+        "checkpoint": "aesthetic_predictor_v2_5.pth",
+        "siglip_weights": "clip_vision/sigclip_vision_patch14_384.safetensors",
+    },
     "PaveImageReward": {"checkpoint": "ImageReward.pt", "vocabulary": "bert-base-uncased/vocab.txt"},
 }
 
@@ -39,7 +49,9 @@ def put(host, pack):
 @pytest.fixture
 def nodes(host, pack):
     """nodes.PaveX: our node classes."""
-    return SimpleNamespace(**{name: node for name, node in host.nodes.NODE_CLASS_MAPPINGS.items() if name.startswith("Pave")})
+    return SimpleNamespace(
+        **{name: node for name, node in host.nodes.NODE_CLASS_MAPPINGS.items() if name.startswith("Pave")}
+    )
 
 
 def options(node, field):
@@ -85,12 +97,19 @@ def test_the_published_file_is_found_and_chosen(nodes, put, name):
 def test_a_file_that_comes_by_a_wire_is_checked_when_the_node_runs(nodes, modules, name):
     node = getattr(nodes, name)
     assert node.validate_inputs() is True
-    with pytest.raises(modules.errors.ConfigError, match=r"^(checkpoint|vocabulary): 'x\.pt' is not in models/reward_models"):
+    with pytest.raises(
+        modules.errors.ConfigError, match=r"^(checkpoint|vocabulary): 'x\.pt' is not in models/reward_models"
+    ):
         node.execute(**dict.fromkeys(FILES[name], "x.pt"), precision="fp32", batch_size=1)
 
 
 def test_only_weights_are_offered_and_the_folder_is_named(nodes, put, host):
-    for name in ("reward_models/a.safetensors", "reward_models/sub/b.pth", "reward_models/readme.md", "reward_models/vocab.txt"):
+    for name in (
+        "reward_models/a.safetensors",
+        "reward_models/sub/b.pth",
+        "reward_models/readme.md",
+        "reward_models/vocab.txt",
+    ):
         put(name)
     put("text_encoders/clip_l.safetensors")
     put("clip_vision/a.safetensors")
@@ -100,12 +119,15 @@ def test_only_weights_are_offered_and_the_folder_is_named(nodes, put, host):
     assert options(nodes.PaveImageReward, "vocabulary") == (["vocab.txt"], "vocab.txt")
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "clip_vision/../../secret.safetensors", "a.safetensors/", ""])
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "/etc/passwd", "clip_vision/../../secret.safetensors", "a.safetensors/", ""]
+)
 def test_a_name_that_is_not_in_the_list_is_refused(nodes, put, host, name):
     put("secret.safetensors")
     put("reward_models/a.safetensors")
     refusal = nodes.PavePickScore.validate_inputs(name)
-    assert refusal.startswith(f"checkpoint: {name!r} is not in models/reward_models, clip_vision or text_encoders: put model.safetensors of yuval")
+    missing = f"checkpoint: {name!r} is not in models/reward_models, clip_vision or text_encoders"
+    assert refusal.startswith(f"{missing}: put model.safetensors of yuval")
 
 
 def test_a_file_that_has_gone_is_refused_when_the_node_runs(nodes, put, modules):
@@ -123,7 +145,7 @@ def test_a_bad_file_is_refused_by_the_node_with_the_name_of_its_input(nodes, put
 
 
 def test_the_bundled_clip_is_open_clips_own_score(modules, nodes, stock):
-    """Through the node, against open_clip's own pipeline: its model from the config, its image transform and its tokenizer."""
+    """Through the node, against open_clip's own model from the config, its image transform and its tokenizer."""
     import open_clip
     from PIL import Image
 
@@ -144,9 +166,13 @@ def test_the_bundled_clip_is_open_clips_own_score(modules, nodes, stock):
     for height, width in ((size, size), (70, 96), (128, 64)):
         images = (torch.rand(3, height, width, 3, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
         pixels = torch.stack([preprocess(Image.fromarray((image * 255).round().byte().numpy())) for image in images])
-        tokens = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])(list(PROMPTS))
+        tokens = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])(
+            list(PROMPTS)
+        )
         with torch.no_grad():
-            expected = (model.eval().encode_image(pixels, normalize=True) * model.encode_text(tokens, normalize=True)).sum(1)
+            expected = (
+                model.eval().encode_image(pixels, normalize=True) * model.encode_text(tokens, normalize=True)
+            ).sum(1)
         torch.testing.assert_close(reward(images, PROMPTS), expected, atol=1e-5, rtol=1e-5)
         one_by_one = torch.cat([reward(images[i : i + 1], PROMPTS[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(one_by_one, expected, atol=1e-5, rtol=1e-5)
@@ -156,7 +182,10 @@ def test_a_clip_of_ones_own_with_its_config_beside_it(modules, nodes, put):
     tiny = modules.tiny
     put("reward_models/mine/open_clip_model.safetensors", tiny.OPEN_CLIP_MODEL.read_bytes())
     name = next(n for n in options(nodes.PaveCLIPScore, "checkpoint")[0] if n.endswith("open_clip_model.safetensors"))
-    with pytest.raises(modules.errors.ConfigError, match=r"^architecture: there is no open_clip_model\.json or open_clip_config\.json beside"):
+    with pytest.raises(
+        modules.errors.ConfigError,
+        match=r"^architecture: there is no open_clip_model\.json or open_clip_config\.json beside",
+    ):
         nodes.PaveCLIPScore.execute(name, "auto", "fp32", 4)
     put("reward_models/mine/open_clip_config.json", tiny.OPEN_CLIP_CONFIG.read_bytes())
     mine = nodes.PaveCLIPScore.execute(name, "auto", "fp32", 4).args[0]
@@ -172,7 +201,9 @@ def test_other_models_make_room_and_the_network_leaves(modules, host, monkeypatc
     freed = []
     meta = torch.device("meta")
     monkeypatch.setattr(management, "get_torch_device", lambda: meta)
-    monkeypatch.setattr(management, "free_memory", lambda needed, device, keep_loaded=(): freed.append((needed, device)) or [])
+    monkeypatch.setattr(
+        management, "free_memory", lambda needed, device, keep_loaded=(): freed.append((needed, device)) or []
+    )
     network = torch.nn.Linear(100, 1000)
     with modules.placement.visiting(network) as device:
         assert device == meta
@@ -203,4 +234,6 @@ def test_on_a_gpu_scores_are_those_of_the_cpu_and_no_memory_is_kept(modules, nod
     scores = reward(images, prompts)
     assert torch.cuda.memory_allocated() == before
     config, weights = modules.tiny.OPEN_CLIP_CONFIG, modules.tiny.OPEN_CLIP_MODEL
-    torch.testing.assert_close(scores, modules.rewards.clip_score.CLIPScore(weights, config)(images, prompts), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        scores, modules.rewards.clip_score.CLIPScore(weights, config)(images, prompts), atol=1e-4, rtol=0
+    )

@@ -1,4 +1,4 @@
-"""Rewards from outside, in the real server: other packs that load before and after ours, a judge behind HTTP, the example scorer of docs/."""
+"""Rewards from outside in the real server: packs that load before and after ours, a judge, the scorer of docs/."""
 
 import contextlib
 import http.server
@@ -107,10 +107,25 @@ def test_a_reward_of_no_pack_is_refused_before_anything_runs(client):
 def test_a_registered_reward_trains_in_a_mix(client):
     prompts = "a red circle on a dark background\na blue star on a light background"
     schema = client.object_info()["PaveTrain"]["input"]["required"]
-    defaults = {name: options[0]["default"] for name, (_, *options) in schema.items() if options and "default" in options[0]}
-    small = {"preset": "custom", "iterations": 1, "prompts_per_step": 1, "steps": 3, "branch_steps": "0", "group_size": 2, "segments": "2"}
-    wires = {name: ["model", place] for place, name in enumerate(("model", "clip", "vae"))} | {"prompts": ["prompts", 0], "reward": ["mix", 0]}
-    training = node("PaveTrain", **defaults | small | wires | {"width": 64, "height": 64, "resume": "none", "evaluation_seeds": 1})
+    defaults = {
+        name: options[0]["default"] for name, (_, *options) in schema.items() if options and "default" in options[0]
+    }
+    small = {
+        "preset": "custom",
+        "iterations": 1,
+        "prompts_per_step": 1,
+        "steps": 3,
+        "branch_steps": "0",
+        "group_size": 2,
+        "segments": "2",
+    }
+    wires = {name: ["model", place] for place, name in enumerate(("model", "clip", "vae"))} | {
+        "prompts": ["prompts", 0],
+        "reward": ["mix", 0],
+    }
+    training = node(
+        "PaveTrain", **defaults | small | wires | {"width": 64, "height": 64, "resume": "none", "evaluation_seeds": 1}
+    )
     graph = {
         "model": node("PaveTinyModel"),
         "prompts": node("PavePrompts", text=prompts, file="none", held_out=0.5, seed=0),
@@ -195,7 +210,7 @@ def test_the_example_scorer_scores_in_a_graph(client):
         {"images": ["iVBORw0KGgo="], "prompts": [None]},
     ],
 )
-def test_the_example_scorer_refuses_what_it_can_not_read(scorer, body):
+def test_the_example_scorer_refuses_what_it_cannot_read(scorer, body):
     status, answer = scorer(body)
     assert status == 400
     assert answer["error"]
@@ -220,9 +235,9 @@ def scorer():
     [
         ({"base_url": "http://10.0.0.1:8000/v1"}, "is not on this machine"),
         ({"base_url": "http://127.0.0.1@evil.org"}, "has a user"),
-        ({"base_url": "localhost:8000"}, "is no address"),
+        ({"base_url": "localhost:8000"}, "is not an address"),
         ({"parse": "regex", "pattern": "(a+)+"}, "can run for hours"),
-        ({"parse": "json key", "pattern": ""}, "is no key"),
+        ({"parse": "json key", "pattern": ""}, "is not a key"),
         ({"parse": "guess"}, "'guess' is not known"),
         ({"api": "grpc"}, "'grpc' is not known"),
         ({"key_variable": "HF_TOKEN"}, "does not begin with PAVE_"),
@@ -231,13 +246,15 @@ def scorer():
         ({"timeout": 0.0}, "smaller than min"),
     ],
 )
-def test_a_judge_that_can_not_work_is_refused_before_anything_runs(client, inputs, message):
+def test_a_judge_that_cannot_work_is_refused_before_anything_runs(client, inputs, message):
     with pytest.raises(PromptError, match=re.escape(message)):
         client.queue(scoring(judge(**{"base_url": "http://127.0.0.1:1", **inputs})))
 
 
 def test_no_server_is_said_on_the_node(client):
-    with pytest.raises(PromptError, match=r"PaveScore \(node score\): .*there is no server at http://127.0.0.1:1/v1/chat/completions"):
+    with pytest.raises(
+        PromptError, match=r"PaveScore \(node score\): .*there is no server at http://127.0.0.1:1/v1/chat/completions"
+    ):
         client.run(scoring(judge("http://127.0.0.1:1/v1")), timeout=60)
 
 

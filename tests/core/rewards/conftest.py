@@ -1,5 +1,8 @@
-"""Pictures, prompts, and checkpoints of true layout with random weights."""
+"""Pictures, prompts, servers, and checkpoints of the true layout with random weights."""
 
+import gc
+import json
+import socket
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -7,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+
+from _judge_server import Server
 
 PROMPTS = ("a red fox in the snow", "An old sailing ship, oil on canvas!", "two cats; one asleep")
 
@@ -28,7 +34,7 @@ def pil(images: torch.Tensor) -> list[Image.Image]:
 class RandomWeights:
     """Random numbers for every tensor of a layout, biases and norms too, so that a tensor in the wrong place shows.
 
-    One pool of noise for all: drawing a thousand million numbers takes longer than the tests.
+    All come from one pool of noise: drawing a thousand million numbers would take longer than the tests.
     """
 
     def __init__(self, seed: int, gain: float = 1.0):
@@ -39,7 +45,11 @@ class RandomWeights:
     def draw(self, count: int) -> torch.Tensor:
         self.start = (self.start + 7_919_111) % len(self.noise)
         times = -(-(count + self.start) // len(self.noise))
-        return self.noise.repeat(times)[self.start : self.start + count] if times > 1 else self.noise[self.start : self.start + count].clone()
+        return (
+            self.noise.repeat(times)[self.start : self.start + count]
+            if times > 1
+            else self.noise[self.start : self.start + count].clone()
+        )
 
     def tensor(self, name: str, shape: Iterable[int]) -> torch.Tensor:
         shape = tuple(shape)
@@ -65,3 +75,103 @@ def world() -> SimpleNamespace:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)  # two threads that wait for each other crawl when another program has a core
+
+
+@pytest.fixture
+def images():
+    """Three random images that are not square, each with a flat part of another width: (3, 6, 9, 3)."""
+    made = torch.rand(3, 6, 9, 3, generator=torch.Generator().manual_seed(5))
+    for i, image in enumerate(made):
+        image[:, : 3 + i] = image[0, 0].clone()
+    return made
+
+
+@pytest.fixture
+def serve():
+    """serve(behave) -> a Server; behave(request) answers."""
+    servers = []
+
+    def start(behave):
+        servers.append(Server(behave))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """A connection or a look-up of a name is a failure of the test."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"a connection was made: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+@pytest.fixture(scope="session")
+def clip_tokenizer(comfyui):
+    """Hugging Face's CLIP tokenizer, on the vocabulary that the host carries."""
+    import transformers
+
+    return transformers.CLIPTokenizer.from_pretrained(str(comfyui / "comfy" / "sd1_tokenizer"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """checkpoint(name, content) -> the path of a file that is deleted after the test."""
+    made = []
+
+    def write(name, content):
+        path = tmp_path / name
+        made.append(path)
+        if path.suffix == ".safetensors":
+            save_file({key: value.contiguous() for key, value in content.items()}, path)
+        else:
+            torch.save(content, path)
+        return path
+
+    yield write
+    for path in made:
+        path.unlink()
+    gc.collect()
+
+
+@pytest.fixture
+def tiny_clip(world, tmp_path):
+    """.reward(**compute), .model and .transform of a tiny open_clip architecture with random weights."""
+    import open_clip
+
+    from _networks import TINY, filled, layout
+    from pave_core.rewards.clip_score import CLIPScore
+    from pave_core.rewards.networks.compute import Compute
+
+    prepared = {"mean": (0.4, 0.5, 0.6), "std": 0.25, "resize_mode": "squash"}
+    config = tmp_path / "open_clip_config.json"
+    config.write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": prepared}))
+    state = world.RandomWeights(5).fill(layout(lambda: open_clip.CLIP(**TINY)))
+    save_file(state, tmp_path / "tiny.safetensors")
+    return SimpleNamespace(
+        reward=lambda **compute: CLIPScore(tmp_path / "tiny.safetensors", config, Compute(**compute)),
+        model=filled(lambda: open_clip.CLIP(**TINY), state),
+        transform=open_clip.image_transform(32, is_train=False, **prepared),
+    )
+
+
+@pytest.fixture
+def clip_file(tmp_path):
+    """clip_file(**changes of its tensors) -> the path of a tiny CLIP, with its config tiny.json beside it."""
+    import open_clip
+
+    from _networks import TINY
+
+    (tmp_path / "tiny.json").write_text(json.dumps({"model_cfg": TINY}))
+
+    def write(**changes):
+        save_file(open_clip.CLIP(**TINY).state_dict() | changes, tmp_path / "tiny.safetensors")
+        return tmp_path / "tiny.safetensors"
+
+    return write

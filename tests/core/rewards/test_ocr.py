@@ -17,10 +17,11 @@ from pave_core.errors import ConfigError
 from pave_core.rewards.ocr import OCR, edit_distance, quoted_text, text_score
 
 
-def drawn(text: str, width: int = 320, height: int = 160, size: int = 34, ink: str = "black", paper: str = "white") -> torch.Tensor:
-    """(height, width, 3) in [0, 1] with the text in it."""
-    image = Image.new("RGB", (width, height), paper)
-    ImageDraw.Draw(image).text((width / 2, height / 2), text, fill=ink, font=ImageFont.load_default(size), anchor="mm", align="center")
+def drawn(text: str, extent: tuple[int, int] = (320, 160), *, size=34, ink="black", paper="white") -> torch.Tensor:
+    """An image (height, width, 3) in [0, 1] with the text in its middle. extent: (width, height)."""
+    image = Image.new("RGB", extent, paper)
+    middle, font = (extent[0] / 2, extent[1] / 2), ImageFont.load_default(size)
+    ImageDraw.Draw(image).text(middle, text, fill=ink, font=font, anchor="mm", align="center")
     return torch.from_numpy(np.asarray(image).copy()).float() / 255
 
 
@@ -30,12 +31,28 @@ def ocr():
 
 
 def test_right_text_is_near_1_wrong_text_low_and_none_0(ocr):
-    right = [drawn("OPEN"), drawn("Happy Birthday", 400, 300), drawn("STOP", 256, 512, 60, "white", "red"), drawn("fresh\ncoffee", 384, 384, 60)]
-    prompts = ['a sign that says "OPEN"', "a cake with “happy birthday” on it", 'a "stop" sign', 'a board: "Fresh Coffee"']
+    right = [
+        drawn("OPEN"),
+        drawn("Happy Birthday", (400, 300)),
+        drawn("STOP", (256, 512), size=60, ink="white", paper="red"),
+        drawn("fresh\ncoffee", (384, 384), size=60),
+    ]
+    prompts = [
+        'a sign that says "OPEN"',
+        "a cake with “happy birthday” on it",
+        'a "stop" sign',
+        'a board: "Fresh Coffee"',
+    ]
     assert min(ocr(image[None], [prompt]).item() for image, prompt in zip(right, prompts)) > 0.95
     wrong = torch.stack([drawn("BAKERY"), drawn("12 miles")])
     assert ocr(wrong, [prompts[0]] * 2).max() < 0.4
-    blank = torch.stack([torch.ones(160, 320, 3), torch.zeros(160, 320, 3), torch.rand(160, 320, 3, generator=torch.Generator().manual_seed(1))])
+    blank = torch.stack(
+        [
+            torch.ones(160, 320, 3),
+            torch.zeros(160, 320, 3),
+            torch.rand(160, 320, 3, generator=torch.Generator().manual_seed(1)),
+        ]
+    )
     assert ocr(blank, [prompts[0]] * 3).tolist() == [0, 0, 0]
 
 
@@ -45,11 +62,11 @@ def test_nearly_right_text_is_in_between_by_its_letters(ocr):
 
 
 def test_text_beside_the_right_text_does_no_harm(ocr):
-    assert ocr(drawn("Main Street\nOPEN\n24 hours", 400, 400, 50)[None], ['a shop, "OPEN"']).item() == 1
+    assert ocr(drawn("Main Street\nOPEN\n24 hours", (400, 400), size=50)[None], ['a shop, "OPEN"']).item() == 1
 
 
-def test_text_on_its_head_is_not_turned_over_first(ocr):
-    image = drawn("WELCOME HOME", 480, 160, 48)
+def test_upside_down_text_is_not_turned_over_first(ocr):
+    image = drawn("WELCOME HOME", (480, 160), size=48)
     assert ocr(image[None], ['"welcome home"']).item() == 1
     assert ocr(image.flip(0, 1)[None], ['"welcome home"']).item() < 0.9
 
@@ -94,7 +111,9 @@ def test_the_quoted_text_is_what_counts(prompt, text):
     assert quoted_text(prompt) == text
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "", 'an inch is 1"', '""', '"  "', "a sign that says 'OPEN'", "“never closed", 'only " one'])
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "", 'an inch is 1"', '""', '"  "', "a sign that says 'OPEN'", "“never closed", 'only " one']
+)
 def test_a_prompt_without_quoted_text_is_refused_by_name(ocr, prompt):
     with pytest.raises(ConfigError, match="has no text in quotes to look for: write it as in: a shop sign") as error:
         ocr(torch.ones(1, 8, 8, 3), [prompt])
@@ -105,10 +124,15 @@ def plain_distance(a: str, b: str) -> int:
     """By the recursive definition."""
     if not a or not b:
         return len(a) + len(b)
-    return min(plain_distance(a[1:], b) + 1, plain_distance(a, b[1:]) + 1, plain_distance(a[1:], b[1:]) + (a[0] != b[0]))
+    return min(
+        plain_distance(a[1:], b) + 1, plain_distance(a, b[1:]) + 1, plain_distance(a[1:], b[1:]) + (a[0] != b[0])
+    )
 
 
-@pytest.mark.parametrize(("a", "b"), [("", ""), ("", "abc"), ("kitten", "sitting"), ("flaw", "lawn"), ("abc", "abc"), ("ab", "ba"), ("aaaa", "b")])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("", ""), ("", "abc"), ("kitten", "sitting"), ("flaw", "lawn"), ("abc", "abc"), ("ab", "ba"), ("aaaa", "b")],
+)
 def test_the_edit_distance_is_that_of_its_definition(a, b):
     assert edit_distance(a, b) == edit_distance(b, a) == plain_distance(a, b)
 
@@ -148,7 +172,10 @@ from test_ocr import drawn
 assert OCR()(drawn("OPEN")[None], ['"open"']).item() == 1
 assert before == sorted((p.name, p.stat().st_mtime) for p in bundled_models()["det"].parent.iterdir())
 """
-    here, tools = __file__.rpartition("test_ocr.py")[0], importlib.import_module("_package").__file__.rpartition("_package.py")[0]
+    here, tools = (
+        __file__.rpartition("test_ocr.py")[0],
+        importlib.import_module("_package").__file__.rpartition("_package.py")[0],
+    )
     path = f"import sys; sys.path.append({here!r})\n"
     done = subprocess.run([sys.executable, "-c", path + code, tools], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -166,7 +193,9 @@ def test_a_folder_that_only_looks_like_the_package_is_refused(monkeypatch):
 @pytest.mark.parametrize("version", ["1.4.4", "2.1", "3.9.12"])
 def test_a_version_that_would_download_a_font_is_refused(monkeypatch, version):
     monkeypatch.setattr(metadata, "version", lambda name: version)
-    with pytest.raises(ConfigError, match=rf"ocr: rapidocr {version} is older than 3\.10: run .* -r .*requirements-ocr.txt"):
+    with pytest.raises(
+        ConfigError, match=rf"ocr: rapidocr {version} is older than 3\.10: run .* -r .*requirements-ocr.txt"
+    ):
         OCR()
 
 
@@ -179,7 +208,9 @@ def test_newer_versions_are_taken(monkeypatch, version):
 @pytest.mark.parametrize("package", ["rapidocr", "onnxruntime"])
 def test_a_missing_package_is_said_with_the_command_for_this_python(monkeypatch, package):
     monkeypatch.setattr("pave_core.rewards.ocr.find_spec", lambda name: None if name == package else find_spec(name))
-    with pytest.raises(ConfigError, match=f"ocr: the package {package} is not installed: run .* -r .*requirements-ocr.txt. and restart") as error:
+    with pytest.raises(
+        ConfigError, match=f"ocr: the package {package} is not installed: run .* -r .*requirements-ocr.txt. and restart"
+    ) as error:
         OCR()
     assert sys.executable in str(error.value)
 
@@ -187,7 +218,9 @@ def test_a_missing_package_is_said_with_the_command_for_this_python(monkeypatch,
 def test_networks_that_are_gone_are_not_fetched_but_refused(monkeypatch):
     monkeypatch.setattr(metadata, "files", lambda name: [])
     monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a connection was made"))
-    with pytest.raises(ConfigError, match="is installed without its networks: run .*--force-reinstall --no-deps rapidocr"):
+    with pytest.raises(
+        ConfigError, match="is installed without its networks: run .*--force-reinstall --no-deps rapidocr"
+    ):
         OCR()
 
 
@@ -200,7 +233,7 @@ def test_a_broken_opencv_is_said(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(ConfigError, match=r"ocr: rapidocr can not be imported \(libGL.so.1.*\): run"):
+    with pytest.raises(ConfigError, match=r"ocr: rapidocr cannot be imported \(libGL.so.1.*\): run"):
         OCR()
 
 

@@ -2,20 +2,20 @@
 
     pixels = (resize(round(255 image)) / 255 - mean) / std
 
-The published pipelines resize 8-bit Pillow images; an interpolation of floats gives other pixels, and with them other scores.
+The published pipelines resize 8-bit Pillow images; an interpolation of floats gives other pixels, and so other scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..images import eight_bit
+from ...errors import ConfigError
+from ...images import eight_bit
 
 Colour = tuple[float, float, float]
 Resize = Literal["shortest", "squash", "longest"]
@@ -26,14 +26,17 @@ CLIP_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """size: (height, width).
+    """How a network's images are prepared. ConfigError for an unknown resize or interpolation.
 
-    resize: "shortest" scales the shorter edge to the size and cuts the centre out; "squash" scales both and distorts; "longest" scales the
-    longer edge and pads with black. crop_rounding: the corner of the centre for an odd remainder, "even" as torchvision (half to even), "down"
-    as transformers.
+    size: (height, width) in pixels. mean, std: those of red, green and blue, on [0, 1].
+    resize: "shortest" scales the shorter edge to the size and crops the centre; "squash" scales both and distorts;
+    "longest" scales the longer edge and pads with black.
+    crop_rounding: where the crop begins if the remainder is odd; "even" rounds half to even as torchvision does,
+    "down" rounds down as transformers does.
     """
 
     size: tuple[int, int]
+    _: KW_ONLY
     mean: Colour = CLIP_MEAN
     std: Colour = CLIP_STD
     resize: Resize = "shortest"
@@ -42,9 +45,13 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
-            raise ConfigError(f"resize_mode: {self.resize!r} is not known: the config must say one of {', '.join(get_args(Resize))}")
+            raise ConfigError(
+                f"resize_mode: {self.resize!r} is not known: the config must say one of {', '.join(get_args(Resize))}"
+            )
         if self.interpolation not in ("bicubic", "bilinear"):
-            raise ConfigError(f"interpolation: {self.interpolation!r} is not known: the config must say bicubic or bilinear")
+            raise ConfigError(
+                f"interpolation: {self.interpolation!r} is not known: the config must say bicubic or bilinear"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """images (n, H, W, 3) in [0, 1] -> (n, 3, height, width) fp32 on the CPU."""
@@ -78,7 +85,7 @@ class Preprocess:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
     def _corner(self, excess: int) -> int:
-        """Where the centre begins in an edge that is `excess` too long; minus the padding before it where that is negative."""
+        """Where the centre begins in an edge that is `excess` pixels too long; minus the padding if negative."""
         if excess < 0:
             return -(-excess // 2)
         return round(excess / 2) if self.crop_rounding == "even" else excess // 2

@@ -1,7 +1,7 @@
-"""CLIP's tensors by open_clip's names, from files that name them otherwise.
+"""CLIP's tensors by open_clip's names, from files that use other names.
 
-Files of Hugging Face's CLIPModel hold the same tensors as open_clip's CLIP but for three things: other names, query, key and value apart, and
-projections transposed.
+Files of Hugging Face's CLIPModel hold the same tensors as open_clip's CLIP with three differences: their names; query,
+key and value apart; and the projections transposed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .networks import without_positions
+from .weight_files import without_positions
 
 OPENAI_ONLY = ("input_resolution", "context_length", "vocab_size")  # numbers among the weights of OpenAI's own files
 
@@ -27,7 +27,13 @@ _NAMES = {
     "post_layernorm": "ln_post",
 }
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
-_IN_LAYER = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn.out_proj": "attn.out_proj"}
+_IN_LAYER = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
 _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 
 
@@ -37,7 +43,7 @@ def is_huggingface(state: Mapping[str, Tensor]) -> bool:
 
 
 def to_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a CLIPModel, or of its image half alone, by open_clip's names. What is unknown keeps its name."""
+    """The tensors of a CLIPModel, or of its image half alone, by open_clip's names; unknown ones keep their names."""
     found: dict[str, Tensor] = {}
     for key, value in without_positions(state).items():
         if key in _PROJECTIONS:
@@ -64,6 +70,6 @@ def _in_tower(key: str) -> str:
 
 
 def _begin(key: str, names: Mapping[str, str]) -> str:
-    """`key` with its beginning renamed."""
+    """`key` with the beginning that is in `names` renamed; unchanged where none is."""
     theirs = next((name for name in names if key == name or key.startswith(f"{name}.")), None)
     return key if theirs is None else names[theirs] + key.removeprefix(theirs)

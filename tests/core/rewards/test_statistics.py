@@ -1,31 +1,15 @@
-"""JPEG size and statistics, against plain computations on numbers by hand, by loops, by Pillow and by colorsys."""
+"""Statistics of images, against plain computations by hand, by loops and by colorsys."""
 
 import colorsys
-import io
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pave_core.errors import ConfigError
-from pave_core.images import picture
-from pave_core.rewards.jpeg import JPEGSize
 from pave_core.rewards.statistics import PIXEL_STATISTICS, STATISTICS, StatisticReward
 from pave_core.scoring.score import describe, score
-
-SIZE = (3, 6, 9, 3)
-
-
-@pytest.fixture
-def images():
-    """Three random images that are not square, each with a flat part of another width."""
-    made = torch.rand(SIZE, generator=torch.Generator().manual_seed(5))
-    for i, image in enumerate(made):
-        image[:, : 3 + i] = image[0, 0].clone()
-    return made
 
 
 def pixels(image):
@@ -53,7 +37,16 @@ def plain_sharpness(image):
     def at(y, x):
         return 255 * grey(image[min(max(y, 0), height - 1), min(max(x, 0), width - 1)].tolist())
 
-    return spread([at(y - 1, x) + at(y + 1, x) + at(y, x - 1) + at(y, x + 1) - 4 * at(y, x) for y in range(height) for x in range(width)]) ** 2
+    return (
+        spread(
+            [
+                at(y - 1, x) + at(y + 1, x) + at(y, x - 1) + at(y, x + 1) - 4 * at(y, x)
+                for y in range(height)
+                for x in range(width)
+            ]
+        )
+        ** 2
+    )
 
 
 def plain_flatness(image):
@@ -117,9 +110,11 @@ def test_a_blurred_image_is_less_sharp():
 @pytest.mark.parametrize("name", STATISTICS)
 def test_every_statistic_takes_tiny_images_four_channels_and_half_precision(images, name):
     assert torch.isfinite(score(StatisticReward(name), torch.rand(2, 2, 2, 3), ["", ""])).all()
-    rgba = torch.cat([images, torch.rand(*SIZE[:3], 1)], -1)
+    rgba = torch.cat([images, torch.rand(*images.shape[:3], 1)], -1)
     assert torch.equal(StatisticReward(name)(rgba, [""] * 3), StatisticReward(name)(images, [""] * 3))
-    assert StatisticReward(name)(images.half(), [""] * 3).tolist() == pytest.approx(StatisticReward(name)(images, [""] * 3).tolist(), rel=0.02)
+    assert StatisticReward(name)(images.half(), [""] * 3).tolist() == pytest.approx(
+        StatisticReward(name)(images, [""] * 3).tolist(), rel=0.02
+    )
 
 
 def test_direction_says_which_is_better(images):
@@ -137,30 +132,6 @@ def test_the_statistics_of_the_image_statistic_node_are_of_all_numbers(images):
         assert statistic(images.flatten(1)).tolist() == pytest.approx([float(plain[name](row)) for row in numbers])
 
 
-def test_the_size_of_a_jpeg_is_that_of_pillow_in_thousand_bytes(images):
-    large = torch.nn.functional.interpolate(images.movedim(-1, 1), scale_factor=20).movedim(1, -1)
-    sizes = []
-    for image in large:
-        file = io.BytesIO()
-        Image.fromarray((image.numpy() * 255).round().astype(np.uint8)).save(file, format="JPEG", quality=95)
-        sizes.append(len(file.getbuffer()) / 1000)
-    assert JPEGSize("large files")(large, [""] * 3).tolist() == pytest.approx(sizes)
-    assert JPEGSize("small files")(large, [""] * 3).tolist() == pytest.approx([-size for size in sizes])
-
-
-def test_noise_is_larger_than_a_flat_image():
-    both = torch.stack([torch.rand(64, 64, 3), torch.full((64, 64, 3), 0.5)])
-    noise, flat = JPEGSize("large files")(both, ["", ""]).tolist()
-    assert noise > 5 * flat > 0
-
-
-def test_a_picture_is_rounded_and_clamped():
-    values = torch.tensor([[-1.0, 0.0, 0.4 / 255], [0.6 / 255, 1.0, 7.0]]).view(1, 2, 3)
-    assert np.asarray(picture(values)).tolist() == [[[0, 0, 0], [1, 255, 255]]]
-    assert picture(torch.rand(5, 7, 4).requires_grad_()).size == (7, 5)
-    assert picture(torch.rand(5, 7, 4)).mode == "RGB"
-
-
 @pytest.mark.parametrize(
     ("make", "field"),
     [
@@ -168,15 +139,17 @@ def test_a_picture_is_rounded_and_clamped():
         (lambda: StatisticReward("contrast", "most"), "direction"),  # pyright: ignore[reportArgumentType]
         (lambda: StatisticReward("contrast", "near", math.nan), "target"),
         (lambda: StatisticReward("contrast", "near", -math.inf), "target"),
-        (lambda: JPEGSize("small"), "prefer"),  # pyright: ignore[reportArgumentType]
     ],
 )
-def test_settings_that_can_not_work_are_refused(make, field):
+def test_settings_that_cannot_work_are_refused(make, field):
     with pytest.raises(ConfigError, match=rf"^{field}: .*: .+"):
         make()
 
 
 def test_recipes_have_name_and_settings():
-    assert describe(StatisticReward("sharpness", "near", 120.0)) == {"name": "sharpness", "direction": "near", "target": 120.0}
+    assert describe(StatisticReward("sharpness", "near", 120.0)) == {
+        "name": "sharpness",
+        "direction": "near",
+        "target": 120.0,
+    }
     assert describe(StatisticReward("sharpness")) == {"name": "sharpness", "direction": "more"}
-    assert json.loads(json.dumps(describe(JPEGSize()))) == {"name": "jpeg size", "prefer": "small files"}

@@ -1,0 +1,144 @@
+"""A server on the loopback interface that answers as a test wants, and a judge that asks it."""
+
+import base64
+import http.server
+import io
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pave_core.rewards.http.apis import Chat
+from pave_core.rewards.http.endpoint import Endpoint
+from pave_core.rewards.http.replies import ParseRule
+from pave_core.rewards.judge import Judge
+
+IMAGES = torch.stack([torch.full((8, 12, 3), level) for level in (0.0, 0.25, 0.5, 0.75, 1.0)])
+PROMPTS = ["zero", "one", "two", "three", "four"]
+
+
+class Request:
+    """What the server was sent, and how to answer it."""
+
+    def __init__(self, handler):
+        self._handler = handler
+        self.path, self.headers = handler.path, handler.headers
+        self.body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+
+    @property
+    def text(self) -> str:
+        """The words of a chat."""
+        return self.body["messages"][0]["content"][1]["text"]
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture of a chat."""
+        head, data = self.body["messages"][0]["content"][0]["image_url"]["url"].split(",")
+        assert head == "data:image/png;base64"
+        return decoded(data)
+
+    def raw(self, data: bytes) -> None:
+        """Send these bytes and nothing else."""
+        self._handler.wfile.write(data)
+
+    def answer(self, body, status: int = 200, **headers: str) -> None:
+        """Send a whole HTTP reply. body: bytes, or a value to send as JSON."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines = [
+            f"HTTP/1.1 {status} x",
+            f"Content-Length: {len(data)}",
+            *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+        ]
+        self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    def say(self, content) -> None:
+        """Send a good reply of a chat."""
+        self.answer(chat(content))
+
+
+def chat(content) -> dict:
+    """The JSON of a good reply."""
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
+
+
+def decoded(data: str) -> np.ndarray:
+    """The pixels of a picture in base64."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data, validate=True))))
+
+
+class Server:
+    """A server that answers with `behave`. requests: all so far; most: how many were under way at once."""
+
+    def __init__(self, behave):
+        self.requests, self.most, self._now, self._lock = [], 0, 0, threading.Lock()
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                request = Request(self)
+                with server._lock:
+                    server.requests.append(request)
+                    server._now += 1
+                    server.most = max(server.most, server._now)
+                try:
+                    behave(request)
+                except OSError:  # the judge has hung up
+                    pass
+                finally:
+                    with server._lock:
+                        server._now -= 1
+                self.close_connection = True
+
+            def log_message(self, *args):
+                pass
+
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._http.block_on_close = False
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def judge(url, rule=None, api=None, **options) -> Judge:
+    """A judge without retries that is not patient. options: those of Endpoint and of Judge."""
+    fields = ("timeout", "retries", "key_variable", "allow_remote")
+    endpoint = {name: options.pop(name) for name in fields if name in options}
+    made = Endpoint(url, **({"timeout": 5.0, "retries": 0, "back_off": 0.01} | endpoint))
+    return Judge(made, api or Chat(rule=rule or ParseRule()), **options)
+
+
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def silent(request):
+    """Answer nothing for four seconds."""
+    time.sleep(4)
+
+
+def trickle(request):
+    """Answer with a body that comes byte by byte."""
+    request.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(40):
+        request.raw(b" ")
+        time.sleep(0.1)
+
+
+def trickle_headers(request):
+    """Answer with headers that come byte by byte."""
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n":
+        request.raw(bytes([byte]))
+        time.sleep(0.1)
