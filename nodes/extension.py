@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import guard, image_rewards, judge, lora, network_rewards, prompts, registered_reward, rewards, settings, train
+from . import guard, lora, prompts, settings, train
 from . import tiny as policy
 from .host import folders, public_name
 from .host.graphs import queue
 from .host.panel import routes
+from .rewards import judge
+from .rewards import mix as rewards
+from .rewards import networks as network_rewards
+from .rewards import pixels as image_rewards
+from .rewards import registered as registered_reward
 from .steps import begin_finish as steps
 from .steps import loop, scores
 from .steps import preview as look

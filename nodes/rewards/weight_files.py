@@ -7,10 +7,10 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..pave_core.rewards import aesthetic, hps, image_reward, pickscore
-from ..pave_core.rewards.networks.weight_files import SUFFIXES
-from .host import folders
-from .shared.schema import checked
+from ...pave_core.rewards import aesthetic, hps, image_reward, pickscore
+from ...pave_core.rewards.networks.weight_files import SUFFIXES
+from ..host import folders
+from ..shared.schema import checked
 
 
 @dataclass(frozen=True)

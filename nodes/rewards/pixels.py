@@ -6,10 +6,10 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..pave_core.rewards.jpeg import JPEGSize, Prefer
-from ..pave_core.rewards.ocr import OCR
-from ..pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
-from .shared import schema
+from ...pave_core.rewards.jpeg import JPEGSize, Prefer
+from ...pave_core.rewards.ocr import OCR
+from ...pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
+from ..shared import schema
 
 
 class PaveOCR(io.ComfyNode):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pave_core.rewards import registry
-from .shared import schema
+from ...pave_core.rewards import registry
+from ..shared import schema
 
 NONE_REGISTERED = "none registered"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pave_core.rewards import aesthetic, hps, image_reward, pickscore
-from ..pave_core.rewards.clip_score import CLIPScore
-from ..pave_core.rewards.networks.clip_config import architectures
-from ..pave_core.rewards.networks.compute import PRECISIONS, Compute
-from .host import folders, tiny
-from .host.placement import visiting
-from .shared import schema
-from .shared.schema import advanced
+from ...pave_core.rewards import aesthetic, hps, image_reward, pickscore
+from ...pave_core.rewards.clip_score import CLIPScore
+from ...pave_core.rewards.networks.clip_config import architectures
+from ...pave_core.rewards.networks.compute import PRECISIONS, Compute
+from ..host import folders, tiny
+from ..host.placement import visiting
+from ..shared import schema
+from ..shared.schema import advanced
 from .weight_files import CLIP, HEAD, HEAD_V25, HPS, IMAGE_REWARD, PICKSCORE, SIGLIP, VIT_L, VOCABULARY, found
 
 BUNDLED = "bundled tiny CLIP"

@@ -7,14 +7,14 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.colour import ColourReward
-from ..pave_core.rewards.shapes import Adherence
-from ..pave_core.rewards.statistics import PIXEL_STATISTICS
-from ..pave_core.scoring.score import RewardMix
-from .host import tiny
-from .shared import schema
-from .shared.schema import Reward, advanced
+from ...pave_core.errors import ConfigError
+from ...pave_core.rewards.colour import ColourReward
+from ...pave_core.rewards.shapes import Adherence
+from ...pave_core.rewards.statistics import PIXEL_STATISTICS
+from ...pave_core.scoring.score import RewardMix
+from ..host import tiny
+from ..shared import schema
+from ..shared.schema import Reward, advanced
 
 MIX_SIZE = 4
 

@@ -6,14 +6,14 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..pave_core.errors import ConfigError
-from ..pave_core.rewards.http.apis import INSTRUCTION, Chat, Scorer
-from ..pave_core.rewards.http.endpoint import Endpoint
-from ..pave_core.rewards.http.replies import Kind, ParseRule
-from ..pave_core.rewards.judge import Judge
-from .host import interrupt
-from .shared import schema
-from .shared.schema import Reward, advanced
+from ...pave_core.errors import ConfigError
+from ...pave_core.rewards.http.apis import INSTRUCTION, Chat, Scorer
+from ...pave_core.rewards.http.endpoint import Endpoint
+from ...pave_core.rewards.http.replies import Kind, ParseRule
+from ...pave_core.rewards.judge import Judge
+from ..host import interrupt
+from ..shared import schema
+from ..shared.schema import Reward, advanced
 
 CHAT, SCORES = "chat completions", "scores"
 
