@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import guard, lora, prompts, settings, train
-from . import tiny as policy
+from . import checks, compare, guard, lora, prompts, rewards, settings, steps, tiny, train
 from .host import folders, public_name
 from .host.graphs import queue
 from .host.panel import routes
-from .rewards import judge
-from .rewards import mix as rewards
-from .rewards import networks as network_rewards
-from .rewards import pixels as image_rewards
-from .rewards import registered as registered_reward
-from .steps import begin_finish as steps
-from .steps import loop, scores
-from .steps import preview as look
+from .shared.presets import preset_widgets
 
 
 class PaveExtension(ComfyExtension):
@@ -25,24 +17,8 @@ class PaveExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Here, because older hosts never call on_load() and the schemas below list the folders' files.
         folders.register()
-        routes.register()
+        routes.register(preset_widgets())
         queue.register()
         public_name.publish()
-        parts = (
-            policy,
-            prompts,
-            rewards,
-            network_rewards,
-            image_rewards,
-            registered_reward,
-            judge,
-            guard,
-            settings,
-            train,
-            steps,
-            loop,
-            scores,
-            look,
-            lora,
-        )
+        parts = (tiny, prompts, rewards, guard, checks, settings, train, steps, compare, lora)
         return [node for part in parts for node in part.NODES]

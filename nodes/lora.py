@@ -5,10 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..pave_core.config.train import TrainConfig
+from ..pave_core.policies.lora_file import save_lora
 from ..pave_core.rollout.prompts import PromptSet
-from ..pave_core.runs.recipe import load_recipe, recipe_text, save_lora
+from ..pave_core.runs.recipe import load_recipe, recipe_text
 from .host import folders
-from .host.policy.native import RolloutSettings
+from .host.policy.settings import Picture, RolloutSettings
 from .shared import schema
 
 
@@ -81,11 +82,10 @@ class PaveLoRARecipe(io.ComfyNode):
     @classmethod
     def execute(cls, lora: str) -> io.NodeOutput:
         recipe = load_recipe(folders.lora(lora))
-        config, sampling = TrainConfig.from_dict(recipe["config"]), recipe["sampling"]
-        grid = sampling.get("sigmas")
-        drawing = RolloutSettings(config.rollout, sampling["width"], sampling["height"], sampling["scheduler"], None if grid is None else tuple(grid))
+        config = TrainConfig.from_dict(recipe["config"])
+        rollout = RolloutSettings(config.rollout, Picture.of_recipe(recipe["sampling"]))
         prompts = PromptSet(tuple(recipe["prompts"]), tuple(recipe["held_out"]))
-        return io.NodeOutput(config.lora, drawing, config.pave, config.optim, prompts, recipe_text(recipe))
+        return io.NodeOutput(config.lora, rollout, config.pave, config.optim, prompts, recipe_text(recipe))
 
 
 NODES = [PaveSaveLoRA, PaveLoRARecipe]

@@ -7,23 +7,16 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from .host.policy.native import PolicySettings
-from .host.policy.native import RolloutSettings as Drawing
-from .shared import schema, widgets
+from ..pave_core.config.adapter import LoraConfig
+from ..pave_core.config.fields import from_shown
+from ..pave_core.config.objective import PaveConfig
+from ..pave_core.config.optimizer import OptimConfig
+from ..pave_core.config.rollout import RolloutConfig
+from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
+from .shared import schema
+from .shared.widgets import names_of, widgets
 
 _OPTIONAL = "Leave it open for the paper's settings."
-
-
-def _settings_schema(node_id: str, display_name: str, description: str, output: Any, names: tuple[str, ...], terms: list[str], *first: Any) -> Any:
-    return schema.schema(
-        node_id,
-        display_name,
-        description,
-        terms=terms,
-        category=schema.SETTINGS,
-        inputs=[*first, *widgets.widgets(*names)],
-        outputs=[output],
-    )
 
 
 class PavePolicy(io.ComfyNode):
@@ -31,23 +24,29 @@ class PavePolicy(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _settings_schema(
+        return schema.schema(
             "PavePolicy",
             "Pave Policy",
-            "The model to tune, as you generate with it: MODEL, CLIP and VAE of your workflow, the guidance of your KSampler, and the LoRA that "
-            "it will get. For Pave Train (Advanced) and Pave Begin.",
-            schema.Policy.Output(display_name="policy", tooltip="For Pave Train (Advanced) or Pave Begin."),
-            widgets.GUIDANCE,
-            ["model to train", "grpo policy", "reinforcement learning"],
-            io.Model.Input("model", tooltip="The flow model you generate with, from any loader, patched or not. It is left as it is."),
-            io.Clip.Input("clip", tooltip="Its text encoder."),
-            io.Vae.Input("vae", tooltip="Its VAE."),
-            schema.LoraSettings.Input("lora", optional=True, tooltip=f"The LoRA to train. {_OPTIONAL}"),
+            "The model to tune, as you generate with it: MODEL, CLIP and VAE of your workflow, the guidance of your KSampler, "
+            "and the LoRA that it will get. For Pave Train (Advanced) and Pave Begin.",
+            terms=["model to train", "grpo policy", "reinforcement learning"],
+            category=schema.SETTINGS,
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The flow model you generate with, from any loader, patched or not. It is left as it is.",
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                schema.LoraSettings.Input("lora", optional=True, tooltip=f"The LoRA to train. {_OPTIONAL}"),
+                *widgets(*names_of(Guidance)),
+            ],
+            outputs=[schema.Policy.Output(display_name="policy", tooltip="For Pave Train (Advanced) or Pave Begin.")],
         )
 
     @classmethod
-    def execute(cls, model, clip, vae, cfg, negative_prompt, guidance, lora=None) -> io.NodeOutput:
-        return io.NodeOutput(PolicySettings(model, clip, vae, lora or widgets.lora_config(widgets.DEFAULTS), cfg, guidance, negative_prompt))
+    def execute(cls, model, clip, vae, lora=None, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(PolicySettings(model, clip, vae, lora or LoraConfig(), from_shown(Guidance, values)))
 
 
 class PaveLoRASettings(io.ComfyNode):
@@ -55,18 +54,19 @@ class PaveLoRASettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _settings_schema(
+        return schema.schema(
             "PaveLoRASettings",
             "Pave LoRA Settings",
             "The LoRA to train: its rank, its scale and the layers it sits on. For Pave Policy.",
-            schema.LoraSettings.Output(display_name="lora", tooltip="For Pave Policy."),
-            widgets.LORA,
-            ["rank", "alpha", "adapter", "peft"],
+            terms=["rank", "alpha", "adapter", "peft"],
+            category=schema.SETTINGS,
+            inputs=widgets(*names_of(LoraConfig)),
+            outputs=[schema.LoraSettings.Output(display_name="lora", tooltip="For Pave Policy.")],
         )
 
     @classmethod
     def execute(cls, **values: Any) -> io.NodeOutput:
-        return io.NodeOutput(widgets.lora_config(values))
+        return io.NodeOutput(from_shown(LoraConfig, values))
 
 
 class PaveRolloutSettings(io.ComfyNode):
@@ -74,33 +74,47 @@ class PaveRolloutSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _settings_schema(
+        return schema.schema(
             "PaveRolloutSettings",
             "Pave Rollout Settings",
-            "How images are drawn while training: denoising steps, the steps that explore, how many images are compared, and their size.",
-            schema.RolloutSettings.Output(display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."),
-            (*widgets.ROLLOUT, *widgets.PICTURE),
-            ["sampling", "group size", "exploration", "sigmas"],
-            io.Sigmas.Input(
-                "sigmas",
-                optional=True,
-                tooltip="A schedule of your own, from any scheduler node; it must fall from at most 1 to 0. It replaces steps and scheduler.",
-            ),
+            "How images are drawn while training: denoising steps, the steps that explore, how many images are compared, and "
+            "their size.",
+            terms=["sampling", "group size", "exploration", "sigmas"],
+            category=schema.SETTINGS,
+            inputs=[
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="A schedule of your own, from any scheduler node; it must fall from at most 1 to 0. It "
+                    "replaces steps and scheduler.",
+                ),
+                *widgets(*names_of(RolloutConfig), *names_of(Picture)),
+            ],
+            outputs=[
+                schema.RolloutSettings.Output(
+                    display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."
+                )
+            ],
         )
 
     @classmethod
-    def validate_inputs(cls, branch_steps: str | None = None, steps: int | None = None, sigmas: Any = "open") -> bool | str:
-        # A linked input is None here: with linked sigmas their number counts, not the widget's, and is known when the node runs.
+    def validate_inputs(
+        cls, branch_steps: str | None = None, steps: int | None = None, sigmas: Any = "open"
+    ) -> bool | str:
+        # A linked input is None here: with linked sigmas their number counts, not the widget's, and is known when the
+        # node runs.
         if branch_steps is None or steps is None or sigmas is None:
             return True
-        return schema.checked(lambda: widgets.rollout_config(widgets.DEFAULTS | {"branch_steps": branch_steps, "steps": steps}))
+        return schema.checked(lambda: from_shown(RolloutConfig, {"branch_steps": branch_steps, "steps": steps}))
 
     @classmethod
-    def execute(cls, width, height, scheduler, sigmas: Tensor | None = None, **values: Any) -> io.NodeOutput:
+    def execute(cls, sigmas: Tensor | None = None, **values: Any) -> io.NodeOutput:
         grid = None if sigmas is None else tuple(sigmas.tolist())
         if grid is not None:
             values["steps"] = len(grid) - 1
-        return io.NodeOutput(Drawing(widgets.rollout_config(values), width, height, scheduler, grid))
+        return io.NodeOutput(
+            RolloutSettings(from_shown(RolloutConfig, values), from_shown(Picture, values, sigmas=grid))
+        )
 
 
 class PaveObjective(io.ComfyNode):
@@ -108,25 +122,30 @@ class PaveObjective(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _settings_schema(
+        return schema.schema(
             "PaveObjective",
             "Pave Objective",
-            "What the loss is made of: into how many finer steps each branch step is decomposed, and what each part weighs. Empty segments are "
-            "plain GRPO.",
-            schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin."),
-            widgets.OBJECTIVE,
-            ["loss", "segments", "decomposition", "grpo"],
+            "What the loss is made of: into how many finer steps each branch step is decomposed, and what each part weighs. "
+            "Empty segments are plain GRPO.",
+            terms=["loss", "segments", "decomposition", "grpo"],
+            category=schema.SETTINGS,
+            inputs=widgets(*names_of(PaveConfig)),
+            outputs=[
+                schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin.")
+            ],
         )
 
     @classmethod
     def validate_inputs(cls, segments: str | None = None, segment_weights: str | None = None) -> bool | str:
         if segments is None or segment_weights is None:
             return True
-        return schema.checked(lambda: widgets.pave_config({"segments": segments, "segment_weights": segment_weights}))
+        return schema.checked(
+            lambda: from_shown(PaveConfig, {"segments": segments, "segment_weights": segment_weights})
+        )
 
     @classmethod
     def execute(cls, **values: Any) -> io.NodeOutput:
-        return io.NodeOutput(widgets.pave_config(values))
+        return io.NodeOutput(from_shown(PaveConfig, values))
 
 
 class PaveOptimizer(io.ComfyNode):
@@ -134,24 +153,30 @@ class PaveOptimizer(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _settings_schema(
+        return schema.schema(
             "PaveOptimizer",
             "Pave Optimizer",
             "The optimizer, its learning rate with warm-up and decay, and the clipping of its gradients.",
-            schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin."),
-            widgets.OPTIMIZER,
-            ["adamw", "learning rate", "schedule", "cosine", "warmup"],
+            terms=["adamw", "learning rate", "schedule", "cosine", "warmup"],
+            category=schema.SETTINGS,
+            inputs=widgets(*names_of(OptimConfig)),
+            outputs=[
+                schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin.")
+            ],
         )
 
     @classmethod
-    def validate_inputs(cls, schedule: str | None = None, decay_steps: int | None = None, warmup_steps: int | None = None) -> bool | str:
+    def validate_inputs(
+        cls, schedule: str | None = None, decay_steps: int | None = None, warmup_steps: int | None = None
+    ) -> bool | str:
         if schedule is None or decay_steps is None or warmup_steps is None:
             return True
-        return schema.checked(lambda: widgets.optim_config({"schedule": schedule, "decay_steps": decay_steps, "warmup_steps": warmup_steps}))
+        values = {"schedule": schedule, "decay_steps": decay_steps, "warmup_steps": warmup_steps}
+        return schema.checked(lambda: from_shown(OptimConfig, values))
 
     @classmethod
     def execute(cls, **values: Any) -> io.NodeOutput:
-        return io.NodeOutput(widgets.optim_config(values))
+        return io.NodeOutput(from_shown(OptimConfig, values))
 
 
 NODES = [PavePolicy, PaveLoRASettings, PaveRolloutSettings, PaveObjective, PaveOptimizer]

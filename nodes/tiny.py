@@ -1,9 +1,11 @@
-"""Where the model comes from."""
+"""The bundled tiny model, and a judge for it."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..pave_core.rewards.shapes import Adherence
+from .host import tiny
 from .host.tiny import load_tiny
 from .shared import schema
 
@@ -32,4 +34,23 @@ class PaveTinyModel(io.ComfyNode):
         return io.NodeOutput(*load_tiny())
 
 
-NODES = [PaveTinyModel]
+class PaveTinyAdherence(io.ComfyNode):
+    """An impartial judge for the bundled model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveTinyAdherence",
+            "Pave Tiny Adherence",
+            terms=["judge", "classifier"],
+            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the "
+            "image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
+            outputs=[schema.Reward.Output(display_name="judge", tooltip="For the judge input of Pave Train.")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(Adherence(tiny.SHAPE_CLASSIFIER))
+
+
+NODES = [PaveTinyModel, PaveTinyAdherence]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -82,6 +83,24 @@ class Policy(Protocol):
         ...
 
 
+class RunPolicy(Policy, Protocol):
+    """A Policy that a run can own. It is used inside its own `with` block, where the adapter is in the model."""
+
+    def __enter__(self) -> Policy: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The adapter under the keys of the host's LoRA loaders, on the CPU: as it is, or with the values of an earlier state."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a recipe says of it, such as how it samples, as plain JSON values."""
+        ...
+
+
 class Decoder(Protocol):
     """Latents to images."""
 
@@ -105,43 +124,3 @@ class Reward(Protocol):
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] on the CPU and N prompts -> (N,) fp32."""
         ...
-
-
-class SegmentFigures(NamedTuple):
-    """What chain n does in the loss (see loss.segment_figures)."""
-
-    log_prob: float
-    std: float
-    push: float
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """What one training step did. Everything but `preview` goes to metrics.jsonl."""
-
-    step: int  # counted from 1
-    loss: float
-    reward_mean: float  # weighted raw sum over all branches of the step
-    reward_std: float  # mean over groups of the spread within the group
-    rewards: dict[str, tuple[float, float]]  # each reward's own mean, and its spread within a group
-    flat_groups: dict[str, int]  # by reward: the groups in which it gave all images the same number
-    unscored: int  # images that a reward left without a score
-    anchor_reward: float
-    grad_norm: float  # before clipping
-    learning_rate: float
-    groups: int
-    zero_spread_groups: int  # the mix gave all images the same number: nothing to learn
-    skipped: bool  # non-finite loss or gradient: no optimizer step was made
-    segments: dict[int, SegmentFigures]  # by n, 1 for the plain step: means over the step's branch steps
-    seconds: dict[str, float]  # by phase
-    prompts: tuple[str, ...]
-    preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where no image was finite
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, without the preview."""
-        record = {k: v for k, v in vars(self).items() if k != "preview"}
-        return record | {
-            "rewards": {k: list(v) for k, v in self.rewards.items()},
-            "segments": {str(n): figures._asdict() for n, figures in self.segments.items()},
-            "prompts": list(self.prompts),
-        }

@@ -23,7 +23,7 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
     """{"grad_W", "grad_b", "advantages"}: |ours - theirs| / |theirs| of one case, by Frobenius norms."""
     import torch
 
-    from pave_core.config.train import PaveConfig
+    from pave_core.config.objective import PaveConfig
     from pave_core.flow.paving import paved_transitions
     from pave_core.flow.schedule import shifted_sigmas
     from pave_core.objective.advantage import compute_advantages

@@ -7,8 +7,9 @@ from pathlib import Path
 import folder_paths
 
 from ...pave_core.errors import ConfigError
+from ...pave_core.files import safe_name
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
-from ...pave_core.runs.folder import RunFolder, safe_name
+from ...pave_core.runs.folder import Places, RunFolder
 
 REWARD_MODELS = "reward_models"
 CHOOSE = "choose a file"
@@ -49,19 +50,14 @@ def likely(names: list[str], parts: tuple[str, ...]) -> str | None:
     return next((name for part in parts for name in names if part in name.lower()), None)
 
 
-def runs() -> Path:
-    """The folder of run folders."""
-    return Path(folder_paths.get_output_directory()) / "pave"
+def places() -> Places:
+    """Where runs are kept; the host's loaders list their LoRAs after a refresh."""
+    return Places(Path(folder_paths.get_output_directory()) / "pave", _loras() / "pave")
 
 
 def resumable_runs() -> list[str]:
     """The names of runs that left a checkpoint, newest first."""
-    return RunFolder.resumable(runs())
-
-
-def lora_of_run(run: str) -> Path:
-    """Where a run keeps its LoRA so far; the host's loaders list it after a refresh."""
-    return _loras() / "pave" / f"{run}.safetensors"
+    return RunFolder.resumable(places().runs)
 
 
 def lora_file(name: str) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
+from ...pave_core.rewards.colour import ColourReward
 from ...pave_core.rewards.jpeg import JPEGSize, Prefer
 from ...pave_core.rewards.ocr import OCR
 from ...pave_core.rewards.statistics import STATISTICS, Direction, StatisticReward
 from ..shared import schema
+from ..shared.schema import advanced
 
 
 class PaveOCR(io.ComfyNode):
@@ -102,4 +104,41 @@ class PaveStatisticsReward(io.ComfyNode):
         return io.NodeOutput(StatisticReward(statistic, direction, target))
 
 
-NODES = [PaveOCR, PaveJPEGSize, PaveStatisticsReward]
+class PaveColour(io.ComfyNode):
+    """A preference for one colour."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def channel(name: str, default: float) -> Any:
+            return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=f"How much {name} the colour has that you like.")
+
+        return schema.schema(
+            "PaveColour",
+            "Pave Colour",
+            terms=["color", "palette", "tint"],
+            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. "
+            "Alone it floods the image with the colour: mix it with a CLIP score.",
+            inputs=[
+                channel("red", 1.0),
+                channel("green", 0.75),
+                channel("blue", 0.4),
+                advanced(
+                    io.Float.Input(
+                        "softness",
+                        default=0.5,
+                        min=0.05,
+                        max=2.0,
+                        step=0.05,
+                        tooltip="The distance in RGB at which a pixel's score has fallen to 0.61. Small is strict.",
+                    )
+                ),
+            ],
+            outputs=[schema.reward_output()],
+        )
+
+    @classmethod
+    def execute(cls, red: float, green: float, blue: float, softness: float) -> io.NodeOutput:
+        return io.NodeOutput(ColourReward(red, green, blue, softness))
+
+
+NODES = [PaveColour, PaveStatisticsReward, PaveJPEGSize, PaveOCR]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.graphs import graph, queue
+from ..host.graphs import checks, queue
 from ..host.graphs.expansion import Loop, next_iterations
 from ..shared import schema
 
@@ -36,7 +36,7 @@ class PaveLoopBegin(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_loop_begin)
+        return queue.validated(checks.check_loop_begin)
 
     @classmethod
     def execute(cls, state, iterations, value=None) -> io.NodeOutput:
@@ -71,7 +71,7 @@ class PaveLoopEnd(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, state=None) -> bool | str:
-        return queue.validated(graph.check_loop_end)
+        return queue.validated(checks.check_loop_end)
 
     @classmethod
     def execute(cls, loop: Loop, state, value=None) -> io.NodeOutput:
@@ -79,7 +79,8 @@ class PaveLoopEnd(io.ComfyNode):
         if run.stopped:
             return io.NodeOutput(state, value)
         inputs = {"state": state, "value": value}
-        following = next_iterations(loop, cls.hidden.unique_id, inputs, cls.hidden.dynprompt, run.steps_to_check())
+        at_most = None if run.watch is None else run.watch.steps_to_check(run.state.step)
+        following = next_iterations(loop, cls.hidden.unique_id, inputs, cls.hidden.dynprompt, at_most)
         if following is None:
             return io.NodeOutput(state, value)
         expansion, outputs = following

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...pave_core.errors import ConfigError
-from ...pave_core.scoring import from_wires as from_wires
-from ...pave_core.scoring.score import RewardMix
-from ...pave_core.scoring.score import Scores as RawScores
-from ..host.steps import actions as steps
+from ...pave_core.rewards.statistics import PIXEL_STATISTICS
+from ...pave_core.scoring import from_wires
+from ...pave_core.scoring.mix import RewardMix
+from ...pave_core.scoring.mix import Scores as RawScores
+from ..host.steps import actions
 from ..shared import schema
 
 
@@ -105,8 +107,38 @@ class PaveAdvantage(io.ComfyNode):
 
     @classmethod
     def execute(cls, rollout, scores: RawScores) -> io.NodeOutput:
-        advantages = steps.advantage(rollout, scores)
+        advantages = actions.advantage(rollout, scores)
         return io.NodeOutput(advantages, advantages.values.flatten().tolist())
 
 
-NODES = [PaveScore, PaveScoresFromNumbers, PaveAdvantage]
+class PaveImageStatistic(io.ComfyNode):
+    """A number out of an image."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveImageStatistic",
+            "Pave Image Statistic",
+            description="One number for each image: the mean of its pixels, their spread, or the largest or smallest. At the end of a graph of image "
+            "nodes it makes a reward of them, by Pave Scores From Numbers.",
+            terms=["image to number", "brightness", "mean", "contrast", "custom reward"],
+            inputs=[
+                io.Image.Input("images", tooltip="The images; each gets a number of its own."),
+                io.Combo.Input(
+                    "statistic",
+                    options=list(PIXEL_STATISTICS),
+                    default="mean",
+                    tooltip="mean: brightness. standard deviation: contrast. Over all pixels and colours.",
+                ),
+            ],
+            outputs=[io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number an image, as a list.")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, statistic: str) -> io.NodeOutput:
+        if statistic not in PIXEL_STATISTICS:
+            raise ConfigError(f"statistic: {statistic!r} is not known: choose one of {', '.join(PIXEL_STATISTICS)}")
+        return io.NodeOutput(PIXEL_STATISTICS[statistic](images.flatten(1).float()).tolist())
+
+
+NODES = [PaveScore, PaveScoresFromNumbers, PaveImageStatistic, PaveAdvantage]

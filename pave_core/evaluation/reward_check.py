@@ -20,12 +20,13 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..config.train import RolloutConfig, TrainConfig
-from ..objective.advantage import group_mean, group_std, zero_spread
+from ..config.rollout import RolloutConfig
+from ..config.train import TrainConfig
 from ..rollout.branches import sample_rollout
-from ..scoring.score import RewardMix, Scores
+from ..scoring.groups import group_mean, group_std, zero_spread
+from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score as score_images
-from ..training.loop import seeded
+from ..seeds import seeded
 from ..types import Cond, Decoder, Policy
 
 PROMPTS, BRANCH_STEPS, GROUP_SIZE = 2, 2, 6
@@ -105,21 +106,43 @@ def _remark(correlation: float) -> str:
     return ", they pull against each other" if correlation < -0.5 else ""
 
 
-def check_reward(policy: Policy, decoder: Decoder, reward: RewardMix, conds: Mapping[str, Cond], config: TrainConfig) -> RewardCheck:
+def check_reward(
+    policy: Policy, decoder: Decoder, *, reward: RewardMix, conds: Mapping[str, Cond], config: TrainConfig
+) -> RewardCheck:
     """Draw a few groups for the first prompts of `conds`, as training would, and look at what `reward` says of them.
 
     The policy is drawn from as it is: with a fresh adapter that is the untrained model. Nothing of a run depends on it.
     """
     drawing = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]
-    rollouts = [sample_rollout(policy, prompt, conds[prompt], drawing, seeded(config.run.seed, "check", prompt)) for prompt in prompts]
+    rollouts = [
+        sample_rollout(
+            policy,
+            prompt,
+            cond=conds[prompt],
+            config=drawing,
+            generator=seeded(config.run.seed, "check", prompt),
+        )
+        for prompt in prompts
+    ]
     images = torch.cat([decoder.decode(rollout.finals.flatten(0, 1)) for rollout in rollouts])
     texts = tuple(prompt for prompt in prompts for _ in range(drawing.images))
-    return check_scores(reward, images, texts, (len(prompts), len(drawing.branch_steps), drawing.group_size), drawing.branch_steps)
+    return check_scores(
+        reward,
+        images,
+        prompts=texts,
+        shape=(len(prompts), len(drawing.branch_steps), drawing.group_size),
+        branch_steps=drawing.branch_steps,
+    )
 
 
 def check_scores(
-    reward: RewardMix, images: Tensor, prompts: Sequence[str], shape: tuple[int, int, int], branch_steps: tuple[int, ...]
+    reward: RewardMix,
+    images: Tensor,
+    *,
+    prompts: Sequence[str],
+    shape: tuple[int, int, int],
+    branch_steps: tuple[int, ...],
 ) -> RewardCheck:
     """The check of images (P * K * G, H, W, 3) that are there already; shape: (P, K, G)."""
     group = shape[-1]

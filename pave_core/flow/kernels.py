@@ -21,7 +21,9 @@ from ..errors import ConfigError
 from ..types import Gaussian
 
 
-def transition(x: Tensor, v: Tensor, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float) -> Gaussian:
+def transition(
+    x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float
+) -> Gaussian:
     """p(x' | x) of one stochastic step.
 
     x, v: (B, *S), any float dtype; the maths is fp32. 1 >= sigma > sigma_next >= 0; eta > 0; sigma_ceiling < 1: the largest sigma

@@ -22,7 +22,9 @@ from ..types import Gaussian, VelocityFn
 from .kernels import transition
 
 
-def paved_transitions(velocity: VelocityFn, x_k: Tensor, k: int, sigmas: Sequence[float], eta: float, segments: Sequence[int]) -> dict[int, Gaussian]:
+def paved_transitions(
+    velocity: VelocityFn, x_k: Tensor, *, k: int, sigmas: Sequence[float], eta: float, segments: Sequence[int]
+) -> dict[int, Gaussian]:
     """{n: p^(n)} for n = 1 and every n of `segments`.
 
     velocity: v(x (B, *S), sigma (B,)); x_k: (1, *S); sigmas: the coarse grid, T + 1 floats; segments: distinct ints >= 2, may be
@@ -44,6 +46,8 @@ def paved_transitions(velocity: VelocityFn, x_k: Tensor, k: int, sigmas: Sequenc
     def last_step(n: int) -> Gaussian:
         # The guard near sigma = 1 sits at the second sigma of the grid that chain n lives on.
         ceiling = max(sigmas[1], sigma_k + dt[n])
-        return transition(x[n], v[n], sigma_k + (n - 1) * dt[n], sigma_next, eta, ceiling)
+        return transition(
+            x[n], v[n], sigma=sigma_k + (n - 1) * dt[n], sigma_next=sigma_next, eta=eta, sigma_ceiling=ceiling
+        )
 
     return {n: last_step(n) for n in dt}

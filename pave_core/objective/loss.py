@@ -36,7 +36,7 @@ def decomposition_loss(
 
 
 @torch.no_grad()
-def segment_figures(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
+def segment_metrics(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
     """What chain n does at one branch step, as a tensor (3,) that stays on the device: log-probability, std and push.
 
     log-probability: mean_i log p^(n)(y_i), at best near -1/2

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..evaluation.evaluate import Evaluation, mean, paired_gain
+from ..evaluation.evaluate import Evaluation, mean
+from ..evaluation.gain import paired_gain
 from ..evaluation.guard import Reading
 from .sheets import GREEN, INK, MUTED, RED
 

@@ -18,7 +18,14 @@ INK, MUTED = "#1f2933", "#7b8794"
 GREEN, RED = "#15803d", "#b91c1c"
 
 
-def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pairs: int = 4, labels: tuple[str, str] = ("before", "after")) -> Tensor:
+def before_after_grid(
+    before: Evaluation,
+    after: Evaluation,
+    *,
+    rows: int = 6,
+    pairs: int = 4,
+    labels: tuple[str, str] = ("before", "after"),
+) -> Tensor:
     """One row a prompt, `pairs` pairs of (before, after) from the same seed, with the prompt above its row and the reward below each image."""
     prompts = list(dict.fromkeys(before.prompts))
     chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
@@ -49,7 +56,15 @@ def before_after_grid(before: Evaluation, after: Evaluation, rows: int = 6, pair
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 
-def group_sheet(images: Tensor, prompts: Sequence[str], branch_steps: Sequence[int], rewards: Tensor, advantages: Tensor, rows: int = 12) -> Tensor:
+def group_sheet(
+    images: Tensor,
+    prompts: Sequence[str],
+    *,
+    branch_steps: Sequence[int],
+    rewards: Tensor,
+    advantages: Tensor,
+    rows: int = 12,
+) -> Tensor:
     """Groups of images, each sorted by reward, with reward and advantage below every image.
 
     images (P * K * G, H, W, 3) and their prompts; rewards and advantages (P, K, G). One row a group, `rows` groups at most.

@@ -8,31 +8,18 @@ All G branches of a k share one x_k, so that the update needs the network at bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 
-from ..config.train import RolloutConfig
+from ..config.rollout import RolloutConfig
 from ..flow.kernels import transition
+from ..flow.solvers import batched_velocity
 from ..types import Cond, Policy, Rollout
 
 
-def _batched_velocity(policy: Policy, x: Tensor, sigma: float, cond: Cond, batch_size: int) -> Tensor:
-    chunks = [policy.velocity(part, part.new_full((len(part),), sigma), cond) for part in x.split(batch_size)]
-    return torch.cat(chunks)
-
-
 @torch.no_grad()
-def ode(policy: Policy, x: Tensor, cond: Cond, sigmas: Sequence[float], batch_size: int) -> Tensor:
-    """Euler from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S)."""
-    for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
-        x = x + (sigma_next - sigma) * _batched_velocity(policy, x, sigma, cond, batch_size)
-    return x
-
-
-@torch.no_grad()
-def sample_rollout(policy: Policy, prompt: str, cond: Cond, config: RolloutConfig, generator: torch.Generator) -> Rollout:
+def sample_rollout(
+    policy: Policy, prompt: str, *, cond: Cond, config: RolloutConfig, generator: torch.Generator
+) -> Rollout:
     """One anchor and K x G branches for one prompt. `generator` is a CPU generator: the same noise on every device."""
     shape, device = policy.latent_shape, policy.device
     sigmas = policy.sigmas(config.steps)
@@ -43,11 +30,13 @@ def sample_rollout(policy: Policy, prompt: str, cond: Cond, config: RolloutConfi
     starts, branches = [], []
     live = x.new_empty(0, *shape)  # the branches of all k begun so far, K' * G of them
     for k, (sigma, sigma_next) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
-        v = _batched_velocity(policy, torch.cat([x, live]), sigma, cond, config.batch_size)
+        v = batched_velocity(policy, torch.cat([x, live]), sigma, cond, config.batch_size)
         step = sigma_next - sigma
         live = live + step * v[1:]
         if k in steps:
-            y = transition(x, v[:1], sigma, sigma_next, config.eta, sigmas[1]).sample(noise[len(starts)])
+            y = transition(
+                x, v[:1], sigma=sigma, sigma_next=sigma_next, eta=config.eta, sigma_ceiling=sigmas[1]
+            ).sample(noise[len(starts)])
             starts.append(x)
             branches.append(y)
             live = torch.cat([live, y])

@@ -1,4 +1,4 @@
-"""A run's folder: metrics.jsonl, TensorBoard events, the checkpoint, the pictures and the summary.
+"""A run's folder and its file names.
 
 <run>/metrics.jsonl              one JSON object a step
 <run>/events.out.tfevents.*      the same for TensorBoard
@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,22 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.guard import Reading
+from ..files import append_record, finite, rewind, safe_name, write_atomically
 from ..images import picture
-from ..types import StepMetrics
-from .checkpoint import Checkpoint, load_checkpoint, write_atomically
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+from ..training.state import Checkpoint
+from .checkpoint import load_checkpoint
 
 
-def safe_name(field: str, name: str) -> str:
-    """`name` if it is a plain file name (letters, digits, space, '.', '_', '-'; at most 100), else ConfigError."""
-    name = name.strip()
-    if not _NAME.fullmatch(name) or name.endswith("."):
-        raise ConfigError(f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a folder")
-    return name
+@dataclass(frozen=True)
+class Places:
+    """Where runs are kept: the parent of their folders, and the folder of the LoRAs that they have learnt so far."""
+
+    runs: Path
+    loras: Path
+
+    def lora(self, run: str) -> Path:
+        """The LoRA of a run."""
+        return self.loras / f"{run}.safetensors"
 
 
 class RunFolder:
@@ -45,12 +47,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.name
+        self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
-        self._metrics = path / "metrics.jsonl"
-        self._guard = path / "guard.jsonl"
+        self._readings = path / "guard.jsonl"
         self._evaluations = path / "evaluations.json"
-        self._events: Any = None
 
     @classmethod
     def new(cls, parent: Path, name: str) -> RunFolder:
@@ -72,7 +73,8 @@ class RunFolder:
         """The folder of a run that left a checkpoint."""
         folder = cls(parent / safe_name("resume", name))
         if not folder.checkpoint.is_file():
-            raise ConfigError(f"resume: {name!r} has no checkpoint in {parent}: choose one of {', '.join(cls.resumable(parent)) or 'none yet'}")
+            others = ", ".join(cls.resumable(parent)) or "none yet"
+            raise ConfigError(f"resume: {name!r} has no checkpoint in {parent}: choose one of {others}")
         return folder
 
     @staticmethod
@@ -81,52 +83,30 @@ class RunFolder:
         found = sorted(parent.glob("*/checkpoint.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
         return [path.parent.name for path in found]
 
-    def rewind(self, step: int) -> list[dict[str, Any]]:
-        """Drop what metrics.jsonl holds beyond `step` (it was lost in a crash and will be done again); the records that remain."""
-        return _rewind(self._metrics, step)
+    def history(self, step: int) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl up to `step`; later ones are dropped from the file."""
+        return rewind(self.metrics, step)
 
-    def rewind_readings(self, step: int) -> list[Reading]:
-        """The same for guard.jsonl."""
-        return [Reading.from_dict(record) for record in _rewind(self._guard, step)]
+    def readings(self, step: int) -> list[Reading]:
+        """The guard's readings up to `step`; later ones are dropped from the file."""
+        return [Reading.from_dict(record) for record in rewind(self._readings, step)]
 
-    def save_evaluations(self, evaluations: Mapping[int, Evaluation]) -> None:
-        """Write evaluations.json, with what it holds of other steps."""
-        known = json.loads(self._evaluations.read_text("utf-8")) if self._evaluations.exists() else []
-        records = {record["step"]: record for record in known} | {step: {"step": step, **each.to_dict()} for step, each in evaluations.items()}
-        write_atomically(self._evaluations, json.dumps([_finite(records[step]) for step in sorted(records)], indent=1).encode())
+    def append_reading(self, reading: Reading) -> None:
+        """Append a measurement of the guard to guard.jsonl."""
+        append_record(self._readings, finite(reading.to_dict()))
 
     def load_best(self, step: int) -> Checkpoint | None:
         """The state of best.safetensors, if there is one of `step` or before."""
         best = load_checkpoint(self.best) if self.best.exists() else None
         return best if best is not None and best.step <= step else None
 
-    def log(self, metrics: StepMetrics) -> dict[str, Any]:
-        """Append a step to metrics.jsonl and the TensorBoard events; the record as written (non-finite numbers become null)."""
-        record = _finite(metrics.to_dict())
-        _append(self._metrics, record)
-        scalars = {
-            key: record[key] for key in ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
-        }
-        for name, (mean, spread) in record["rewards"].items():
-            scalars |= {f"reward/{name}": mean, f"spread/{name}": spread}
-        self.log_scalars(scalars, metrics.step)
-        return record
-
-    def log_reading(self, reading: Reading) -> None:
-        """Append a measurement of the guard to guard.jsonl and the TensorBoard events."""
-        _append(self._guard, _finite(reading.to_dict()))
-        scalars = {"guard/held_out": reading.held_out, "guard/drift": reading.drift}
-        self.log_scalars(scalars | {f"guard/{name}": change for name, change in reading.changes.items()}, reading.step)
-
-    def log_scalars(self, scalars: Mapping[str, float | None], step: int) -> None:
-        """Write numbers to the TensorBoard events."""
-        if self._events is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(str(self.path), purge_step=step)
-        for name, value in scalars.items():
-            if value is not None:
-                self._events.add_scalar(name, value, step)
+    def save_evaluations(self, evaluations: Mapping[int, Evaluation]) -> None:
+        """Write evaluations.json, with what it holds of other steps."""
+        known = json.loads(self._evaluations.read_text("utf-8")) if self._evaluations.exists() else []
+        records = {record["step"]: record for record in known}
+        records |= {step: {"step": step, **evaluation.to_dict()} for step, evaluation in evaluations.items()}
+        text = json.dumps([finite(records[step]) for step in sorted(records)], indent=1)
+        write_atomically(self._evaluations, text.encode())
 
     def save_picture(self, name: str, image: Tensor) -> Path:
         """Write an (H, W, 3) image as <name>.png."""
@@ -136,47 +116,9 @@ class RunFolder:
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        write_atomically(self.path / "summary.json", json.dumps(_finite(summary), indent=2).encode())
+        write_atomically(self.path / "summary.json", json.dumps(finite(summary), indent=2).encode())
 
     def discard(self) -> None:
         """Remove the folder if nothing was written to it."""
         with contextlib.suppress(OSError):
             self.path.rmdir()
-
-    def close(self) -> None:
-        """Flush and close the TensorBoard events."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-
-
-def _append(file: Path, record: Any) -> None:
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
-
-
-def _rewind(file: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the records of a .jsonl file beyond `step`; those that remain."""
-    if not file.exists():
-        return []
-    records = [record for record in map(_parse, file.read_text("utf-8").splitlines()) if record is not None and record["step"] <= step]
-    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
-    return records
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """A line of a .jsonl file, or None for the torn last line of a crash."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "step" in record else None
-
-
-def _finite(value: Any) -> Any:
-    """`value` with NaN and infinity replaced by None, since JSON has neither."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

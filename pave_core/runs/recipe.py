@@ -1,4 +1,4 @@
-"""The recipe of a LoRA: everything that is needed to train it again, as JSON in the file's own header."""
+"""The recipe of a run: everything that is needed to train its LoRA again, as JSON values."""
 
 from __future__ import annotations
 
@@ -8,63 +8,101 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
+from .. import __version__
 from ..config.train import TrainConfig
 from ..errors import ConfigError
-from .checkpoint import write_atomically
+from ..policies.lora_file import RECIPE_KEY
+from ..scoring.score import describe
+from ..types import RunPolicy
+from .settings import Task
 
-RECIPE_KEY = "pave_recipe"
-
-
-class LoraWeights(dict[str, Tensor]):
-    """A LoRA as the host's LORA_MODEL (a dict of tensors) that carries its recipe with it."""
-
-    def __init__(self, weights: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> None:
-        super().__init__(weights)
-        self.recipe = dict(recipe)
+SCORED_BY_NODES = "scored by nodes of the graph"
+VERSIONS = ("pack", "comfyui")
+FREE = ("iterations", "checkpoint_every", "batch_size")
+"""Settings that may differ between a checkpoint and the run that resumes it: they do not change what is learnt in a step."""
 
 
-def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a LoRA to `path` (.safetensors), with its recipe in the header if it has one."""
-    metadata = {"format": "pt"}
-    if isinstance(weights, LoraWeights):
-        recipe = weights.recipe
-        metadata |= {
-            RECIPE_KEY: json.dumps(recipe),
-            "ss_output_name": path.stem,
-            "ss_network_dim": str(recipe["config"]["lora"]["rank"]),
-            "ss_network_alpha": str(recipe["config"]["lora"]["alpha"]),
-            "modelspec.title": path.stem,
-        }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, save({key: value.contiguous() for key, value in weights.items()}, metadata=metadata))
+def recipe_of(policy: RunPolicy, task: Task, base: str) -> dict[str, Any]:
+    """The recipe of a task; `base` is the fingerprint of the base model."""
+    return {
+        "pack": __version__,
+        "method": "Pave-GRPO (arXiv 2606.01636)",
+        "model": base,
+        "config": task.config.to_dict(),
+        "reward": SCORED_BY_NODES if task.reward is None else task.reward.describe(),
+        "judge": None if task.judge is None else describe(task.judge),
+        "guard": None if task.settings.guard is None else task.settings.guard.to_dict(),
+        "prompts": list(task.prompts.train),
+        "held_out": list(task.prompts.held_out),
+        **policy.describe(),
+    }
+
+
+def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """ConfigError with the first setting in which a checkpoint's recipe differs from this run's.
+
+    Versions may differ, and so may FREE settings; settings that the checkpoint's version did not have take their default.
+    """
+    saved, now = ({key: value for key, value in recipe.items() if key not in VERSIONS} for recipe in (saved, now))
+    if "config" in saved:
+        saved["config"] = TrainConfig.from_dict(saved["config"]).to_dict()
+    saved, now = json.loads(json.dumps([saved, now]))
+    _check_equal(saved, now, "")
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """The recipe in a LoRA's header. ConfigError where the file can not be read or holds none."""
+    """The recipe in a LoRA's header. ConfigError where the file cannot be read or holds none."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(RECIPE_KEY)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"lora: {path.name} can not be read as safetensors ({error}): choose a .safetensors LoRA") from error
+        raise ConfigError(
+            f"lora: {path.name} cannot be read as safetensors ({error}): choose a .safetensors LoRA"
+        ) from error
     if text is None:
-        raise ConfigError(f"lora: {path.name} holds no recipe: it was not saved by this pack, or another program removed it; choose another file")
+        raise ConfigError(
+            f"lora: {path.name} holds no recipe: it was not saved by this pack, or another program removed it; choose "
+            "another file"
+        )
     try:
         recipe = json.loads(text)
         TrainConfig.from_dict(recipe["config"])
         return recipe
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"lora: the recipe in {path.name} is damaged or of a newer version ({error}): choose another file") from error
+        raise ConfigError(
+            f"lora: the recipe in {path.name} is damaged or of a newer version ({error}): choose another file"
+        ) from error
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
     """A recipe for a person, as Markdown lists: one setting a line, in groups."""
     versions = f"pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
     lines = [f"- {recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, {versions}"]
-    lines += _lines({group: recipe.get(group) for group in ("config", "sampling", "reward", "judge", "prompts", "held_out")})
-    return "\n".join(lines)
+    groups = ("config", "sampling", "reward", "judge", "prompts", "held_out")
+    return "\n".join([*lines, *_lines({group: recipe.get(group) for group in groups})])
+
+
+def _check_equal(saved: Any, now: Any, where: str) -> None:
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        for key in sorted(saved.keys() | now.keys()):
+            if key not in FREE:
+                _check_equal(saved.get(key), now.get(key), f"{where}.{key}" if where else key)
+    elif saved != now:
+        if where == "model":
+            raise ConfigError(
+                "model: the checkpoint was made with another base model: connect the model that the run began with, or "
+                "set resume to none"
+            )
+        raise ConfigError(
+            f"{where}: the checkpoint was made with {_short(saved)}, now it is {_short(now)}: set it back, or set "
+            "resume to none"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:

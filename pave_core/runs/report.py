@@ -1,63 +1,140 @@
-"""What a run came to, in words: summary.json's figures as a Markdown list."""
+"""What a run came to: summary.json, and the same in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..evaluation.gain import Comparison
+from ..evaluation.guard import Reading
 
-def summary_text(figures: Mapping[str, Any]) -> str:
-    """The figures of summary.json for a person."""
-    lines = [f"{figures['steps']} steps in {figures['train_seconds']:.0f} s"]
-    lines += _guard_lines(figures["guard"]) if figures["guard"] else []
-    if "reward_before" in figures:
-        lines += _gain_lines(figures)
-    else:
-        first, last = figures["training_reward"]
-        lines.append(f"reward of the training images: {_number(first)} in the first step, {_number(last)} in the last (their prompts differ)")
-    if figures["zero_spread_groups"]:
-        lines.append(f"{figures['zero_spread_groups']} of {figures['groups']} groups had no spread and taught nothing")
-    for name, flat in figures["flat_groups"].items():
-        if 2 * flat > figures["groups"]:
+
+@dataclass(frozen=True)
+class GuardSummary:
+    """What the guard did."""
+
+    stopped: str | None
+    alarms: int
+    checks: int
+    chosen: int  # the step whose weights come out
+    base: float | None  # held-out reward of the base model
+    held_out: float | None  # and of the chosen step
+
+    @classmethod
+    def of(
+        cls, readings: Sequence[Reading], *, stopped: str | None, chosen: int, base: float | None
+    ) -> GuardSummary:
+        """From the readings of a run."""
+        held_out = next((reading.held_out for reading in readings if reading.step == chosen), None)
+        alarms = sum(bool(reading.alarms) for reading in readings)
+        return cls(stopped, alarms, len(readings), chosen, base, held_out)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The numbers of a run."""
+
+    steps: int
+    train_seconds: float
+    training_reward: tuple[float | None, float | None]  # of the first and the last step, whose prompts differ
+    groups: int
+    zero_spread_groups: int
+    flat_groups: Mapping[str, int]  # by reward
+    unscored_images: int
+    skipped_steps: int
+    held_out_prompts: int
+    comparison: Comparison | None  # None where nothing was measured
+    guard: GuardSummary | None
+    files: Mapping[str, str] = field(default_factory=dict)  # run_folder, lora, curve, grid
+
+    @classmethod
+    def of(cls, history: Sequence[Mapping[str, Any]], **others: Any) -> RunSummary:
+        """From the records of the steps (StepMetrics.to_dict) and what else there is to say."""
+        names = dict.fromkeys(name for record in history for name in record.get("flat_groups", ()))
+        return cls(
+            training_reward=(history[0]["reward_mean"], history[-1]["reward_mean"]),
+            groups=sum(record["groups"] for record in history),
+            zero_spread_groups=sum(record["zero_spread_groups"] for record in history),
+            flat_groups={name: sum(r.get("flat_groups", {}).get(name, 0) for r in history) for name in names},
+            unscored_images=sum(record.get("unscored", 0) for record in history),
+            skipped_steps=sum(record["skipped"] for record in history),
+            **others,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers and files of summary.json."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("comparison", "guard", "files")}
+        compared = {} if self.comparison is None else self.comparison.to_dict()
+        guard = None if self.guard is None else vars(self.guard)
+        return compared | plain | {"guard": guard, **self.files}
+
+    def text(self) -> str:
+        """The numbers in words, as a Markdown list."""
+        lines = [f"{self.steps} steps in {self.train_seconds:.0f} s"]
+        lines += [] if self.guard is None else _guard_lines(self.guard)
+        if self.comparison is None:
+            first, last = map(_number, self.training_reward)
             lines.append(
-                f"reward {name!r} gave all images of a group the same number in {flat} of {figures['groups']} groups: it hardly teaches; use one "
-                "that grades more finely, or raise eta"
+                f"reward of the training images: {first} in the first step, {last} in the last (their prompts differ)"
             )
-    if figures["unscored_images"]:
-        lines.append(f"{figures['unscored_images']} training images were left without a score; the log says why")
-    if figures["skipped_steps"]:
-        lines.append(f"{figures['skipped_steps']} steps were skipped: loss or gradient not finite")
-    return "\n".join(f"- {line}" for line in [*lines, f"run folder: {figures['run_folder']}", f"LoRA: {figures['lora']}"])
+        else:
+            lines += _gain_lines(self.comparison, self.held_out_prompts)
+        if self.zero_spread_groups:
+            lines.append(f"{self.zero_spread_groups} of {self.groups} groups had no spread and taught nothing")
+        for name, flat in self.flat_groups.items():
+            if 2 * flat > self.groups:
+                lines.append(
+                    f"reward {name!r} gave all images of a group the same number in {flat} of {self.groups} groups: it "
+                    "hardly teaches; use one that grades more finely, or raise eta"
+                )
+        if self.unscored_images:
+            lines.append(f"{self.unscored_images} training images were left without a score; the log says why")
+        if self.skipped_steps:
+            lines.append(f"{self.skipped_steps} steps were skipped: loss or gradient not finite")
+        lines += [f"run folder: {self.files['run_folder']}", f"LoRA: {self.files['lora']}"]
+        return "\n".join(f"- {line}" for line in lines)
 
 
-def _guard_lines(guard: Mapping[str, Any]) -> list[str]:
+def _guard_lines(guard: GuardSummary) -> list[str]:
     lines = []
-    if guard["stopped"]:
-        lines.append(f"the guard stopped the run: {guard['stopped']}")
-    elif guard["alarms"]:
-        lines.append(f"the guard raised {guard['alarms']} alarms, halved the learning rate and went back to the best weights each time")
-    if guard["chosen"]:
-        held_out = "" if guard["held_out"] is None else f", held-out reward {guard['base']:.4f} -> {guard['held_out']:.4f}"
-        lines.append(f"the LoRA is that of step {guard['chosen']}, the best of {guard['checks']} measurements{held_out}")
+    if guard.stopped:
+        lines.append(f"the guard stopped the run: {guard.stopped}")
+    elif guard.alarms:
+        lines.append(
+            f"the guard raised {guard.alarms} alarms, halved the learning rate and went back to the best weights each time"
+        )
+    if guard.chosen:
+        measured = guard.held_out is not None and guard.base is not None
+        held_out = f", held-out reward {guard.base:.4f} -> {guard.held_out:.4f}" if measured else ""
+        lines.append(f"the LoRA is that of step {guard.chosen}, the best of {guard.checks} measurements{held_out}")
     else:
-        lines.append("no measured step was without an alarm: the LoRA that comes out changes nothing; train more slowly or loosen the thresholds")
+        lines.append(
+            "no measured step was without an alarm: the LoRA that comes out changes nothing; train more slowly or loosen "
+            "the thresholds"
+        )
     return lines
 
 
-def _gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    gain = figures["reward_after"] - figures["reward_before"]
-    error = figures["reward_se"]
-    where = f"{figures['held_out_prompts']} held-out prompts" if figures["held_out_prompts"] else "the training prompts (none are held out)"
+def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
+    total = comparison.total
+    gain = total.after - total.before
+    where = f"{held_out_prompts} held-out prompts" if held_out_prompts else "the training prompts (none are held out)"
     lines = [
-        f"reward on {where}, {figures['held_out_images']} images: {figures['reward_before']:.4f} -> {figures['reward_after']:.4f} (gain "
-        f"{gain:+.4f} +- {error:.4f})",
+        f"reward on {where}, {comparison.images} images: {total.before:.4f} -> {total.after:.4f} (gain {gain:+.4f} +- "
+        f"{total.se:.4f})"
     ]
-    if len(figures["rewards"]) > 1:
-        lines += [f"{name} alone: {r['before']:.4f} -> {r['after']:.4f} (+- {r['se']:.4f})" for name, r in figures["rewards"].items()]
-    if figures["judge_before"] is not None:
-        lines.append(f"judge, never trained on: {figures['judge_before']:.4f} -> {figures['judge_after']:.4f}")
-    if gain <= 2 * error:
-        lines.append("The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images more finely.")
+    if len(comparison.rewards) > 1:
+        lines += [
+            f"{name} alone: {r.before:.4f} -> {r.after:.4f} (+- {r.se:.4f})" for name, r in comparison.rewards.items()
+        ]
+    if comparison.judge is not None:
+        lines.append("judge, never trained on: {:.4f} -> {:.4f}".format(*comparison.judge))
+    if gain <= 2 * total.se:
+        lines.append(
+            "The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images "
+            "more finely."
+        )
     return lines
 
 

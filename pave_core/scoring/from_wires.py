@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .score import RewardMix, Scores
+from .mix import RewardMix, Scores
 
 
 def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:

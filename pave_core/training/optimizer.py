@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config.train import OptimConfig
+from ..config.optimizer import OptimConfig
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:

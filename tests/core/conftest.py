@@ -5,11 +5,17 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from pave_core.config.train import LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig
+from pave_core.config.adapter import LoraConfig
+from pave_core.config.objective import PaveConfig
+from pave_core.config.optimizer import OptimConfig
+from pave_core.config.rollout import RolloutConfig
+from pave_core.config.train import RunConfig, TrainConfig
 from pave_core.flow.schedule import shifted_sigmas
 from pave_core.policies.adapter import LoraAdapter
-from pave_core.scoring.score import RewardMix
-from pave_core.training.loop import TrainState, seeded, train
+from pave_core.scoring.mix import RewardMix
+from pave_core.seeds import seeded
+from pave_core.training.loop import train
+from pave_core.training.state import TrainState
 
 SHAPE = (3, 4, 4)
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from pave_core.errors import ConfigError
-from pave_core.evaluation.guard import MAX_HALVINGS, DriftProbe, GuardConfig, GuardSettings
+from pave_core.evaluation.drift import DriftProbe
+from pave_core.evaluation.guard import MAX_HALVINGS, GuardConfig, GuardSettings
 from pave_core.evaluation.reward_check import check_reward, check_scores
 from pave_core.images import picture
 from pave_core.pictures.curve import reward_curve
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.runs.folder import RunFolder
 from pave_core.runs.measurements import HeldOut
-from pave_core.scoring.score import RewardMix
+from pave_core.scoring.mix import RewardMix
 
 SEEDS = (1, 2, 3, 4)
 

@@ -10,22 +10,33 @@ import torch
 from safetensors import safe_open
 from scipy import stats
 
-from pave_core.config.train import PRESETS, LoraConfig, OptimConfig, PaveConfig, RolloutConfig, RunConfig, TrainConfig, parse_int_set, parse_segments
+from pave_core.config.adapter import LoraConfig
+from pave_core.config.fields import parse_int_set, parse_segments
+from pave_core.config.objective import PaveConfig
+from pave_core.config.optimizer import OptimConfig
+from pave_core.config.presets import PRESETS
+from pave_core.config.rollout import RolloutConfig
+from pave_core.config.train import RunConfig, TrainConfig
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.evaluation.evaluate import evaluate, paired_gain, summarise
+from pave_core.evaluation.evaluate import evaluate
+from pave_core.evaluation.gain import paired_gain, summarise
 from pave_core.flow.schedule import check_sigmas, shifted_sigmas
 from pave_core.images import picture
-from pave_core.objective.advantage import compute_advantages, zero_spread
+from pave_core.objective.advantage import compute_advantages
 from pave_core.pictures.curve import reward_curve
 from pave_core.pictures.sheets import before_after_grid
-from pave_core.policies.adapter import LoraAdapter, find_targets
+from pave_core.policies.adapter import LoraAdapter
+from pave_core.policies.lora_file import RECIPE_KEY, LoraWeights, save_lora
+from pave_core.policies.targets import find_targets
 from pave_core.rewards.colour import ColourReward
 from pave_core.rollout.prompts import parse_prompts, split_prompts
-from pave_core.runs.checkpoint import check_recipe, load_checkpoint, save_checkpoint
+from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.runs.folder import RunFolder
-from pave_core.runs.recipe import RECIPE_KEY, LoraWeights, save_lora
-from pave_core.scoring.score import RewardMix, Scores, score
-from pave_core.training.loop import seeded
+from pave_core.runs.recipe import check_recipe
+from pave_core.scoring.groups import zero_spread
+from pave_core.scoring.mix import RewardMix, Scores
+from pave_core.scoring.score import score
+from pave_core.seeds import seeded
 from pave_core.training.optimizer import learning_rate
 
 # adapter

@@ -7,14 +7,17 @@ from typing import get_args
 import pytest
 import torch
 
-from pave_core.config.train import OptimizerName
+from pave_core.config.optimizer import OptimizerName
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.evaluation.evaluate import comparison_table, evaluate, paired_gain, summarise
+from pave_core.evaluation.evaluate import evaluate
+from pave_core.evaluation.gain import comparison_table, paired_gain, summarise
+from pave_core.flow.solvers import ode
 from pave_core.pictures.sheets import before_after_grid
-from pave_core.rollout.branches import ode, sample_rollout
+from pave_core.rollout.branches import sample_rollout
+from pave_core.rollout.curriculum import prompts_of_step
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
-from pave_core.scoring.score import RewardMix
-from pave_core.training.loop import prompts_of_step, seeded
+from pave_core.scoring.mix import RewardMix
+from pave_core.seeds import seeded
 
 
 def weights(run):

@@ -63,23 +63,32 @@ def modules(pack: ModuleType) -> SimpleNamespace:
     def module(name: str) -> ModuleType:
         return importlib.import_module(f"{prefix}.{name}")
 
-    return SimpleNamespace(
-        config=module("pave_core.config.train"),
-        errors=module("pave_core.errors"),
-        rollout=module("pave_core.rollout.branches"),
-        trainer=module("pave_core.training.loop"),
-        guard=module("pave_core.evaluation.guard"),
-        prompts=module("pave_core.rollout.prompts"),
-        checkpoint=module("pave_core.runs.checkpoint"),
-        score=module("pave_core.scoring.score"),
-        rewards=SimpleNamespace(**{name: module(f"pave_core.rewards.{name}") for name in ("colour", "clip_score", "statistics")}),
-        policy=module("nodes.host.policy.native"),
-        autograd=module("nodes.host.policy.autograd"),
-        placement=module("nodes.host.placement"),
-        run=module("nodes.host.train"),
-        folders=module("nodes.host.folders"),
-        tiny=module("nodes.host.tiny"),
-    )
+    config = SimpleNamespace()  # the settings of all parts
+    for part in ("rollout", "objective", "adapter", "optimizer", "train"):
+        vars(config).update(vars(module(f"pave_core.config.{part}")))
+    places = {
+        "errors": "pave_core.errors",
+        "solvers": "pave_core.flow.solvers",
+        "loop": "pave_core.training.loop",
+        "state": "pave_core.training.state",
+        "guard": "pave_core.evaluation.guard",
+        "prompts": "pave_core.rollout.prompts",
+        "checkpoint": "pave_core.runs.checkpoint",
+        "settings": "pave_core.runs.settings",
+        "mix": "pave_core.scoring.mix",
+        "colour": "pave_core.rewards.colour",
+        "clip_score": "pave_core.rewards.clip_score",
+        "statistics": "pave_core.rewards.statistics",
+        "native": "nodes.host.policy.native",
+        "decoder": "nodes.host.policy.decoder",
+        "policy": "nodes.host.policy.settings",
+        "autograd": "nodes.host.policy.autograd",
+        "placement": "nodes.host.placement",
+        "train": "nodes.host.train",
+        "folders": "nodes.host.folders",
+        "tiny": "nodes.host.tiny",
+    }
+    return SimpleNamespace(config=config, **{name: module(place) for name, place in places.items()})
 
 
 @pytest.fixture
@@ -127,3 +136,52 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
     with torch.inference_mode():
         clip = tiny.load_clip()
     return SimpleNamespace(call=call, sample=sample, model=model, vae=vae, clip=clip)
+
+
+@pytest.fixture
+def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., Any]:
+    """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., rank=..., ...) -> a NativePolicy, not yet entered."""
+
+    def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, **lora):
+        config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
+        guidance = modules.policy.Guidance(cfg=cfg)
+        parts = (model or stock.model, clip or stock.clip, vae or stock.vae)
+        settings = modules.policy.PolicySettings(*parts, config, guidance)
+        return modules.native.NativePolicy(settings, modules.policy.Picture(width, 64), seed=0)
+
+    return made
+
+
+@pytest.fixture
+def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
+    """draw(policy, prompt, seed) -> the latent of a plain ODE rollout of 4 steps, in the VAE's scale as KSampler gives it."""
+
+    def ode(policy, prompt="a red circle on a dark background", seed=5):
+        noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
+        sigmas = policy.sigmas(4)
+        latent = modules.solvers.ode(
+            policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1
+        )
+        return policy._patcher.model.process_latent_out(latent)
+
+    return ode
+
+
+@pytest.fixture
+def train_briefly(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., list[Any]]:
+    """train_briefly(policy) -> the metrics of a short run on a colour. Inside the policy."""
+
+    def run(policy, iterations=2, branch_steps=(0, 1), prompt="a red circle on a dark background"):
+        config = modules.config.TrainConfig(
+            rollout=modules.config.RolloutConfig(steps=4, branch_steps=branch_steps, group_size=3),
+            optim=modules.config.OptimConfig(learning_rate=1e-2),
+            run=modules.config.RunConfig(iterations=iterations),
+        )
+        reward = modules.mix.RewardMix.of(modules.colour.ColourReward(1.0, 0.5, 0.0))
+        decoder = modules.decoder.NativeDecoder(policy._settings.model, stock.vae)
+        state = modules.state.TrainState.begin(policy, config)
+        conds = {prompt: policy.encode(prompt)}
+        steps = modules.loop.train(policy, decoder, reward=reward, conds=conds, config=config, state=state)
+        return list(steps)
+
+    return run

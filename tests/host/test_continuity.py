@@ -61,7 +61,7 @@ def assert_same_weights(found: Path, expected: Path, exact: bool) -> None:
 
 def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute, same_arithmetic):
     name = "v030_train_00001"
-    folder = modules.folders.runs() / name
+    folder = modules.folders.places().runs / name
     shutil.copytree(DATA / name, folder)
     graph = prompt("train")
     graph["train"]["inputs"] |= {"resume": name, "iterations": 6}
@@ -72,7 +72,7 @@ def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute, same
     evaluations = [json.loads((each / "evaluations.json").read_text()) for each in (folder, expected)]
     assert_same_numbers(*evaluations, same_arithmetic)
     assert_same_weights(folder / "best.safetensors", expected / "best.safetensors", same_arithmetic)
-    assert_same_weights(modules.folders.lora_of_run(name), expected / "lora.safetensors", same_arithmetic)
+    assert_same_weights(modules.folders.places().lora(name), expected / "lora.safetensors", same_arithmetic)
 
 
 @pytest.mark.parametrize(("name", "end", "made"), [("train", "train", "v030_train_00001"), ("loop", "finish", "loop")])
@@ -82,9 +82,9 @@ def test_prompts_of_0_3_0_run_and_train_the_same_lora(modules, execute, same_ari
     owner = graph["train" if name == "train" else "begin"]["inputs"]
     owner["run_name"] = run
     execute(graph, [end])
-    folder = modules.folders.runs() / f"{run}_00001"
+    folder = modules.folders.places().runs / f"{run}_00001"
     assert_same_numbers(records(folder / "metrics.jsonl"), records(DATA / made / "metrics.jsonl"), same_arithmetic)
-    assert_same_weights(modules.folders.lora_of_run(folder.name), DATA / made / "lora.safetensors", same_arithmetic)
+    assert_same_weights(modules.folders.places().lora(folder.name), DATA / made / "lora.safetensors", same_arithmetic)
 
 
 def test_a_recipe_of_0_3_0_gives_its_settings_back(host, modules, execute):
@@ -118,6 +118,8 @@ def as_ours(described: dict[str, Any]) -> dict[str, Any]:
     for kind, entries in described["input"].items():
         for name, (type, *options) in entries.items():
             plain = dict(options[0]) if options else {}
+            if type == "INT":
+                plain.setdefault("step", 1)  # as the page does
             if name in ("resume", "lora", "file", "checkpoint", "clip_weights", "siglip_weights", "vocabulary", "reward"):
                 plain.pop("options", None)
             inputs[name] = [kind, type, plain]

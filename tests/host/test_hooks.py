@@ -1,38 +1,13 @@
 """What hangs on MODEL and CLIP counts in the policy as in the stock KSampler: hook LoRAs, their keyframes, schedules, patches and wrappers."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from _gradients import check_gradient
+
 PROMPT = "a red circle on a dark background"
 STEPS = 4
-
-
-@pytest.fixture
-def make(modules, stock):
-    """make(clip=..., model=..., targets=..., cfg=...) -> a NativePolicy, not yet entered."""
-
-    def policy(clip=None, model=None, targets="attention + MLP", cfg=1.0):
-        settings = modules.policy.SamplingSettings(64, 64, cfg=cfg)
-        config = modules.config.LoraConfig(rank=4, alpha=8, targets=targets)
-        return modules.policy.NativePolicy(model or stock.model, clip or stock.clip, stock.vae, settings, config, seed=0)
-
-    return policy
-
-
-@pytest.fixture
-def draw(modules, stock):
-    """draw(policy, seed) -> the latent of a plain ODE rollout, in the VAE's scale as KSampler gives it."""
-
-    def ode(policy, seed=5):
-        noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
-        sigmas = policy.sigmas(STEPS)
-        latent = modules.rollout.ode(policy, noise * sigmas[0], policy.encode(PROMPT), sigmas, 1)
-        return stock.model.model.process_latent_out(latent)
-
-    return ode
 
 
 def layers(stock) -> dict[str, torch.nn.Linear]:
@@ -88,32 +63,32 @@ def apart(a, b):
 
 @pytest.mark.parametrize("targets", ["attention", "attention + MLP", "all linear"])
 @pytest.mark.parametrize("kinds", [("attn.qkv",), ("mlp", "adaLN"), ("",)], ids=["attention", "mlp", "all"])
-def test_a_hook_lora_counts_whatever_layers_get_an_adapter(make, draw, hooked, stock, kinds, targets):
+def test_a_hook_lora_counts_whatever_layers_get_an_adapter(make_policy, draw, hooked, stock, kinds, targets):
     clip = hooked(kinds)
     expected = sampled(stock, clip)
     apart(expected, sampled(stock))
-    with torch.inference_mode(False), make(clip, targets=targets) as policy:
+    with make_policy(clip=clip, targets=targets) as policy:
         close(draw(policy), expected)
         close(draw(policy), expected)
     close(sampled(stock), sampled(stock))
-    with torch.inference_mode(False), make(targets=targets) as policy:
+    with make_policy(targets=targets) as policy:
         close(draw(policy), sampled(stock))
 
 
 @pytest.mark.parametrize("schedule", [False, True], ids=["clip once", "clip scheduled"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_keyframes_of_a_hook_count(make, draw, hooked, stock, cfg, schedule):
+def test_keyframes_of_a_hook_count(make_policy, draw, hooked, stock, cfg, schedule):
     clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (0.2, 0.3), (-0.5, 0.8)), schedule=schedule)
     expected = sampled(stock, clip, cfg=cfg)
     apart(expected, sampled(stock, hooked(("attn", "mlp")), cfg=cfg))
-    with torch.inference_mode(False), make(clip, cfg=cfg) as policy:
+    with make_policy(clip=clip, cfg=cfg) as policy:
         close(draw(policy), expected)
         close(draw(policy), expected)  # the keyframes are where they were: at the beginning
 
 
-def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make, hooked, stock):
+def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make_policy, hooked, stock):
     clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (-0.5, 0.6)))
-    with torch.inference_mode(False), make(clip) as policy, torch.no_grad():
+    with make_policy(clip=clip) as policy, torch.no_grad():
         sigmas = policy.sigmas(STEPS)[:-1]
         cond = policy.encode(PROMPT)
         x = torch.randn(len(sigmas), *policy.latent_shape, generator=torch.Generator().manual_seed(1))
@@ -129,9 +104,9 @@ def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make, hooke
         close(together[i : i + 1], velocity)
 
 
-def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make, hooked):
+def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make_policy, hooked):
     clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (-0.5, 0.6)))
-    with torch.inference_mode(False), make(clip) as policy:
+    with make_policy(clip=clip) as policy:
         sigmas = policy.sigmas(STEPS)
         cond = policy.encode(PROMPT)
         generator = torch.Generator().manual_seed(1)
@@ -146,30 +121,14 @@ def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make, 
             y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
             return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), cond)).mean()
 
-        check_gradient(value, parameters, generator)
+        check_gradient(value, parameters)
 
 
-def check_gradient(value, parameters, generator, step=3e-3):
-    """The derivative of value() along a random direction: by autograd and by central differences."""
-    directions = [torch.randn(p.shape, generator=generator) for p in parameters]
-    value().backward()
-    expected = sum((p.grad * d).sum().item() for p, d in zip(parameters, directions))
-    with torch.no_grad():
-        ends = []
-        for sign in (1, -1):
-            for p, d in zip(parameters, directions):
-                p.add_(sign * step * d)
-            ends.append(value().item())
-            for p, d in zip(parameters, directions):
-                p.sub_(sign * step * d)
-    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-2)
-
-
-def test_conditioning_that_is_scheduled_counts_in_a_batch_of_several_sigmas(make, draw, hooked, stock):
+def test_conditioning_that_is_scheduled_counts_in_a_batch_of_several_sigmas(make_policy, draw, hooked, stock):
     """SetClipHooks with schedule_clip makes one conditioning for each range of time steps."""
     clip = hooked(("attn",), keyframes=((0.0, 0.0), (1.0, 0.5)), schedule=True)
     expected = sampled(stock, clip)
-    with torch.inference_mode(False), make(clip) as policy:
+    with make_policy(clip=clip) as policy:
         close(draw(policy), expected)
 
 
@@ -214,27 +173,19 @@ def attention_patch(model):
 
 
 @pytest.mark.parametrize("change", [strength_by_time, prediction_wrapper, network_wrapper, attention_patch], ids=lambda change: change.__name__)
-def test_patches_and_wrappers_on_the_model_count(make, draw, stock, change):
+def test_patches_and_wrappers_on_the_model_count(make_policy, draw, stock, change):
     model = patched(stock, change)
     expected = sampled(stock, model=model)
     apart(expected, sampled(stock))
-    with torch.inference_mode(False), make(model=model) as policy:
+    with make_policy(model=model) as policy:
         close(draw(policy), expected)
 
 
-def test_a_run_with_a_hook_trains_and_leaves_model_and_clip_as_they_were(make, modules, hooked, stock):
+def test_a_run_with_a_hook_trains_and_leaves_model_and_clip_as_they_were(make_policy, train_briefly, hooked, stock):
     clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (0.3, 0.5)))
     before = sampled(stock, clip), sampled(stock)
-    config = modules.config.TrainConfig(
-        rollout=modules.config.RolloutConfig(steps=STEPS, branch_steps=(0, 2), group_size=3),
-        optim=modules.config.OptimConfig(learning_rate=1e-2),
-        run=modules.config.RunConfig(iterations=2),
-    )
-    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
-    with torch.inference_mode(), torch.inference_mode(False), make(clip) as policy:
-        state = modules.trainer.TrainState.begin(policy, config)
-        run = SimpleNamespace(policy=policy, decoder=modules.policy.NativeDecoder(stock.model, stock.vae))
-        records = list(modules.trainer.train(run.policy, run.decoder, mix, {PROMPT: policy.encode(PROMPT)}, config, state))
+    with torch.inference_mode(), make_policy(clip=clip) as policy:  # as nodes run
+        records = train_briefly(policy, branch_steps=(0, 2))
     assert all(record.grad_norm > 0 for record in records)
     assert torch.equal(sampled(stock, clip), before[0])
     assert torch.equal(sampled(stock), before[1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import _tiny_architectures
+from _gradients import check_gradient
 
 PROMPT = "a red circle on a dark background"
 STEPS = 4
@@ -14,42 +15,22 @@ def model(request, host, pack):
     return getattr(_tiny_architectures, request.param)()
 
 
-@pytest.fixture
-def make(modules, stock):
-    def policy(model, targets="attention + MLP", cfg=1.0):
-        settings = modules.policy.SamplingSettings(64, 64, cfg=cfg)
-        config = modules.config.LoraConfig(rank=2, alpha=4, targets=targets)
-        return modules.policy.NativePolicy(model, stock.clip, stock.vae, settings, config, seed=0)
-
-    return policy
-
-
 def start(policy):
     return torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_rollout_is_what_ksampler_draws(make, modules, stock, model):
+def test_a_rollout_is_what_ksampler_draws(make_policy, draw, stock, model):
     (positive,) = stock.call("CLIPTextEncode", text=PROMPT, clip=stock.clip)
     (positive,) = stock.call("FluxGuidance", conditioning=positive, guidance=3.5)
     expected = stock.sample(model, positive, seed=1, steps=STEPS)
     assert expected.abs().max() > 0.1
-    with torch.inference_mode(False), make(model) as policy:
-        sigmas = policy.sigmas(STEPS)
-        found = modules.rollout.ode(policy, start(policy) * sigmas[0], policy.encode(PROMPT), sigmas, 1)
-    torch.testing.assert_close(model.model.process_latent_out(found), expected.clone(), atol=2e-4, rtol=1e-4)
+    with make_policy(model) as policy:
+        torch.testing.assert_close(draw(policy, seed=1), expected.clone(), atol=2e-4, rtol=1e-4)
 
 
-def test_two_steps_train(make, modules, stock, model):
-    config = modules.config.TrainConfig(
-        rollout=modules.config.RolloutConfig(steps=STEPS, branch_steps=(0, 1), group_size=3),
-        optim=modules.config.OptimConfig(learning_rate=1e-2),
-        run=modules.config.RunConfig(iterations=2),
-    )
-    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
-    with torch.inference_mode(), torch.inference_mode(False), make(model) as policy:
-        state = modules.trainer.TrainState.begin(policy, config)
-        decoder = modules.policy.NativeDecoder(model, stock.vae)
-        records = list(modules.trainer.train(policy, decoder, mix, {PROMPT: policy.encode(PROMPT)}, config, state))
+def test_two_steps_train(make_policy, train_briefly, model):
+    with torch.inference_mode(), make_policy(model) as policy:  # as nodes run
+        records = train_briefly(policy)
         moved = [p.abs().max().item() > 0 for name, p in policy.parameters().items() if name.endswith("lora_B.weight")]
     assert [record.skipped for record in records] == [False, False]
     assert all(record.grad_norm > 0 for record in records)
@@ -57,9 +38,9 @@ def test_two_steps_train(make, modules, stock, model):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
-def test_the_gradient_is_that_of_finite_differences(make, model, cfg):
+def test_the_gradient_is_that_of_finite_differences(make_policy, model, cfg):
     generator = torch.Generator().manual_seed(2)
-    with torch.inference_mode(False), make(model, "all linear", cfg) as policy:
+    with make_policy(model, targets="all linear", cfg=cfg) as policy:
         sigmas = policy.sigmas(STEPS)
         cond, x = policy.encode(PROMPT), start(policy)
         weight = torch.randn(x.shape, generator=generator)
@@ -72,22 +53,11 @@ def test_the_gradient_is_that_of_finite_differences(make, model, cfg):
             y = x + (sigmas[1] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
             return (weight * policy.velocity(y, torch.tensor([sigmas[1]]), cond)).mean()
 
-        value().backward()
-        directions = [torch.randn(p.shape, generator=generator) for p in parameters]
-        expected = sum((p.grad * d).sum().item() for p, d in zip(parameters, directions))
-        step, ends = 2e-3, []
-        with torch.no_grad():
-            for sign in (1, -1):
-                for p, d in zip(parameters, directions):
-                    p.add_(sign * step * d)
-                ends.append(value().item())
-                for p, d in zip(parameters, directions):
-                    p.sub_(sign * step * d)
-    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=2e-2)
+        check_gradient(value, parameters)
 
 
-def test_with_gradients_it_computes_the_bits_that_it_computes_without(make, model):
-    with torch.inference_mode(False), make(model, "all linear") as policy:
+def test_with_gradients_it_computes_the_bits_that_it_computes_without(make_policy, model):
+    with make_policy(model, targets="all linear") as policy:
         cond, x, sigma = policy.encode(PROMPT), start(policy), torch.tensor([0.8])
         with torch.no_grad():
             for name, p in policy.parameters().items():
@@ -98,9 +68,9 @@ def test_with_gradients_it_computes_the_bits_that_it_computes_without(make, mode
     assert torch.equal(with_gradients, without)
 
 
-def test_nothing_of_it_is_left_behind(make, model):
+def test_nothing_of_it_is_left_behind(make_policy, model):
     before = {name: getattr(torch.Tensor, name) for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")}
-    with torch.inference_mode(False), make(model) as policy:
+    with make_policy(model) as policy:
         policy.velocity(start(policy), torch.tensor([0.8]), policy.encode(PROMPT))
 
         def fails(*_):

@@ -235,5 +235,5 @@ def test_on_a_gpu_scores_are_those_of_the_cpu_and_no_memory_is_kept(modules, nod
     assert torch.cuda.memory_allocated() == before
     config, weights = modules.tiny.OPEN_CLIP_CONFIG, modules.tiny.OPEN_CLIP_MODEL
     torch.testing.assert_close(
-        scores, modules.rewards.clip_score.CLIPScore(weights, config)(images, prompts), atol=1e-4, rtol=0
+        scores, modules.clip_score.CLIPScore(weights, config)(images, prompts), atol=1e-4, rtol=0
     )

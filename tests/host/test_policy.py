@@ -10,30 +10,6 @@ PROMPT = "a red circle on a dark background"
 STEPS = 4
 
 
-@pytest.fixture
-def make(modules, stock):
-    """make(model=..., cfg=...) -> a NativePolicy, not yet entered."""
-
-    def policy(model=None, cfg=1.0, vae=None, width=64, **lora):
-        settings = modules.policy.SamplingSettings(width, 64, cfg=cfg)
-        config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
-        return modules.policy.NativePolicy(model or stock.model, stock.clip, vae or stock.vae, settings, config, seed=0)
-
-    return policy
-
-
-@pytest.fixture
-def generate(modules):
-    """generate(policy, prompt, seed) -> the latent of a plain ODE rollout, in the VAE's scale as KSampler gives it."""
-
-    def ode(policy, prompt=PROMPT, seed=1):
-        noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
-        sigmas = policy.sigmas(STEPS)
-        return modules.rollout.ode(policy, noise * sigmas[0], policy.encode(prompt), sigmas, 1)
-
-    return ode
-
-
 def randomise(policy, scale=0.2):
     """A trained-looking adapter: B is no longer 0."""
     generator = torch.Generator().manual_seed(3)
@@ -46,64 +22,46 @@ def encode(stock, text=PROMPT):
     return stock.call("CLIPTextEncode", text=text, clip=stock.clip)[0]
 
 
-def processed(stock, latent):
-    """A policy's latent as KSampler returns it."""
-    return stock.model.model.process_latent_out(latent)
-
-
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_a_rollout_is_what_ksampler_makes_of_the_same_seed(make, generate, stock, cfg):
+def test_a_rollout_is_what_ksampler_makes_of_the_same_seed(make_policy, draw, stock, cfg):
     expected = stock.sample(stock.model, encode(stock), seed=5, cfg=cfg, negative=encode(stock, ""))
-    with torch.inference_mode(False), make(cfg=cfg) as policy:
-        found = generate(policy, seed=5)
-    torch.testing.assert_close(processed(stock, found), expected.clone(), atol=2e-4, rtol=1e-4)
+    with make_policy(cfg=cfg) as policy:
+        found = draw(policy)
+    torch.testing.assert_close(found, expected.clone(), atol=2e-4, rtol=1e-4)
 
 
-def test_the_schedule_is_the_models_own(make, stock):
+def test_the_schedule_is_the_models_own(make_policy, stock):
     (shifted,) = stock.call("ModelSamplingSD3", model=stock.model, shift=7.0)
-    with torch.inference_mode(False), make(model=shifted) as policy:
+    with make_policy(model=shifted) as policy:
         sigmas = policy.sigmas(STEPS)
     u = [1 - i / STEPS for i in range(STEPS + 1)]
     assert sigmas == pytest.approx([7 * x / (1 + 6 * x) for x in u], abs=2e-3)
 
 
-def test_a_patched_model_is_trained_as_it_is_patched(make, generate, stock):
+def test_a_patched_model_is_trained_as_it_is_patched(make_policy, draw, stock):
     (shifted,) = stock.call("ModelSamplingSD3", model=stock.model, shift=7.0)
     expected = stock.sample(shifted, encode(stock), seed=5)
-    with torch.inference_mode(False), make(model=shifted) as policy:
-        torch.testing.assert_close(processed(stock, generate(policy, seed=5)), expected.clone(), atol=2e-4, rtol=1e-4)
+    with make_policy(model=shifted) as policy:
+        torch.testing.assert_close(draw(policy), expected.clone(), atol=2e-4, rtol=1e-4)
 
 
-def train_a_little(modules, policy, stock, iterations=2):
-    """A short run with a colour reward; the trainer's state."""
-    config = modules.config.TrainConfig(
-        rollout=modules.config.RolloutConfig(steps=STEPS, branch_steps=(0, 1), group_size=3),
-        optim=modules.config.OptimConfig(learning_rate=1e-2),
-        run=modules.config.RunConfig(iterations=iterations),
-    )
-    mix = modules.score.RewardMix.of(modules.rewards.colour.ColourReward(1.0, 0.5, 0.0))
-    state = modules.trainer.TrainState.begin(policy, config)
-    conds = {PROMPT: policy.encode(PROMPT)}
-    return list(modules.trainer.train(policy, modules.policy.NativeDecoder(stock.model, stock.vae), mix, conds, config, state))
-
-
-def test_training_works_under_inference_mode_with_a_model_that_has_sampled(make, modules, stock):
+def test_training_works_under_inference_mode_with_a_model_that_has_sampled(make_policy, train_briefly, stock):
     stock.sample(stock.model, encode(stock), seed=1)
     assert any(p.is_inference() for p in stock.model.model.diffusion_model.parameters())
-    with torch.inference_mode(), torch.inference_mode(False), make() as policy:  # as nodes run, and as the run leaves it
-        records = train_a_little(modules, policy, stock)
+    with torch.inference_mode(), make_policy() as policy:  # as nodes run, and as the run leaves it
+        records = train_briefly(policy)
         moved = [name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0]
     assert all(m.grad_norm > 0 for m in records)
     assert moved
 
 
 @pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
-def test_a_quantised_base_is_trained_as_it_is(make, modules, stock, weight_dtype):
+def test_a_quantised_base_is_trained_as_it_is(make_policy, train_briefly, modules, stock, weight_dtype):
     (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype=weight_dtype)
     weights = {name: p.clone() for name, p in model.model.diffusion_model.named_parameters()}
     assert any(p.dtype.itemsize == 1 for p in weights.values())
-    with torch.inference_mode(False), make(model=model) as policy:
-        records = train_a_little(modules, policy, stock)
+    with make_policy(model=model) as policy:
+        records = train_briefly(policy)
         assert all(p.dtype == torch.float32 for p in policy.parameters().values())
     assert all(m.grad_norm > 0 and math.isfinite(m.grad_norm) for m in records)
     after = dict(model.model.diffusion_model.named_parameters())
@@ -111,39 +69,39 @@ def test_a_quantised_base_is_trained_as_it_is(make, modules, stock, weight_dtype
 
 
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "with a LoRA"])
-def test_the_model_generates_the_same_bits_after_training(make, modules, stock, patched):
-    model = lora_patched(make, modules, stock) if patched else stock.model
+def test_the_model_generates_the_same_bits_after_training(make_policy, train_briefly, stock, patched):
+    model = lora_patched(make_policy, stock) if patched else stock.model
     positive = encode(stock)
     before = stock.sample(model, positive, seed=5)
     names = [name for name, _ in model.model.named_modules()]
-    with torch.inference_mode(False), make(model=model) as policy:
-        train_a_little(modules, policy, stock)
+    with make_policy(model=model) as policy:
+        train_briefly(policy)
     assert torch.equal(stock.sample(model, positive, seed=5), before)
     assert [name for name, _ in model.model.named_modules()] == names
 
 
-def lora_patched(make, modules, stock):
+def lora_patched(make_policy, stock):
     """MODEL with another LoRA on it, by the host's own patching."""
-    with torch.inference_mode(False), make(rank=2) as policy:
+    with make_policy(rank=2) as policy:
         randomise(policy)
         weights = policy.export()
     return stock.call("LoraModelLoader", model=stock.model, lora=weights, strength_model=1.0)[0]
 
 
-def test_another_lora_on_the_model_counts_in_the_policy(make, modules, generate, stock):
-    patched = lora_patched(make, modules, stock)
+def test_another_lora_on_the_model_counts_in_the_policy(make_policy, draw, stock):
+    patched = lora_patched(make_policy, stock)
     expected = stock.sample(patched, encode(stock), seed=5)
     assert not torch.allclose(expected, stock.sample(stock.model, encode(stock), seed=5), atol=1e-2)
-    with torch.inference_mode(False), make(model=patched) as policy:
-        torch.testing.assert_close(processed(stock, generate(policy, seed=5)), expected.clone(), atol=2e-4, rtol=1e-4)
+    with make_policy(model=patched) as policy:
+        torch.testing.assert_close(draw(policy), expected.clone(), atol=2e-4, rtol=1e-4)
 
 
-def test_policy_lora_model_saved_file_and_stock_loaders_agree(make, modules, generate, host, stock, pack, caplog):
+def test_policy_lora_model_saved_file_and_stock_loaders_agree(make_policy, draw, host, stock, pack, caplog):
     """The adapter in the policy, LORA_MODEL in LoraModelLoader, SaveLoRA's file and Pave Save LoRA's file in the stock LoraLoader."""
-    with torch.inference_mode(False), make() as policy:
-        plain = generate(policy, seed=5)
+    with make_policy() as policy:
+        plain = draw(policy)
         randomise(policy)
-        trained = processed(stock, generate(policy, seed=5))
+        trained = draw(policy)
         weights = policy.export()
     positive = encode(stock)
     with caplog.at_level(logging.WARNING):
@@ -164,80 +122,80 @@ def test_policy_lora_model_saved_file_and_stock_loaders_agree(make, modules, gen
     assert "not loaded" not in caplog.text
     for image in images:
         torch.testing.assert_close(image.clone(), trained, atol=2e-3, rtol=2e-3)
-    assert (trained - processed(stock, plain)).abs().max() > 0.1
+    assert (trained - plain).abs().max() > 0.1
 
 
-def test_the_model_may_be_evicted_and_comes_back_with_its_adapter(make, modules, generate, stock):
+def test_the_model_may_be_evicted_and_comes_back_with_its_adapter(make_policy, train_briefly, draw, stock):
     import comfy.model_management
 
-    patched = lora_patched(make, modules, stock)
-    with torch.inference_mode(False), make(model=patched) as policy:
+    patched = lora_patched(make_policy, stock)
+    with make_policy(model=patched) as policy:
         randomise(policy)
-        expected = generate(policy)
+        expected = draw(policy)
         with torch.inference_mode():
             comfy.model_management.unload_all_models()
         assert not policy._patcher.is_injected
-        assert torch.equal(generate(policy), expected)
-        train_a_little(modules, policy, stock, iterations=1)
+        assert torch.equal(draw(policy), expected)
+        train_briefly(policy, iterations=1)
 
 
-def test_the_reference_is_the_base_model(make, generate, stock):
-    with torch.inference_mode(False), make() as policy:
-        plain = generate(policy)
+def test_the_reference_is_the_base_model(make_policy, draw, stock):
+    with make_policy() as policy:
+        plain = draw(policy)
         randomise(policy)
         with policy.reference():
-            assert torch.equal(generate(policy), plain)
-        assert not torch.equal(generate(policy), plain)
+            assert torch.equal(draw(policy), plain)
+        assert not torch.equal(draw(policy), plain)
 
 
-def test_the_fingerprint_knows_models_apart_and_not_runs(make, modules, stock):
+def test_the_fingerprint_knows_models_apart_and_not_runs(make_policy, stock):
     prints = []
-    for model in (stock.model, stock.model, lora_patched(make, modules, stock)):
-        with torch.inference_mode(False), make(model=model) as policy:
+    for model in (stock.model, stock.model, lora_patched(make_policy, stock)):
+        with make_policy(model=model) as policy:
             randomise(policy)
             prints.append(policy.fingerprint())
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_cancel_stops_at_the_next_network_call(make, generate, stock):
+def test_cancel_stops_at_the_next_network_call(make_policy, stock):
     import comfy.model_management
 
-    with torch.inference_mode(False), make() as policy:
+    with make_policy() as policy:
         cond = policy.encode(PROMPT)
         comfy.model_management.interrupt_current_processing()
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             policy.velocity(torch.zeros(1, *policy.latent_shape), torch.ones(1), cond)
 
 
-def test_a_model_that_is_no_flow_is_refused(make, stock):
+def test_a_model_that_is_no_flow_is_refused(make_policy, stock):
     (eps,) = stock.call("ModelSamplingDiscrete", model=stock.model, sampling="eps", zsnr=False)
     with pytest.raises(ValueError, match=r"^model: .* is not a flow model: .*SD3"):
-        make(model=eps)
+        make_policy(model=eps)
 
 
-def test_a_vae_of_another_latent_space_is_refused(make, host):
+def test_a_vae_of_another_latent_space_is_refused(make_policy, host):
     from comfy.sd import VAE
     from comfy.taesd.taesd import TAESD
 
     other = VAE(sd=TAESD(latent_channels=4).state_dict())
     with pytest.raises(ValueError, match="^vae: it has 4 latent channels, the model has 16"):
-        make(vae=other)
+        make_policy(vae=other)
 
 
-def test_a_size_the_vae_can_not_make_is_refused(make):
+def test_a_size_the_vae_can_not_make_is_refused(make_policy):
     with pytest.raises(ValueError, match="^width: 60 is not a multiple of 8"):
-        make(width=60)
+        make_policy(width=60)
 
 
-def test_targets_that_match_nothing_leave_the_model_alone(make, stock, modules, monkeypatch):
+def test_targets_that_match_nothing_leave_the_model_alone(make_policy, stock, modules, monkeypatch):
     names = [name for name, _ in stock.model.model.named_modules()]
-    policy = make()
+    policy = make_policy()
 
     def fails(*_):
         raise modules.errors.ConfigError("targets: none")
 
-    monkeypatch.setattr(modules.policy, "LoraAdapter", fails)
-    with pytest.raises(modules.errors.ConfigError), torch.inference_mode(False), policy:
+    monkeypatch.setattr(modules.native, "LoraAdapter", fails)
+    with pytest.raises(modules.errors.ConfigError), policy:
         pass
     assert [name for name, _ in stock.model.model.named_modules()] == names
     assert not policy._patcher.is_injected
@@ -253,30 +211,30 @@ def moved_outside_inference_mode(model):
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["as loaded", "moved as to a card"])
-def test_weights_made_in_inference_mode_are_trained_whatever_their_flag_says(make, modules, stock, moved):
+def test_weights_made_in_inference_mode_are_trained_whatever_their_flag_says(make_policy, train_briefly, modules, stock, moved):
     (expected,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     if moved:
         moved_outside_inference_mode(model)
     adapters, prints = [], []
     for each in (expected, model):
-        with torch.inference_mode(False), make(model=each) as policy:
+        with make_policy(model=each) as policy:
             prints.append(policy.fingerprint())
-            train_a_little(modules, policy, stock)
+            train_briefly(policy)
             adapters.append({name: p.detach().clone() for name, p in policy.parameters().items()})
     assert prints[0] == prints[1]
     assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
     assert any(p.abs().max() > 0 for name, p in adapters[0].items() if "lora_B" in name)
 
 
-def test_the_hosts_parameters_are_the_same_objects_afterwards(make, modules, stock):
+def test_the_hosts_parameters_are_the_same_objects_afterwards(make_policy, train_briefly, modules, stock):
     (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     network = model.model.diffusion_model
     for p in network.parameters():
         p._model_dtype = torch.float16  # as newer hosts hang on them
     before = {name: (tensor, tensor.data_ptr()) for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
-    with torch.inference_mode(False), make(model=model) as policy:
-        train_a_little(modules, policy, stock, iterations=1)
+    with make_policy(model=model) as policy:
+        train_briefly(policy, iterations=1)
         assert all(p._model_dtype == torch.float16 for name, p in network.named_parameters() if "lora_" not in name)
     after = dict([*network.named_parameters(), *network.named_buffers()])
     assert after.keys() == before.keys()

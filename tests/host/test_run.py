@@ -17,7 +17,7 @@ def make(modules, stock):
     """make(iterations=..., reward=..., name=..., resume=..., ...) -> run it and return the RunResult; `more` are of RunSettings."""
 
     def run(
-        iterations=3, reward=None, judge=None, name="test", resume=None, model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3, **more
+        iterations=3, reward=None, judge=None, name="test", resume="none", model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3, **more
     ):
         config = modules.config.TrainConfig(
             rollout=modules.config.RolloutConfig(steps=3, branch_steps=(0, 1), group_size=3, eta=eta, batch_size=16),
@@ -25,13 +25,16 @@ def make(modules, stock):
             optim=modules.config.OptimConfig(learning_rate=learning_rate),
             run=modules.config.RunConfig(iterations=iterations, checkpoint_every=2, seed=seed),
         )
-        settings = modules.run.RunSettings(name, resume, (1, 2), evaluate_every, iterations, **more)
+        settings = modules.settings.RunSettings(
+            name, resume, evaluation_seeds=2, evaluate_every=evaluate_every, iterations=iterations, **more
+        )
         policy = modules.policy.PolicySettings(model or stock.model, stock.clip, stock.vae, config.lora)
-        rollout = modules.policy.RolloutSettings(config.rollout, 64, 64)
+        rollout = modules.policy.RolloutSettings(config.rollout, modules.policy.Picture(64, 64))
         prompts = modules.prompts.PromptSet(PROMPTS[:2], PROMPTS[2:])
-        reward = reward or modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
+        mix = modules.mix.RewardMix.of(reward or modules.colour.ColourReward(1.0, 0.5, 0.0))
+        task = modules.settings.Task(config, settings, prompts, mix, judge)
         with torch.inference_mode():  # as the host runs nodes
-            return modules.run.run_training(policy, rollout, prompts, reward, judge, config, settings, None)
+            return modules.train.run_training(policy, rollout, task, None)
 
     return run
 
@@ -41,14 +44,14 @@ def guard(modules):
     """guard(...) -> a guard whose held-out reward falls as the default reward of `make` rises."""
 
     def made(**config):
-        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), modules.rewards.statistics.StatisticReward("contrast", "more"))
+        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), modules.statistics.StatisticReward("contrast", "more"))
 
     return made
 
 
 @pytest.fixture
 def runs(modules):
-    return modules.folders.runs()
+    return modules.folders.places().runs
 
 
 def metrics(folder):
@@ -117,12 +120,12 @@ class CancelAt:
 def test_cancel_keeps_the_work_and_resume_is_the_uninterrupted_run(make, runs, modules, caplog):
     import comfy.model_management
 
-    colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
+    colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
     whole = make(iterations=4, reward=colour, name="uninterrupted")
     with caplog.at_level("WARNING"), pytest.raises(comfy.model_management.InterruptProcessingException):
         make(iterations=4, reward=CancelAt(colour, 2 + 1 + 2 + 1), name="cancelled")  # two to check the reward, one to evaluate, two a step
     folder = newest(runs, "cancelled")
-    lora = modules.folders.lora_of_run(folder.name)
+    lora = modules.folders.places().lora(folder.name)
     assert len(metrics(folder)) == 1
     assert f"cancelled after step 1: LoRA so far in {lora}, checkpoint in {folder / 'checkpoint.safetensors'}" in caplog.text
     assert any(v.abs().max() > 0 for k, v in load_file(lora).items() if "lora_B" in k)
@@ -137,7 +140,7 @@ def test_cancel_keeps_the_work_and_resume_is_the_uninterrupted_run(make, runs, m
 
 
 def test_a_failing_reward_keeps_the_work_too(make, runs, modules):
-    colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
+    colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
 
     class Fails(CancelAt):
         def __call__(self, images, prompts):
@@ -157,7 +160,7 @@ def test_resume_of_another_recipe_or_model_or_of_a_finished_run_is_refused(make,
     with pytest.raises(modules.errors.ConfigError, match=r"config\.rollout\.eta: the checkpoint was made with 0\.8, now it is 0\.5"):
         make(iterations=4, resume=name, eta=0.5)
     with pytest.raises(modules.errors.ConfigError, match=r"^reward\.rewards: the checkpoint was made with .*colour"):
-        make(iterations=4, resume=name, reward=modules.rewards.colour.ColourReward(0.0, 0.5, 0.0))
+        make(iterations=4, resume=name, reward=modules.colour.ColourReward(0.0, 0.5, 0.0))
     with pytest.raises(modules.errors.ConfigError, match="^iterations: .* has done 2 of 2 already"):
         make(iterations=2, resume=name)
     other = SimpleNamespace(model=stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")[0])
@@ -207,14 +210,14 @@ def test_a_guard_stops_the_run_and_its_best_weights_come_out(make, runs, guard, 
 def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs, guard, modules):
     import comfy.model_management
 
-    colour = modules.rewards.colour.ColourReward(1.0, 0.5, 0.0)
+    colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
     arguments = {"iterations": 7, "guard": guard(every=2, max_drop=1.2, action="lower learning rate")}
     whole = make(reward=colour, name="watched", **arguments)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         make(reward=CancelAt(colour, 2 + 1 + 4 + 1 + 2 + 1), name="watched_cut", **arguments)  # measured after two steps; in the fourth
     folder = newest(runs, "watched_cut")
     assert len(metrics(folder)) == 3
-    with safe_open(modules.folders.lora_of_run(folder.name), "pt") as file:
+    with safe_open(modules.folders.places().lora(folder.name), "pt") as file:
         assert json.loads(file.metadata()["pave_recipe"])["step"] == 2  # the best so far
     assert modules.checkpoint.load_checkpoint(folder / "checkpoint.safetensors").step == 3
     resumed = make(reward=colour, resume=folder.name, **arguments)

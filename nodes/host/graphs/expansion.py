@@ -17,7 +17,8 @@ from comfy_execution.graph_utils import is_link
 import nodes as host_nodes
 
 from ....pave_core.errors import ConfigError
-from .graph import check_loop_end, loop_body
+from .checks import check_loop_end
+from .graph import loop_body
 
 CHUNK = 16
 CARRIED = ("state", "value")

@@ -1,0 +1,87 @@
+"""How the policy generates: the widgets of a KSampler, so that training sees what generation does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.samplers
+import comfy.sd
+from comfy.model_patcher import ModelPatcher
+
+from ....pave_core.config.adapter import LoraConfig
+from ....pave_core.config.fields import check, setting
+from ....pave_core.config.rollout import RolloutConfig
+
+SCHEDULERS: tuple[str, ...] = tuple(comfy.samplers.SCHEDULER_NAMES)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly the prompt is followed."""
+
+    cfg: float = setting(
+        1.0,
+        "Classifier-free guidance, as in your KSampler. 1 switches it off and is twice as fast.",
+        low=0.0,
+        high=30.0,
+        step=0.1,
+    )
+    negative_prompt: str = setting("", "As in your KSampler; only matters when cfg is not 1.", expert=True)
+    guidance: float = setting(
+        3.5,
+        "Embedded guidance of distilled models such as FLUX.1-dev; others ignore it.",
+        low=0.0,
+        high=30.0,
+        step=0.1,
+        expert=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The size of an image, and its sigmas."""
+
+    width: int = setting(
+        512,
+        "Image width while training. 64 for the bundled model, 512 for large ones; they carry over to larger images.",
+        low=16,
+        high=4096,
+        step=8,
+    )
+    height: int = setting(512, "Image height while training.", low=16, high=4096, step=8)
+    scheduler: str = setting("simple", "The sigma schedule, as in your KSampler.", options=SCHEDULERS, expert=True)
+    sigmas: tuple[float, ...] | None = None  # in place of the scheduler's
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @classmethod
+    def of_recipe(cls, sampling: Mapping[str, Any]) -> Picture:
+        """The picture of a recipe's entry "sampling"."""
+        sigmas = sampling.get("sigmas")
+        own = None if sigmas is None else tuple(sigmas)
+        return cls(sampling["width"], sampling["height"], sampling["scheduler"], own)
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """PAVE_POLICY: the model to tune, as a user generates with it, and the adapter that it gets (None: it only draws)."""
+
+    model: ModelPatcher
+    clip: comfy.sd.CLIP
+    vae: comfy.sd.VAE
+    lora: LoraConfig | None
+    guidance: Guidance = field(default_factory=Guidance)
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """PAVE_ROLLOUT_SETTINGS: how images are drawn while training."""
+
+    config: RolloutConfig = field(default_factory=RolloutConfig)
+    picture: Picture = field(default_factory=Picture)

@@ -1,0 +1,39 @@
+"""Draw the images of a step, as a node."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.steps import actions
+from ..shared import schema
+from ..shared.training import STATE
+
+
+class PaveRollout(io.ComfyNode):
+    """Draw the images of a step."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveRollout",
+            "Pave Rollout",
+            "Draws the images of a step: for each of its prompts, groups that differ by one noisy denoising step. Score them with anything that "
+            "gives one number an image.",
+            terms=["sample", "group", "branches"],
+            category=schema.STEPS,
+            inputs=[schema.State.Input("state", tooltip=STATE)],
+            outputs=[
+                schema.Rollout.Output(display_name="rollout", tooltip="What was drawn, for Pave Advantage and Pave Decomposition Loss."),
+                io.Image.Output(display_name="images", tooltip="All images in one batch: prompts x branch steps x group size, group by group."),
+                io.String.Output(display_name="prompts", is_output_list=True, tooltip="The prompt of each image, as a list."),
+                io.Image.Output(display_name="anchors", tooltip="One image a prompt without exploration: what the model makes now."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, state) -> io.NodeOutput:
+        drawn = actions.draw(state)
+        return io.NodeOutput(drawn, drawn.images, drawn.prompts, drawn.anchors)
+
+
+NODES = [PaveRollout]

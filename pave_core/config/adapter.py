@@ -1,0 +1,36 @@
+"""The adapter that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .fields import check, setting
+
+Targets = Literal["attention", "attention + MLP", "all linear"]
+Init = Literal["gaussian", "kaiming"]
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """A low-rank adapter: y = W x + (alpha / rank) B A x."""
+
+    rank: int = setting(64, "The LoRA's rank: how much it can hold.", low=1, high=512, remedy="8 to 64 are usual")
+    alpha: float = setting(
+        128.0,
+        "The LoRA's scale is alpha / rank. Twice the rank is the paper's.",
+        low=0.01,
+        high=1024.0,
+        step=0.01,
+        remedy="the adapter is scaled by alpha / rank; twice the rank is the paper's",
+    )
+    targets: Targets = setting("attention", "The layers that get an adapter.", options=get_args(Targets))
+    init: Init = setting(
+        "gaussian",
+        "How the LoRA's A matrices begin; B begins at 0, so the first image is the model's own.",
+        options=get_args(Init),
+        expert=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

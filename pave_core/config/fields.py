@@ -1,0 +1,142 @@
+"""Settings, each written once: on its dataclass field.
+
+    steps: int = setting(16, "Denoising steps of an image while training.", low=2, high=200)
+
+The field's name, type and default, with what setting() says of it, are the source of its check (check), of its widget and tooltip
+(nodes/shared/widgets.py), of README's table and of the texts for translators (tools/make_help.py).
+
+A widget shows a tuple as text, "0, 2, 4", and a pair as two numbers. shown() and from_shown() go from a config to what its widgets show and back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from ..errors import ConfigError
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is said of a setting besides its name, type and default."""
+
+    help: str  # for users: a sentence or two
+    low: float | None = None  # the smallest value allowed, of each number of a tuple
+    high: float | None = None
+    step: float = 1  # of its widget
+    options: tuple[str, ...] = ()  # the texts allowed; empty: any
+    remedy: str = ""  # how an error message ends
+    expert: bool = False  # hosts that know how fold its widget away
+    widget: str = ""  # its name there, where it is not the field's
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A widget: the field it shows (number `place` of it, for a pair), and the value it begins with."""
+
+    field: str
+    place: int | None
+    default: Any
+    setting: Setting
+
+
+def setting(default: Any, help: str, **said: Any) -> Any:
+    """A dataclass field with a Setting; `said` are the Setting's other attributes."""
+    return field(default=default, metadata={"settings": (Setting(help, **said),)})
+
+
+def pair(default: tuple[float, float], first: Setting, second: Setting) -> Any:
+    """A dataclass field of two numbers, with a widget each."""
+    return field(default=default, metadata={"settings": (first, second)})
+
+
+def widgets_of(config: type) -> dict[str, Shown]:
+    """{widget name: what it shows} of the settings of a dataclass, in the order of its fields."""
+    found = {}
+    for each in fields(config):
+        said = each.metadata.get("settings", ())
+        default: Any = each.default
+        for place, one in enumerate(said):
+            split = len(said) > 1
+            begins = default[place] if split else _as_shown(default)
+            found[one.widget or each.name] = Shown(each.name, place if split else None, begins, one)
+    return found
+
+
+def shown(config: Any) -> dict[str, Any]:
+    """{widget name: the value it shows} of a config."""
+    values = {}
+    for name, widget in widgets_of(type(config)).items():
+        value = getattr(config, widget.field)
+        values[name] = _as_shown(value if widget.place is None else value[widget.place])
+    return values
+
+
+def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
+    """The inverse of shown(). What `values` does not name takes its default; `others` are fields that no widget shows.
+
+    ConfigError for a text that is no list of numbers, or for a value that the config refuses.
+    """
+    built: dict[str, Any] = dict(others)
+    for name, widget in widgets_of(config).items():
+        value = values.get(name, widget.default)
+        if widget.place is not None:
+            built[widget.field] = (*built.get(widget.field, ()), value)
+        elif isinstance(_default(config, widget.field), tuple):
+            built[widget.field] = parse_numbers(name, value, whole=_is_whole(config, widget.field))
+        else:
+            built[widget.field] = value
+    return config(**built)
+
+
+def check(config: Any) -> None:
+    """ConfigError for the first setting that is outside its range or not among its options; it names setting, value and remedy."""
+    for name, widget in widgets_of(type(config)).items():
+        value = getattr(config, widget.field)
+        said = widget.setting
+        remedy = f": {said.remedy}" if said.remedy else ""
+        if said.options and value not in said.options:
+            raise ConfigError(f"{name}: {value!r} is not known: choose one of {', '.join(said.options)}")
+        for number in _numbers(value if widget.place is None else value[widget.place]):
+            if math.isnan(number):
+                raise ConfigError(f"{name}: {number} is not a number{remedy}")
+            if said.low is not None and number < said.low:
+                raise ConfigError(f"{name}: {number} is below {said.low}{remedy}")
+            if said.high is not None and number > said.high:
+                raise ConfigError(f"{name}: {number} is above {said.high}, the largest allowed{remedy}")
+
+
+def joined(numbers: tuple[float, ...]) -> str:
+    """(0, 2, 4) -> "0, 2, 4"."""
+    return ", ".join(f"{n:g}" for n in numbers)
+
+
+def parse_numbers(name: str, text: str, whole: bool) -> tuple[Any, ...]:
+    """ "0, 2, 4" -> (0, 2, 4); an empty text gives (). `name` is the setting that the ConfigError speaks of."""
+    try:
+        return tuple((int if whole else float)(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        kind, example = ("whole numbers", "0, 2, 4") if whole else ("numbers", "1, 0.5")
+        raise ConfigError(f"{name}: {text!r} is not a list of {kind}: write it like {example}") from None
+
+
+def _as_shown(value: Any) -> Any:
+    return joined(value) if isinstance(value, tuple) else value
+
+
+def _default(config: type, name: str) -> Any:
+    return next(each.default for each in fields(config) if each.name == name)
+
+
+def _is_whole(config: type, name: str) -> bool:
+    return "int" in str(next(each.type for each in fields(config) if each.name == name))
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else ()

@@ -1,0 +1,92 @@
+"""The optimizer, its learning rate over the steps, and when it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import ConfigError
+from .fields import Setting, check, pair, setting
+
+OptimizerStep = Literal["accumulated", "per_step"]
+OptimizerName = Literal["AdamW", "Adam", "NAdam", "RAdam", "RMSprop", "SGD"]
+Schedule = Literal["constant", "cosine", "linear"]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """An optimizer of torch. The defaults are the paper's for LoRA."""
+
+    optimizer: OptimizerName = setting(
+        "AdamW", "The optimizer, from torch. AdamW is the paper's.", options=get_args(OptimizerName)
+    )
+    learning_rate: float = setting(
+        1e-4,
+        "The optimizer's learning rate. 1e-4 for large models, 5e-4 for the bundled one.",
+        low=1e-7,
+        high=1.0,
+        step=1e-7,
+        remedy="1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model",
+    )
+    schedule: Schedule = setting(
+        "constant", "constant, or a fall to 0 at decay_steps after the warm-up.", options=get_args(Schedule)
+    )
+    decay_steps: int = setting(
+        300, "Where cosine and linear reach 0: the number of training steps. Unused with constant.", low=0, high=100_000
+    )
+    warmup_steps: int = setting(
+        0,
+        "Steps over which the learning rate rises to its value.",
+        low=0,
+        high=100_000,
+        expert=True,
+        remedy="0 switches the warm-up off",
+    )
+    weight_decay: float = setting(
+        1e-4, "The optimizer's weight decay.", low=0.0, high=1.0, step=1e-5, expert=True, remedy="the paper uses 1e-4"
+    )
+    betas: tuple[float, float] = pair(
+        (0.9, 0.999),
+        Setting(
+            "The smoothing of the gradient; SGD's momentum. RMSprop has none.",
+            low=0.0,
+            high=0.9999,
+            step=0.0001,
+            expert=True,
+            remedy="the paper uses 0.9",
+            widget="beta1",
+        ),
+        Setting(
+            "The smoothing of the squared gradient. SGD has none.",
+            low=0.0,
+            high=0.99999,
+            step=0.00001,
+            expert=True,
+            remedy="the paper uses 0.999",
+            widget="beta2",
+        ),
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "Gradients are clipped to this norm.",
+        low=0.001,
+        high=1000.0,
+        step=0.001,
+        expert=True,
+        remedy="the paper uses 1",
+    )
+    step: OptimizerStep = setting(
+        "accumulated",
+        "accumulated: one optimizer step an iteration. per_step: one after each branch step.",
+        options=get_args(OptimizerStep),
+        expert=True,
+        widget="optimizer_step",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
+            raise ConfigError(
+                f"decay_steps: {self.decay_steps} is not above warmup_steps {self.warmup_steps}: give the number of "
+                f"training steps, at which a {self.schedule} schedule reaches 0, or set schedule to constant"
+            )

@@ -1,0 +1,97 @@
+"""What came of training, on the same prompts and seeds before and after.
+
+gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i) / sqrt(N)      paired over (prompt, seed)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Of one reward: its means, and the standard error of their paired difference."""
+
+    before: float
+    after: float
+    se: float
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor) -> Gain:
+        """From two (N,) score vectors of the same prompts and seeds."""
+        return cls(mean(before), mean(after), paired_gain(before, after)[1])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations of the same prompts and seeds."""
+
+    total: Gain
+    rewards: dict[str, Gain]
+    judge: tuple[float, float] | None  # before, after
+    images: int
+
+    @classmethod
+    def of(cls, before: Evaluation, after: Evaluation) -> Comparison:
+        """`after` against `before`."""
+        judged = before.judge is not None and after.judge is not None
+        return cls(
+            total=Gain.of(before.total, after.total),
+            rewards={name: Gain.of(before.scores[name], after.scores[name]) for name in before.scores},
+            judge=(mean(before.judge), mean(after.judge)) if judged else None,  # pyright: ignore[reportArgumentType]
+            images=len(before.prompts),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        judge_before, judge_after = self.judge or (None, None)
+        return {
+            "reward_before": self.total.before,
+            "reward_after": self.total.after,
+            "reward_se": self.total.se,
+            "judge_before": judge_before,
+            "judge_after": judge_after,
+            "rewards": {name: vars(gain) for name, gain in self.rewards.items()},
+            "held_out_images": self.images,
+        }
+
+
+def mean(scores: Tensor) -> float:
+    """The mean of the images that have a score."""
+    return scores.nanmean().item()
+
+
+def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds; the error is 0 for N = 1.
+
+    Pairs of which one has no score (NaN) are left out.
+    """
+    gain = after - before
+    gain = gain[gain.isfinite()]
+    error = gain.std().item() / sqrt(len(gain)) if len(gain) > 1 else 0.0
+    return gain.mean().item(), error
+
+
+def comparison_table(before: Evaluation, after: Evaluation, labels: tuple[str, str]) -> str:
+    """The rewards of both, in all and prompt by prompt, with the gain and its standard error, as a Markdown table."""
+    rows: list[tuple[str, ...]] = [("", *labels, "gain", "+-"), ("---", *4 * ("---:",))]
+
+    def add(name: str, a: Tensor, b: Tensor) -> None:
+        gain, error = paired_gain(a, b)
+        rows.append((name.replace("|", "/"), f"{mean(a):.4f}", f"{mean(b):.4f}", f"{gain:+.4f}", f"{error:.4f}"))
+
+    add("reward", before.total, after.total)
+    if len(before.scores) > 1:
+        for name in before.scores:
+            add(f"{name} alone", before.scores[name], after.scores[name])
+    for prompt in dict.fromkeys(before.prompts):
+        at = [i for i, other in enumerate(before.prompts) if other == prompt]
+        add(prompt if len(prompt) <= 60 else prompt[:57] + "...", before.total[at], after.total[at])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

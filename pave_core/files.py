@@ -1,0 +1,77 @@
+"""Files that are whole or absent, names that stay in their folder, and lines of JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, TrainingError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+
+
+def safe_name(field: str, name: str) -> str:
+    """`name` if it is a plain file name (letters, digits, space, '.', '_', '-'; at most 100), else ConfigError about `field`."""
+    name = name.strip()
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise ConfigError(
+            f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a folder"
+        )
+    return name
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` or leave what was there; a TrainingError names the file and the reason."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise TrainingError(
+            f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and resume"
+        ) from error
+
+
+def append_record(file: Path, record: Mapping[str, Any]) -> None:
+    """Append a line to a .jsonl file."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+def rewind(file: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the records of a .jsonl file whose "step" is beyond `step` (lost in a crash, to be made again); those that remain."""
+    if not file.exists():
+        return []
+    parsed = map(_parse, file.read_text("utf-8").splitlines())
+    records = [record for record in parsed if record is not None and record["step"] <= step]
+    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
+    return records
+
+
+def finite(value: Any) -> Any:
+    """`value` with NaN and infinity replaced by None, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """A line of a .jsonl file, or None for the torn last line of a crash."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None

@@ -1,0 +1,27 @@
+"""Solvers of the probability flow ODE dx/dsigma = v(x, sigma).
+
+Euler        x_{k+1} = x_k + (sigma_{k+1} - sigma_k) v(x_k, sigma_k)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..types import Cond, Policy
+
+
+def batched_velocity(policy: Policy, x: Tensor, sigma: float, cond: Cond, batch_size: int) -> Tensor:
+    """v(x (B, *S), sigma) -> (B, *S), in calls of at most `batch_size` latents."""
+    chunks = [policy.velocity(part, part.new_full((len(part),), sigma), cond) for part in x.split(batch_size)]
+    return torch.cat(chunks)
+
+
+@torch.no_grad()
+def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batch_size: int) -> Tensor:
+    """Euler from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S)."""
+    for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
+        x = x + (sigma_next - sigma) * batched_velocity(policy, x, sigma, cond, batch_size)
+    return x

@@ -1,0 +1,140 @@
+"""The beginning of a run: everything that can be refused is refused here, before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from ..errors import ConfigError
+from ..evaluation.drift import DriftProbe
+from ..evaluation.evaluate import evaluate
+from ..evaluation.reward_check import check_reward
+from ..scoring.mix import RewardMix, require_spread
+from ..training.state import Checkpoint, TrainState
+from ..types import Cond, Decoder, RunPolicy
+from .checkpoint import load_checkpoint
+from .folder import Places, RunFolder
+from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
+from .measurements import Measurements
+from .recipe import check_recipe, recipe_of
+from .run import Run
+from .settings import NO_RESUME, Task
+from .watch import Watch
+
+
+def begin(
+    policy: RunPolicy, decoder: Decoder, *, task: Task, places: Places, reporters: Sequence[Reporter] = ()
+) -> Run:
+    """Make a run of `task`, or go on with the one that its settings resume.
+
+    The base model is measured on the held-out prompts, and the reward is looked at, if the task says so. `reporters` hear
+    of the run beside its files and the log. ConfigError for what cannot work.
+    """
+    started = time.perf_counter()
+    log = LogLines()
+    with policy:
+        base = policy.fingerprint()
+        state = TrainState.begin(policy, task.config)
+        fresh = state.capture({})
+        resumed = _resume(policy, state, task, places=places, base=base)
+        policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
+        prompts = dict.fromkeys((*task.prompts.train, *task.prompts.held_out))
+        conds = {prompt: policy.encode(prompt) for prompt in prompts}
+        training = {prompt: conds[prompt] for prompt in task.prompts.train}
+        measurements = watch = None
+        if task.reward is not None:
+            if task.settings.check_reward and resumed is None:
+                _check(task.reward, policy, decoder, conds=training, task=task, log=log)
+            evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
+            measurements, watch = _measure(policy, decoder, task.reward, task=task, conds=evaluated, fresh=fresh)
+    folder = resumed or RunFolder.new(places.runs, task.settings.name)
+    history = []
+    if resumed is not None:
+        history = folder.history(state.step)
+        if watch is not None:
+            watch.resume(folder.readings(state.step), folder.load_best(state.step))
+    train, held_out = len(task.prompts.train), len(task.prompts.held_out)
+    log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
+    return Run(
+        policy=policy,
+        decoder=decoder,
+        task=task,
+        base=base,
+        conds=training,
+        state=state,
+        folder=folder,
+        places=places,
+        history=history,
+        measurements=measurements,
+        watch=watch,
+        reporter=Everyone([MetricsFile(folder.metrics), TensorBoard(folder.path), log, *reporters]),
+        started=started,
+    )
+
+
+def _resume(
+    policy: RunPolicy, state: TrainState, task: Task, *, places: Places, base: str
+) -> RunFolder | None:
+    """Restore `state` from the run that the settings name; its folder. None where a run begins anew."""
+    name = task.settings.resume
+    if name == NO_RESUME:
+        return None
+    folder = RunFolder.existing(places.runs, name)
+    checkpoint = load_checkpoint(folder.checkpoint)
+    check_recipe(checkpoint.recipe, recipe_of(policy, task, base))
+    whole = task.settings.iterations
+    if whole is not None and checkpoint.step >= whole:
+        raise ConfigError(
+            f"iterations: {name!r} has done {checkpoint.step} of {whole} already: raise iterations, or set resume to none"
+        )
+    state.restore(checkpoint)
+    return folder
+
+
+def _check(
+    reward: RewardMix, policy: RunPolicy, decoder: Decoder, *, conds: Mapping[str, Cond], task: Task, log: Reporter
+) -> None:
+    """ConfigError where the reward cannot tell the images of the untrained policy apart."""
+    check = check_reward(policy, decoder, reward=reward, conds=conds, config=task.config)
+    log.message(f"reward check\n{check.text()}")
+    if check.problem:
+        raise ConfigError(
+            f"reward: it cannot tell your images apart: {check.problem}; look at them with Pave Check Reward, or switch "
+            "check_reward off"
+        )
+
+
+def _measure(
+    policy: RunPolicy,
+    decoder: Decoder,
+    reward: RewardMix,
+    *,
+    task: Task,
+    conds: Mapping[str, Cond],
+    fresh: Checkpoint,
+) -> tuple[Measurements, Watch | None]:
+    """The base model's evaluation, to which others will come, and the guard at work, if there is one.
+
+    ConfigError if the reward cannot tell the base model's images apart, or if the guard would see nothing.
+    """
+    guard, rollout = task.settings.guard, task.config.rollout
+    measure = partial(
+        evaluate,
+        policy,
+        decoder,
+        reward=reward,
+        judge=task.judge,
+        held_out=None if guard is None else guard.watched(reward, task.judge),
+        conds=conds,
+        seeds=task.settings.seeds,
+        config=rollout,
+    )
+    watch = None
+    with policy.reference():
+        before = measure()
+        if guard is not None:
+            probe = DriftProbe(policy, conds, rollout)
+            watch = Watch(guard.config, before, probe=probe, fresh=fresh)
+    require_spread(before.scores)
+    return Measurements(before, measure), watch

@@ -1,0 +1,112 @@
+"""Who listens to a run: a metrics file, TensorBoard, the log, and what a host adds (progress bar, panel)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..files import append_record, finite
+from ..training.metrics import StepMetrics
+
+logger = logging.getLogger("pave")
+
+
+class Reporter(Protocol):
+    """A listener; it overrides what it wants to hear. None of it may change the run."""
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        """A step of `steps` is done. `metrics.preview` is a picture of it."""
+
+    def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
+        """Something was measured after `step`; None is a number that was not finite, or not there."""
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        """Something to tell people."""
+
+    def close(self) -> None:
+        """Nothing comes any more, unless the run is finished once more."""
+
+
+class Everyone(Reporter):
+    """Several listeners, in their order."""
+
+    def __init__(self, reporters: Sequence[Reporter]) -> None:
+        self._reporters = reporters
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        for each in self._reporters:
+            each.step(metrics, steps)
+
+    def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
+        for each in self._reporters:
+            each.numbers(step, numbers)
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        for each in self._reporters:
+            each.message(text, warning=warning)
+
+    def close(self) -> None:
+        for each in self._reporters:
+            each.close()
+
+
+class MetricsFile(Reporter):
+    """metrics.jsonl: a JSON object a step, with null for numbers that are not finite."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        append_record(self._file, finite(metrics.to_dict()))
+
+
+class TensorBoard(Reporter):
+    """TensorBoard events in a run's folder."""
+
+    SCALARS = ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        record = finite(metrics.to_dict())
+        scalars = {key: record[key] for key in self.SCALARS}
+        for name, (mean, spread) in record["rewards"].items():
+            scalars |= {f"reward/{name}": mean, f"spread/{name}": spread}
+        self.numbers(metrics.step, scalars)
+
+    def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=step)
+        for name, value in numbers.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class LogLines(Reporter):
+    """The log: a line a step, and the messages."""
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        seconds = sum(metrics.seconds.values())
+        skipped = " | not finite, skipped" if metrics.skipped else ""
+        idle, groups = metrics.zero_spread_groups, metrics.groups
+        flat = f" | {idle} of {groups} groups without spread" if idle else ""
+        unscored = f" | {metrics.unscored} images not scored" if metrics.unscored else ""
+        logger.info(
+            f"Pave-GRPO step {metrics.step}/{steps} | reward {metrics.reward_mean:.4f} (spread "
+            f"{metrics.reward_std:.4f}) | loss {metrics.loss:+.2e} | gradient {metrics.grad_norm:.3g} | "
+            f"{seconds:.2f} s{flat}{unscored}{skipped}"
+        )
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        logger.log(logging.WARNING if warning else logging.INFO, f"Pave-GRPO {text}")

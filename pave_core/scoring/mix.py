@@ -1,0 +1,102 @@
+"""Several rewards with weights, and what they said of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..types import Reward
+from .groups import zero_spread
+from .score import describe, score
+
+Normalise = Literal["within group", "raw"]
+
+
+def require_spread(scores: Mapping[str, Tensor]) -> None:
+    """Raise ConfigError if every reward gave one and the same number to all images: nothing can be learnt from that."""
+    if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
+        shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
+        count = len(next(iter(scores.values())).flatten())
+        raise ConfigError(f"reward: {shown} for all {count} images: it can not tell them apart; connect a reward that grades these images")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw scores of images by one or several rewards, and how the rewards are weighed. NaN is "not scored"."""
+
+    values: Mapping[str, Tensor]  # {reward name: (..., G)}, or (N,) of images that are in no group
+    weights: tuple[float, ...] = (1.0,)
+    normalise: Normalise = "within group"
+
+    def total(self) -> Tensor:
+        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the figure of logs and evaluations. NaN where one that counts is."""
+        return weighted_sum(self.values.values(), self.weights)
+
+    def view(self, *shape: int) -> Scores:
+        """The same scores, each reward's as `shape`, such as (prompts, K, G)."""
+        return replace(self, values={name: values.view(shape) for name, values in self.values.items()})
+
+
+def weighted_sum(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
+    """sum_j w_j v_j; a weight of 0 leaves its values out, NaN among them."""
+    return torch.stack([w * r if w else torch.zeros_like(r) for w, r in zip(weights, values, strict=True)]).sum(0)
+
+
+@dataclass(frozen=True)
+class RewardMix:
+    """Several rewards with weights; a single reward is a mix of one, and a mix is a reward."""
+
+    rewards: tuple[Reward, ...]
+    weights: tuple[float, ...]
+    normalise: Normalise = "within group"
+
+    def __post_init__(self) -> None:
+        if not self.rewards or len(self.rewards) != len(self.weights):
+            raise ConfigError(f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight a reward, and one reward at least")
+        if self.normalise not in get_args(Normalise):
+            raise ConfigError(f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}")
+        if not any(self.weights):
+            raise ConfigError("weights: all are 0: give at least one reward a weight")
+        described = [describe(reward) for reward in self.rewards]
+        for reward, own in zip(self.rewards, described, strict=True):
+            if described.count(own) > 1:
+                raise ConfigError(f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise its weight")
+
+    @property
+    def name(self) -> str:
+        """The names of its rewards."""
+        return " + ".join(self.names)
+
+    @property
+    def may_abstain(self) -> bool:
+        """Whether one of its rewards may leave an image without a score."""
+        return any(getattr(reward, "may_abstain", False) for reward in self.rewards)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its rewards' names; a second one of the same kind, with other settings, gets a number."""
+        plain = [reward.name for reward in self.rewards]
+        return tuple(name if name not in plain[:i] else f"{name} {plain[: i + 1].count(name)}" for i, name in enumerate(plain))
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The weighted raw sum: a mix is a reward itself, for a judge or for another mix."""
+        return self.score(images, prompts).total()
+
+    @classmethod
+    def of(cls, reward: Reward | RewardMix) -> RewardMix:
+        """`reward` itself if it is a mix, else a mix of that one."""
+        return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
+        """Raw, checked scores (N,) of every reward."""
+        values = {name: score(reward, images, prompts) for name, reward in zip(self.names, self.rewards, strict=True)}
+        return Scores(values, self.weights, self.normalise)
+
+    def describe(self) -> dict[str, object]:
+        """The mix as JSON values, for recipes."""
+        return {"rewards": [describe(r) for r in self.rewards], "weights": list(self.weights), "normalise": self.normalise}

@@ -1,0 +1,113 @@
+"""The mutable state of a run, and the same at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config.optimizer import OptimConfig
+from ..config.train import TrainConfig
+from ..errors import ConfigError
+from ..types import Policy
+from .optimizer import learning_rate, make_optimizer
+
+COUNTERS = ("updates", "skipped", "skipped_in_a_row", "halvings")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training state at rest."""
+
+    step: int
+    recipe: dict[str, Any]  # plain JSON values: settings, rewards, prompts, the base model's fingerprint
+    adapter: dict[str, Tensor]  # parameter name -> values
+    optimizer: dict[str, Tensor]  # "<parameter name>|<moment>" -> values
+    counters: dict[str, int]
+
+
+@dataclass
+class TrainState:
+    """The state of a run under way. train() owns it; between two steps a guard may send it back (see return_to)."""
+
+    parameters: Mapping[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # steps that are complete
+    updates: int = 0  # optimizer steps
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    halvings: int = 0  # how often the learning rate was halved
+
+    @classmethod
+    def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
+        """The state at step 0 of a policy with a fresh adapter."""
+        parameters = policy.parameters()
+        return cls(parameters, make_optimizer(parameters.values(), config.optim))
+
+    def capture(self, recipe: dict[str, Any]) -> Checkpoint:
+        """A copy of the state on the CPU."""
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        adapter = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+        moments = {
+            name: value.to("cpu", copy=True) for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
+        }
+        return Checkpoint(self.step, recipe, adapter, moments, counters)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back (or on) to `checkpoint`, in place. ConfigError if it holds other parameters."""
+        shapes = {name: p.shape for name, p in self.parameters.items()}
+        if {name: value.shape for name, value in checkpoint.adapter.items()} != shapes:
+            raise ConfigError(
+                "resume: the checkpoint's adapter has other layers or ranks than this run's: resume with the model and "
+                "the LoRA settings it had"
+            )
+        self.return_to(checkpoint)
+        self.step = checkpoint.step
+        for name in COUNTERS:
+            setattr(self, name, checkpoint.counters.get(name, 0))
+
+    def return_to(self, checkpoint: Checkpoint) -> None:
+        """Take the weights and the optimizer's moments of an earlier state of this run, and go on counting."""
+        with torch.no_grad():
+            for name, value in checkpoint.adapter.items():
+                self.parameters[name].copy_(value)
+        restore_optimizer(self.optimizer, self.parameters, checkpoint.optimizer)
+
+    @contextmanager
+    def at(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Inside, the weights are those of `checkpoint`; afterwards they are the newest again."""
+        newest = self.capture({})
+        self.return_to(checkpoint)
+        try:
+            yield
+        finally:
+            self.return_to(newest)
+
+    def rate(self, config: OptimConfig, update: int) -> float:
+        """The learning rate of optimizer step `update`, counted from 0."""
+        return learning_rate(config, update) / 2**self.halvings
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """{"<parameter name>|<moment>": values} of an optimizer over the named parameters."""
+    return {
+        f"{name}|{moment}": value
+        for name, p in names.items()
+        for moment, value in optimizer.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of optimizer_tensors. Moments go to their parameter's device; torch's optimizers count on the CPU."""
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        name, moment = key.split("|")
+        device = names[name].device
+        optimizer.state[names[name]][moment] = value.clone() if value.ndim == 0 else value.to(device, copy=True)
