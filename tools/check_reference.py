@@ -57,13 +57,13 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare, rerun
+        from _host.environment import prepare, rerun
 
         return rerun(prepare().python)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="a JSON file with a list of cases")
     cases = json.loads(parser.parse_args().file.read_text("utf-8"))["cases"]
-    from _package import load_core
+    from _host.package import load_core
 
     load_core()
     worst = 0.0

@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _comfyui import link_pack
-from _environment import prepare
-from _package import ROOT
-from _server import ComfyServer
-from _workflows import CAPTIONS, WARM
+from _host.environment import prepare
+from _host.install import link_pack
+from _host.package import ROOT
+from _host.server import ComfyServer
+from _workflows.bundled import CAPTIONS, WARM
 
 
 def main() -> int:

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _browser import open_page
-from _comfyui import link_pack
-from _environment import Environment, prepare, rerun
-from _package import ROOT
-from _server import ComfyServer
+from _host.browser import open_page
+from _host.environment import Environment, prepare, rerun
+from _host.install import link_pack
+from _host.package import ROOT
+from _host.server import ComfyServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

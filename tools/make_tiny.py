@@ -15,14 +15,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from _package import ROOT, load_core
+from _host.package import ROOT, load_core
 
 STAGES = ("vae", "classifier", "clip", "flow")
 
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare, rerun
+        from _host.environment import prepare, rerun
 
         return rerun(prepare().python)
     parser = argparse.ArgumentParser(description="Build the bundled tiny model (assets/tiny) from a seed, on a CPU.")
@@ -40,19 +40,15 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
 
-    import _tiny_classifier
-    import _tiny_clip
-    import _tiny_flow
-    import _tiny_report
-    import _tiny_vae
-    from _tiny_common import TINY
+    from _tiny import classifier, clip, flow, report, vae
+    from _tiny.common import TINY
 
     TINY.mkdir(parents=True, exist_ok=True)
-    train = {"vae": _tiny_vae.train, "classifier": _tiny_classifier.train, "clip": _tiny_clip.train, "flow": _tiny_flow.train}
+    train = {"vae": vae.train, "classifier": classifier.train, "clip": clip.train, "flow": flow.train}
     for number, stage in enumerate(STAGES):
         if options.only in (None, stage):
             train[stage](seed=1000 * (10 * options.seed + number), effort=options.effort)
-    _tiny_report.write(options.seed)
+    report.write(options.seed)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Writes workflows/*.json, workflows/api/*.json and the thumbnails out of _workflows.py.
+"""Writes workflows/*.json, workflows/api/*.json and the thumbnails out of _workflows/.
 
     python tools/make_workflows.py            all of them
     python tools/make_workflows.py NAME ...   these
@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _browser import export_prompt, load_workflow, open_page
-from _comfyui import link_pack
-from _environment import Environment, prepare, rerun
-from _graph import Workflow
-from _package import ROOT
-from _server import ComfyServer
+from _host.browser import export_prompt, load_workflow, open_page
+from _host.environment import Environment, prepare, rerun
+from _host.install import link_pack
+from _host.package import ROOT
+from _host.server import ComfyServer
+from _workflows.graph import Workflow
 
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
@@ -103,7 +103,7 @@ def main() -> int:
     if Path(sys.prefix) != environment.python.parent.parent:
         # Playwright is in the private environment.
         return rerun(environment.python)
-    from _workflows import WORKFLOWS
+    from _workflows.bundled import WORKFLOWS
 
     names = sys.argv[1:] or list(WORKFLOWS)
     unknown = [name for name in names if name not in WORKFLOWS]

@@ -21,12 +21,12 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from _client import ComfyClient, PromptError
-from _environment import prepare
-from _package import ROOT
-from _run import Result, RunError, TrainingRun
-from _server import ComfyServer, ServerError, end_on_sigterm
-from _setup import SetupError
+from _host.client import ComfyClient, PromptError
+from _host.environment import prepare
+from _host.package import ROOT
+from _host.server import ComfyServer, ServerError, end_on_sigterm
+from _host.setup import SetupError
+from _host.training_run import Result, RunError, TrainingRun
 
 STOPPED = 130  # what a shell reports for Ctrl-C
 

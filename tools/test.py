@@ -18,10 +18,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from _browser import find_chromium
-from _environment import prepare
-from _package import ROOT
-from _setup import SetupError
+from _host.browser import find_chromium
+from _host.environment import prepare
+from _host.package import ROOT
+from _host.setup import SetupError
 
 
 def main() -> int:

@@ -34,11 +34,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _comfyui import link_pack
-from _environment import prepare
-from _package import ROOT
-from _server import ComfyServer, ServerError, end_on_sigterm
-from _setup import SetupError
+from _host.environment import prepare
+from _host.install import link_pack
+from _host.package import ROOT
+from _host.server import ComfyServer, ServerError, end_on_sigterm
+from _host.setup import SetupError
 
 PAGE_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 MUTED, BYPASSED = 2, 4

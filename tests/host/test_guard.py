@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from _client import PromptError
+from _host.client import PromptError
 from _training_graphs import composed, looped, lora, metrics, node, same, trained
 
 AGAINST = {

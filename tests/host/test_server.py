@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from _client import PromptError
+from _host.client import PromptError
 
 GRAPH = {
     "model": {"class_type": "PaveTinyModel", "inputs": {}},

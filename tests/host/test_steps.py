@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from _client import PromptError
+from _host.client import PromptError
 from _training_graphs import RUN, Graph, composed, looped, lora, metrics, node, runs, same, trained
 
 
@@ -458,8 +458,8 @@ def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path)
     """As the README advises for graphs whose own pictures fill the memory."""
     import sys
 
-    from _comfyui import link_pack
-    from _server import ComfyServer
+    from _host.install import link_pack
+    from _host.server import ComfyServer
 
     client.run(looped("cached", 3), timeout=300)
     link_pack(tmp_path / "custom_nodes", Path(__file__).resolve().parents[2])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from _client import PromptError
-from _server import ComfyServer, ServerError
-from _websocket import WebSocket, WebSocketClosedError
+from _host.client import PromptError
+from _host.server import ComfyServer, ServerError
+from _host.websocket import WebSocket, WebSocketClosedError
 
 IMAGE = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255}}
 PREVIEW = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
@@ -58,12 +58,12 @@ def test_the_log_of_a_server_that_does_not_start_is_shown(comfyui, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
 def test_a_server_that_will_not_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("_server.has_accelerator", lambda python: True)
+    monkeypatch.setattr("_host.server.has_accelerator", lambda python: True)
     monkeypatch.setattr(ComfyServer, "_answers", lambda self: self.log.read_bytes() == b"up")
     (tmp_path / "main.py").write_text("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', end='')\ntime.sleep(600)")
     server = ComfyServer(Path(sys.executable), tmp_path, tmp_path / "server.log")
     server.start()
-    monkeypatch.setattr("_server.PATIENCE", 0.5)
+    monkeypatch.setattr("_host.server.PATIENCE", 0.5)
     server.stop()
     assert not server.running
 
@@ -107,7 +107,7 @@ def test_websocket_frames_of_every_length():
 
 
 def test_the_quickstart_ends_its_server_on_sigterm():
-    from _server import end_on_sigterm
+    from _host.server import end_on_sigterm
 
     before = signal.getsignal(signal.SIGTERM)
     try:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from _comfyui import find_comfyui, link_pack, missing_packages, own_python, requirement_name, unpack
-from _environment import PrivateEnv, host_requirements
-from _setup import SetupError, Stamps, run_step, summarise
+from _host.environment import PrivateEnv, host_requirements
+from _host.install import find_comfyui, link_pack, missing_packages, own_python, requirement_name, unpack
+from _host.setup import SetupError, Stamps, run_step, summarise
 
 
 def test_a_step_is_done_until_its_inputs_change(tmp_path):

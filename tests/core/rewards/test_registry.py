@@ -104,12 +104,12 @@ def test_register_is_cheap_to_import():
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from _package import load_core
+from _host.package import load_core
 load_core()
 from pave_core.rewards import register
 heavy = {"open_clip", "transformers", "rapidocr", "onnxruntime", "torchvision", "peft", "matplotlib"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
-    tools = sys.modules["_package"].__file__.rpartition("_package.py")[0]
+    tools = sys.modules["_host.package"].__file__.rpartition("_host")[0]
     done = subprocess.run([sys.executable, "-c", code, tools], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

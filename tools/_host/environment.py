@@ -18,9 +18,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from _comfyui import fetch_private, find_comfyui, link_pack, missing_packages, own_python, requirement_name
-from _package import ROOT
-from _setup import SetupError, Stamps, digest, run_step
+from .install import fetch_private, find_comfyui, link_pack, missing_packages, own_python, requirement_name
+from .package import ROOT
+from .setup import SetupError, Stamps, digest, run_step
 
 TORCH_PACKAGES = ("torch", "torchvision", "torchaudio")
 

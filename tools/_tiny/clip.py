@@ -17,10 +17,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from _tiny_common import OPEN_CLIP_CONFIG, OPEN_CLIP_MODEL, Figures, learning_rates, save_weights, set_rate, tell
-from _tiny_data import Scenes, distance, draw_scenes, generator, paint, phrase, render, roughen
-from _tiny_vae import decode, encode, load_vae
 from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, canonical_captions
+
+from .common import OPEN_CLIP_CONFIG, OPEN_CLIP_MODEL, Figures, learning_rates, save_weights, set_rate, tell
+from .data import Scenes, distance, draw_scenes, generator, paint, phrase, render, roughen
+from .vae import decode, encode, load_vae
 
 CONFIG = {
     "model_cfg": {

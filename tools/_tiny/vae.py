@@ -17,8 +17,8 @@ from comfy.taesd.taesd import TAESD, Block
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
-from _tiny_common import VAE, Figures, initialise, learning_rates, save_weights, set_rate, tell
-from _tiny_data import draw_scenes, generator, render, roughen
+from .common import VAE, Figures, initialise, learning_rates, save_weights, set_rate, tell
+from .data import draw_scenes, generator, render, roughen
 
 LATENT_CHANNELS = 16
 LATENT_NOISE = 0.1

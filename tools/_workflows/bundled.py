@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from _graph import Out, Ref, Workflow
-from _real_models import REAL_MODELS
+from .graph import Out, Ref, Workflow
+from .real_models import REAL_MODELS
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "star")

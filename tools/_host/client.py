@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from _websocket import WebSocket
+from .websocket import WebSocket
 
 
 class PromptError(RuntimeError):

@@ -13,10 +13,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from _tiny_common import SHAPE_CLASSIFIER, Figures, initialise, learning_rates, save_weights, set_rate, tell
-from _tiny_data import OUTSIDE_PALETTE, distance, draw_scenes, generator, paint, render, roughen
-from _tiny_vae import decode, encode, load_vae
 from pave_core.rewards.shapes import COLOURS, SHAPES, ShapeClassifier, load_classifier
+
+from .common import SHAPE_CLASSIFIER, Figures, initialise, learning_rates, save_weights, set_rate, tell
+from .data import OUTSIDE_PALETTE, distance, draw_scenes, generator, paint, render, roughen
+from .vae import decode, encode, load_vae
 
 NO_COLOUR, NO_SHAPE = len(COLOURS), len(SHAPES)
 

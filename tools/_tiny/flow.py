@@ -22,11 +22,12 @@ from comfy.supported_models import SD3
 from comfy.taesd.taesd import TAESD
 from torch import Generator, Tensor, nn
 
-from _tiny_common import DIFFUSION_MODEL, SHAPE_CLASSIFIER, TEXT_ENCODER, Average, Figures, initialise, learning_rates, save_weights, set_rate, tell
-from _tiny_data import Scenes, draw_scenes, generator, phrase, render
-from _tiny_host import load_host_tiny
-from _tiny_vae import LATENT_CHANNELS, decode, encode, load_vae
 from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, Adherence, canonical_captions
+
+from .common import DIFFUSION_MODEL, SHAPE_CLASSIFIER, TEXT_ENCODER, Average, Figures, initialise, learning_rates, save_weights, set_rate, tell
+from .data import Scenes, draw_scenes, generator, phrase, render
+from .host import load_host_tiny
+from .vae import LATENT_CHANNELS, decode, encode, load_vae
 
 DEPTH = 2  # blocks; the host reads it off the width, 64 * DEPTH
 SHIFT = SD3.sampling_settings["shift"]

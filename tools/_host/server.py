@@ -11,7 +11,7 @@ import time
 import urllib.error
 from pathlib import Path
 
-from _client import ComfyClient
+from .client import ComfyClient
 
 ACCELERATOR = (
     "import sys, torch; "

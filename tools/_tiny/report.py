@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from _tiny_common import DIFFUSION_MODEL, OPEN_CLIP_MODEL, SHAPE_CLASSIFIER, TINY, VAE, read_figures
 from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, caption
+
+from .common import DIFFUSION_MODEL, OPEN_CLIP_MODEL, SHAPE_CLASSIFIER, TINY, VAE, read_figures
 
 INTRODUCTION = """# The bundled tiny model
 
@@ -35,7 +36,7 @@ TABLES = {"VAE": VAE, "Shape classifier": SHAPE_CLASSIFIER, "open_clip model": O
 
 def write(seed: int) -> None:
     """Write README.md; every stage must have been run."""
-    from _tiny_flow import SAMPLING_STEPS
+    from .flow import SAMPLING_STEPS
 
     figures = {title: read_figures(path) for title, path in TABLES.items()}
     rows = [f"| {name} | {what} | {(TINY / name).stat().st_size / 1e6:.1f} MB |" for name, what in FILES.items()]

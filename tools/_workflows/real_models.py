@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from _graph import Out, Ref, Workflow
+from .graph import Out, Ref, Workflow
 
 PROMPTS = """a portrait of an old fisherman, soft window light
 a red fox in fresh snow at dawn

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from _client import ComfyClient, Event, PromptError, failure
-from _setup import LiveLine
+from .client import ComfyClient, Event, PromptError, failure
+from .setup import LiveLine
 
 
 class RunError(RuntimeError):
