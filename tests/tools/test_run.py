@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from _host.client import Event
-from _host.training_run import ProgressBar, Result, RunError, TrainingRun
+from _host.progress import ProgressBar
+from _host.training_run import Result, RunError, TrainingRun
 
 PROMPT = {
     "1": {"class_type": "PaveTrain", "inputs": {}, "_meta": {"title": "Train it"}},

@@ -9,14 +9,13 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from .terminal import StatusLine
 
 
 class SetupError(RuntimeError):
@@ -68,54 +67,6 @@ class Stamps:
         part = self.file.with_suffix(".part")
         part.write_text(json.dumps(stamps, indent=1), encoding="utf-8")
         part.replace(self.file)
-
-
-class LiveLine:
-    """A line that is rewritten in place on a terminal; elsewhere each text is a line of its own."""
-
-    def __init__(self) -> None:
-        self.live = sys.stdout.isatty()
-        self._width = 0
-
-    def show(self, text: str) -> None:
-        if self.live:
-            text = text[: shutil.get_terminal_size().columns - 1]
-            print("\r" + text.ljust(self._width), end="", flush=True)
-            self._width = len(text)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """End the line, if there is one."""
-        if self.live and self._width:
-            print(flush=True)
-
-
-class StatusLine:
-    """How far a step is: rewritten on a terminal; elsewhere a new line now and then, so that a log stays short."""
-
-    def __init__(self, title: str, every: float = 20.0):
-        self.title = title
-        self.detail = ""
-        self._every = every
-        self._start = time.monotonic()
-        self._last = 0.0
-        self._line = LiveLine()
-        self.show(force=True)
-
-    def show(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if not force and not self._line.live and now - self._last < self._every:
-            return
-        self._last = now
-        text = f"{self.title}: {self.detail}" if self.detail else f"{self.title} ..."
-        text += f"  [{now - self._start:.0f} s]" if now - self._start >= 1 else ""
-        self._line.show(text)
-
-    def close(self, detail: str) -> None:
-        self.detail = detail
-        self.show(force=True)
-        self._line.close()
 
 
 def run_step(title: str, command: list[str], log: Path) -> None:

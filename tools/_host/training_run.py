@@ -6,77 +6,18 @@ Standard library only: the quickstart runs this under whatever Python started it
 from __future__ import annotations
 
 import json
-import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import ComfyClient, Event, PromptError, failure
-from .setup import LiveLine
+from .client import ComfyClient, PromptError, failure
+from .progress import ProgressBar
+from .terminal import StopRequest
 
 
 class RunError(RuntimeError):
     """The run ended without what it should have made."""
-
-
-class StopRequest:
-    """Ctrl-C as a request instead of an exception, so that a run is interrupted in good order. A second Ctrl-C is an exception again."""
-
-    def __init__(self) -> None:
-        self.made = False
-
-    def __enter__(self) -> StopRequest:
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, *_: object) -> None:
-        if self.made:
-            raise KeyboardInterrupt
-        self.made = True
-
-
-class ProgressBar:
-    """The run on one line of a terminal; elsewhere a line for each node, and one for about every tenth of the training."""
-
-    def __init__(self, prompt: dict[str, Any]):
-        self._titles = {node: content.get("_meta", {}).get("title", content["class_type"]) for node, content in prompt.items()}
-        self._line = LiveLine()
-        self._tenth = -1
-        self._trained = False
-        self._seconds: list[float] = []
-
-    def show(self, event: Event) -> None:
-        data = event.data
-        if event.kind == "pave.step":
-            self._trained = True
-            step, steps = data["step"], data["steps"]
-            done = 24 * step // steps
-            self._seconds = [*self._seconds[-9:], data["seconds"]]
-            seconds = sum(self._seconds) / len(self._seconds)
-            left = int(seconds * (steps - step))
-            text = (
-                f"[{'#' * done}{'.' * (24 - done)}] {step}/{steps}  reward {data['reward_mean']:.3f} +/- {data['reward_std']:.3f}"
-                f"  {seconds:.1f} s/step  {left // 60}:{left % 60:02} left"
-            )
-            tenth = 10 * step // steps
-            if self._line.live or tenth != self._tenth:
-                self._line.show(text)
-            self._tenth = tenth
-        elif event.kind == "executing" and data.get("node") is not None:
-            self._trained = False
-            self._line.show(f"{self._title(data)} ...")
-        elif event.kind == "progress" and self._line.live and not self._trained:
-            self._line.show(f"{self._title(data)} {data['value']:.0f}/{data['max']:.0f}")
-
-    def close(self) -> None:
-        self._line.close()
-
-    def _title(self, data: dict[str, Any]) -> str:
-        return self._titles.get(data["node"], data["node"])
 
 
 @dataclass(frozen=True)
