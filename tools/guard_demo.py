@@ -20,7 +20,7 @@ from _host.environment import prepare
 from _host.install import link_pack
 from _host.package import ROOT
 from _host.server import ComfyServer
-from _workflows.bundled import CAPTIONS, WARM
+from _workflows.parts import CAPTIONS, WARM
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A workflow as it is written down in bundled.py: nodes by column and group, wires by name. The page turns it into a file (make_workflows.py)."""
+"""A workflow as it is written down: nodes by column and group, wires by name. The page turns it into a file (make_workflows.py)."""
 
 from __future__ import annotations
 
