@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import validate_workflow
-from validate_workflow import host_inputs, problems
+from _workflows.on_host import host_inputs
+from validate_workflow import problems
 
 Workflow = dict[str, Any]
 
@@ -592,7 +593,7 @@ def test_the_command_prints_a_line_per_finding_and_counts(command, tmp_path, cap
     assert capsys.readouterr().out.splitlines()[2:] == [
         f"{bad}: node 1 NoSuchLoader: the host has no such node",
         f"{text}: is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
-        f"{tmp_path / 'none.json'}: can not be read: No such file or directory",
+        f"{tmp_path / 'none.json'}: cannot be read: No such file or directory",
         "4 files, 3 problems, 1 note",
     ]
 
