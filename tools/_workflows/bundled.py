@@ -24,6 +24,6 @@ RUNNABLE: dict[str, Callable[[], Workflow]] = {
         multi_reward_guarded,
     )
 }
-"""Those that run on the bundled model."""
+"""The workflows that run on the bundled model."""
 
 WORKFLOWS: dict[str, Callable[[], Workflow]] = {**RUNNABLE, **REAL_MODELS}

@@ -1,4 +1,7 @@
-"""A workflow as it is written down: nodes by column and group, wires by name. The page turns it into a file (make_workflows.py)."""
+"""A workflow as it is written down: nodes by column and group, wires by name.
+
+The page turns it into a file (make_workflows.py).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Ref:
 
 @dataclass
 class Workflow:
-    """Groups stand side by side in a row, rows below each other; within a group nodes fill columns from top to bottom."""
+    """Groups stand side by side in rows; within a group, nodes fill columns from top to bottom."""
 
     name: str
     cover: tuple[str, ...] = ()  # the first characters of the titles of the groups that the thumbnail shows; empty: all
@@ -40,7 +43,7 @@ class Workflow:
         self._row += 1
 
     def group(self, title: str, colour: str = "#3f789e", after: Ref | None = None) -> None:
-        """The next nodes go into a new group, which stands to the right of the node `after`, also when that is in another row."""
+        """The next nodes go into a new group, to the right of the node `after`, even if that is in another row."""
         self._column = 0
         place = {"row": self._row, "after": after.id if after else None}
         self.groups.append({"id": len(self.groups) + 1, "title": title, "colour": colour, **place})
@@ -55,11 +58,13 @@ class Workflow:
         wires, widgets = [], {}
         for name, value in inputs.items():
             if isinstance(value, Ref | Out):
-                wires.append([name, value.id if isinstance(value, Ref) else value.node, None if isinstance(value, Ref) else value.name])
+                out = Out(value.id, None) if isinstance(value, Ref) else value
+                wires.append([name, out.node, out.name])
             else:
                 widgets[name] = value
         place = {"group": len(self.groups), "column": self._column}
-        self.nodes.append({"id": ref.id, "type": type, "title": title, "size": size, "wires": wires, "widgets": widgets, **place})
+        spec = {"id": ref.id, "type": type, "title": title, "size": size, "wires": wires, "widgets": widgets}
+        self.nodes.append({**spec, **place})
         return ref
 
     def note(self, text: str, size: tuple[int, int]) -> None:
@@ -67,9 +72,9 @@ class Workflow:
         self.node("MarkdownNote", "Read me", size, **{"": text.strip()})
 
     def preview(self, title: str, images: Ref | Out, size: tuple[int, int] = (420, 340)) -> None:
-        """Add a picture."""
+        """Show images that a node returns."""
         self.node("PreviewImage", title, size, images=images)
 
     def text(self, title: str, source: Ref | Out, size: tuple[int, int] = (420, 300)) -> None:
-        """Add a text that a node gives."""
+        """Show a text that a node returns."""
         self.node("PreviewAny", title, size, source=source)

@@ -34,7 +34,10 @@ class Graph:
         self.links: dict[int, Link] = {link[0]: Link(*link) for link in workflow["links"]}
 
     def source(self, link: int | None, wanted: str) -> tuple[Node, int] | None:
-        """The node, muted or not, and its output that feed an input of type `wanted` through `link`; None if nothing does."""
+        """The node and its output that feed an input of type `wanted` through `link`; None if nothing does.
+
+        The node may be muted.
+        """
         if link is None:
             return None
         _, origin, slot, *_ = self.links[link]
@@ -71,7 +74,7 @@ def at(node: Node, name: str = "") -> str:
 
 
 def file_findings(workflow: Any) -> list[str]:
-    """What is wrong with a file itself, from the first check that finds something: each relies on the ones before it."""
+    """What the first check that finds something says about a file itself: each relies on the ones before it."""
     if message := misfit(workflow):
         return [message]
     graph = Graph(workflow)

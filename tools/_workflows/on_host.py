@@ -1,7 +1,7 @@
 """A workflow against the nodes of a host, as its /object_info describes them.
 
-Only nodes that the page would send are checked, which leaves out muted and bypassed ones. A PrimitiveNode writes its value into
-the widget that it feeds, so that widget is checked like any other.
+Only nodes that the page would send are checked, which leaves out muted and bypassed ones. A PrimitiveNode writes its
+value into the widget that it feeds, so that widget is checked like any other.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ class Input:
 
     @property
     def page_widgets(self) -> list[Input]:
-        """What the page puts after this widget.
+        """The widgets that the page puts after this one.
 
-        That is control after generate, with a filter for a combo, and for options that it fetches a way to refresh them.
+        A seed gets control after generate, a combo with that a filter too; options that the page fetches can be
+        refreshed.
         """
         is_seed = self.kind == "INT" and self.name in ("seed", "noise_seed")
         controlled = self.options.get("control_after_generate", is_seed)

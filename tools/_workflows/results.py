@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .graph import Workflow
 from .parts import SHORT, picture, rewards, tiny
+
+SAVED: dict[str, Any] = {"lora_name": "quickstart.safetensors", "strength_model": 1.0}
 
 
 def train_then_generate() -> Workflow:
@@ -13,10 +17,10 @@ def train_then_generate() -> Workflow:
         """
 ## From training straight into generation
 
-One Run trains and generates. The MODEL of *Pave Train* has the LoRA in it; the LoRA itself also goes into the stock *Save LoRA Weights* and
-*Load LoRA Model* nodes, where its strength can be changed without training again.
+One Run trains and generates. The MODEL of *Pave Train* has the LoRA in it; the LoRA itself also goes into the stock
+*Save LoRA Weights* and *Load LoRA Model* nodes, where its strength can be changed without training again.
 
-Change a prompt or a seed on the right and press Run: only the pictures are made anew.
+Change a prompt or a seed on the right and press Run: only the pictures are made again.
 """,
         (400, 280),
     )
@@ -38,8 +42,11 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
     )
     w.group("4. The LoRA in stock nodes")
     w.node("SaveLoRA", lora=train["lora"], prefix="loras/then_generate", steps=10)
-    half = w.node("LoraModelLoader", "The LoRA at half strength", model=model["model"], lora=train["lora"], strength_model=0.5)
-    w.node("LossGraphNode", "Minus the reward, as the stock graph", (480, 330), loss=train["loss_map"], filename_prefix="pave_loss")
+    half = w.node(
+        "LoraModelLoader", "The LoRA at half strength", model=model["model"], lora=train["lora"], strength_model=0.5
+    )
+    curve, size = "Minus the reward, as the stock graph", (480, 330)
+    w.node("LossGraphNode", curve, size, loss=train["loss_map"], filename_prefix="pave_loss")
     w.preview("Reward curve", train["curve"], (480, 360))
     w.row()
     w.group("5. The model as it was", "#8A8", after=model)
@@ -58,16 +65,16 @@ def generate_with_lora() -> Workflow:
         """
 ## Generate with a saved LoRA
 
-The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *Pave Finish* write. Run the *quickstart* template once: it
-saves `quickstart.safetensors`. Then press **R** here, so that the list shows it.
+The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *Pave Finish* write. Run the *quickstart*
+template once: it saves `quickstart.safetensors`. Then press **R** here, so that the list shows it.
 
-*Pave LoRA Recipe* reads out of the file how it was trained.
+*Pave LoRA Recipe* reads from the file how it was trained.
 """,
         (400, 260),
     )
     model = w.node("PaveTinyModel", size=(400, 0))
     w.column()
-    loaded = w.node("LoraLoaderModelOnly", "Load LoRA", (400, 0), model=model["model"], lora_name="quickstart.safetensors", strength_model=1.0)
+    loaded = w.node("LoraLoaderModelOnly", "Load LoRA", (400, 0), model=model["model"], **SAVED)
     recipe = w.node("PaveLoRARecipe", size=(400, 0), lora="quickstart.safetensors")
     w.column()
     w.text("How it was trained", recipe["text"], (400, 480))
@@ -85,17 +92,17 @@ def compare_before_after() -> Workflow:
         """
 ## Two models side by side
 
-The same prompts from the same seeds, without and with the LoRA, scored by the same reward. The table gives the gain and its standard error,
-in all and prompt by prompt.
+The same prompts from the same seeds, without and with the LoRA, scored by the same reward. The table gives the gain
+and its standard error, overall and prompt by prompt.
 
-Run the *quickstart* template once: it saves `quickstart.safetensors`. Then press **R** here. Any two MODELs can be compared: two LoRAs, two
-strengths, two checkpoints.
+Run the *quickstart* template once: it saves `quickstart.safetensors`. Then press **R** here. Any two MODELs can be
+compared: two LoRAs, two strengths, two checkpoints.
 """,
         (400, 300),
     )
     model, prompts = tiny(w)
     w.group("2. The LoRA, and the reward", "#8A8")
-    loaded = w.node("LoraLoaderModelOnly", "Load LoRA", model=model["model"], lora_name="quickstart.safetensors", strength_model=1.0)
+    loaded = w.node("LoraLoaderModelOnly", "Load LoRA", model=model["model"], **SAVED)
     mix = rewards(w)
     w.group("3. Compare", "#b06634")
     compared = w.node(

@@ -1,13 +1,9 @@
-"""Workflows that train with one node: as simple as it gets, with settings on wires, resumed, and guarded."""
+"""Workflows that train with one node: at its simplest, with settings on wires, resumed, and guarded."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from .graph import Workflow
-from .parts import RUN, SHORT, WARM, outcome, picture, rewards, settings, tiny
-
-QUICK: dict[str, Any] = {"preset": "quick", "width": 64, "height": 64}
+from .parts import RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
 
 
 def quickstart() -> Workflow:
@@ -17,18 +13,19 @@ def quickstart() -> Workflow:
         """
 ## Pave-GRPO quickstart
 
-Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at 64x64, so it takes
-minutes on a CPU.
+Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at
+64x64, so it takes minutes on a CPU.
 
-1. **Run**. Pave Train shows its progress and a picture of what it is drawing.
-2. **The reward** is a warm colour the images should take on (*Pave Colour*) and a CLIP score that keeps them true to their prompts. Change
-   the colour or the weights and run again.
-3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is being fooled.
-4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in `output/loras` for the stock *Load
-   LoRA* node.
+1. **Run**. Pave Train shows its progress and the images that it trains on.
+2. **The reward** is a warm colour that the images should take on (*Pave Colour*) and a CLIP score that keeps them
+   true to their prompts. Change the colour or the weights and run again.
+3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is
+   being fooled.
+4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in
+   `output/loras` for the stock *Load LoRA* node.
 5. At the bottom, one prompt and one seed with the model as it was and as it is now.
 
-To tune your own model, replace *Pave Tiny Model* by your loaders, set width and height, and write your own prompts.
+To tune your own model, replace *Pave Tiny Model* with your loaders, set width and height, and write your own prompts.
 """,
         (400, 460),
     )
@@ -49,7 +46,8 @@ To tune your own model, replace *Pave Tiny Model* by your loaders, set width and
         run_name="quickstart",
         evaluation_seeds=16,
         evaluate_every=10,
-        **QUICK,
+        preset="quick",
+        **SIZE,
     )
     w.group("4. What came out")
     outcome(w, train, "quickstart")
@@ -68,11 +66,11 @@ def train_advanced() -> Workflow:
         """
 ## Training with its settings on wires
 
-The same training as *quickstart*, with every setting in a small node of its own. Share them between several trainings, swap one for
-another, or take them out of a LoRA with *Pave LoRA Recipe*.
+The same training as *quickstart*, with every setting in a small node of its own. Share them between several
+trainings, swap one for another, or read them from a LoRA with *Pave LoRA Recipe*.
 
-Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40 for a run as long as
-the quickstart's.
+Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40
+for a run as long as the quickstart's.
 """,
         (400, 280),
     )
@@ -85,7 +83,15 @@ the quickstart's.
     judge = w.node("PaveTinyAdherence", "Adherence: the judge")
     w.group("4. Train", "#b06634")
     train = w.node(
-        "PaveTrainAdvanced", size=(400, 0), policy=policy, prompts=prompts, reward=mix, judge=judge, run_name="advanced", **wires, **RUN
+        "PaveTrainAdvanced",
+        size=(400, 0),
+        policy=policy,
+        prompts=prompts,
+        reward=mix,
+        judge=judge,
+        run_name="advanced",
+        **wires,
+        **RUN,
     )
     w.group("5. What came out")
     outcome(w, train, "advanced")
@@ -97,11 +103,12 @@ def resume_training() -> Workflow:
     w.group("1. The model and the prompts")
     w.note(
         """
-## Stop and go on
+## Stop and resume
 
 1. **Run**. Press **Cancel** whenever you like, or let it reach its 10 steps.
 2. Press **R**. The run is now in the list of `resume` of Pave Train, as `resume_me_00001`.
-3. Choose it, raise `iterations`, and **Run** again: training goes on where it stopped, to the bit as if it had never been interrupted.
+3. Choose it, raise `iterations`, and **Run** again: training goes on where it stopped, bit for bit as if it had never
+   been interrupted.
 
 All other settings must be as they were; Pave Train says which one is not.
 """,
@@ -136,15 +143,18 @@ def multi_reward_guarded() -> Workflow:
         """
 ## Several rewards, watched by a guard
 
-A reward that is trained on is soon fooled. Three things are done about it here.
+A reward that is trained on is soon fooled. This workflow does three things about it.
 
-1. **A mix**: a warm colour is what you like, a CLIP score keeps the images true to their prompts, a statistic keeps their contrast. Each is
-   brought to the same scale within a group, then weighed. The curve shows each by itself.
-2. **A check** before the hours: can these rewards tell the images apart, and do they agree? Look at the report and at the groups.
-3. **A guard**: every 2 steps it asks a judge that nothing is trained on whether the images still show what their prompts say, and how their
-   look has changed. If it falls, the run ends, and the best weights come out.
+1. **A mix**: a warm colour is what you like, a CLIP score keeps the images true to their prompts, a statistic keeps
+   their contrast. Each is brought to the same scale within a group, then weighted. The curve shows each by itself.
+2. **A check** before a long run: can these rewards tell the images apart, and do they agree? Look at the report and
+   at the groups.
+3. **A guard**: every 2 steps it asks a judge, which is never trained on, whether the images still show what their
+   prompts say, and measures how much their look has changed. If the judge falls or the look changes too much, the run
+   ends, and the best weights come out.
 
-Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `learning_rate` to 0.002 to see the guard at work.
+Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `learning_rate` to 0.002 to see the guard at
+work.
 """,
         (400, 500),
     )
@@ -169,7 +179,17 @@ Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `lea
     guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
     w.column()
     watched = {"judge": judge, "guard": guard}
-    train = w.node("PaveTrainAdvanced", size=(400, 0), policy=policy, prompts=prompts, reward=mix, run_name="guarded", **watched, **wires, **RUN)
+    train = w.node(
+        "PaveTrainAdvanced",
+        size=(400, 0),
+        policy=policy,
+        prompts=prompts,
+        reward=mix,
+        run_name="guarded",
+        **watched,
+        **wires,
+        **RUN,
+    )
     w.group("5. What came out")
     outcome(w, train, "guarded", height=980)
     return w
