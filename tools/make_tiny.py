@@ -2,9 +2,9 @@
 
     python tools/make_tiny.py [--seed N] [--only STAGE] [--comfyui PATH]
 
-Stages in order: vae, classifier, clip, flow; then README.md is written from the figures that each file carries in its metadata.
-A stage reads the files of the stages before it, so that --only can redo a single one. `--effort 0.1` is a tenth of the
-training: for a check that it runs.
+Stages in order: vae, classifier, clip, flow; then README.md is written from the metrics that each file carries in its
+metadata. A stage reads the files of the stages before it, so that --only can redo a single one. `--effort 0.1` is a
+tenth of the training, to check that it runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def main() -> int:
     parser.add_argument("--only", choices=(*STAGES, "report"), help="redo one stage with the files that are there")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on the number of training steps")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--comfyui", type=Path, default=Path(os.environ.get("COMFYUI_PATH", ROOT / ".pave" / "comfyui")))
+    comfyui = Path(os.environ.get("COMFYUI_PATH", ROOT / ".pave" / "comfyui"))
+    parser.add_argument("--comfyui", type=Path, default=comfyui)
     options = parser.parse_args()
     _import_host(options.comfyui)
     load_core()

@@ -46,7 +46,9 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="an existing ComfyUI, instead of COMFYUI_PATH or a private one")
+    parser.add_argument(
+        "--comfyui", type=Path, metavar="PATH", help="an existing ComfyUI, instead of COMFYUI_PATH or a private one"
+    )
     parser.add_argument("--serve", action="store_true", help="leave the server up and open the workflow in the browser")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the final table to FILE")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the training, instead of the workflow's")
@@ -59,7 +61,7 @@ def quickstart(args: argparse.Namespace) -> int:
     workflow = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
     prompt = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text(encoding="utf-8"))
     override(prompt, seed=args.seed, iterations=args.steps)
-    # The user's other packs are theirs to look at with --serve; a plain run does without them.
+    # With --serve the user sees their other packs as well; a plain run does without them.
     options = () if args.serve else ("--disable-all-custom-nodes", "--whitelist-custom-nodes", environment.pack)
     print(f"Starting ComfyUI in {environment.comfyui} ...", flush=True)
     with ComfyServer(environment.python, environment.comfyui, ROOT / ".pave" / "server.log", options=options) as server:
@@ -81,20 +83,22 @@ def quickstart(args: argparse.Namespace) -> int:
 
 
 def check_pack(server: ComfyServer, client: ComfyClient, pack: str) -> None:
-    """Raise ServerError with what the server says about the pack if it could not load it."""
+    """Raise ServerError, with what the server says about the pack, if it could not load the pack."""
     if "PaveTrain" not in client.object_info():
-        lines = [line for line in server.log.read_text(encoding="utf-8", errors="replace").splitlines() if pack in line]
-        raise ServerError("\n    ".join(["ComfyUI could not load the pack:", *lines]) + f"\nThe whole log: {server.log}")
+        log = server.log.read_text(encoding="utf-8", errors="replace")
+        lines = ["ComfyUI could not load the pack:", *(line for line in log.splitlines() if pack in line)]
+        raise ServerError("\n    ".join(lines) + f"\nThe whole log: {server.log}")
 
 
 def override(prompt: dict[str, Any], **values: int | None) -> None:
     """Set inputs of the prompt's PaveTrain; None leaves the workflow's value."""
     (train,) = (node for node in prompt.values() if node["class_type"] == "PaveTrain")
-    # A preset would win over the widgets; the workflow's widgets hold what its preset says.
+    # A preset would override the widgets; the workflow's widgets hold the values of its preset.
     train["inputs"].update({"preset": "custom"} | {name: value for name, value in values.items() if value is not None})
 
 
 def report(result: Result, file: Path | None) -> None:
+    """Print the table, and write it to `file` where one is given."""
     print(f"\n{result.table()}", flush=True)
     if file is not None:
         file.write_text(result.as_json() + "\n", encoding="utf-8")

@@ -3,16 +3,17 @@
     python tools/validate_workflow.py FILES...                              start the private ComfyUI and ask it
     python tools/validate_workflow.py --url http://127.0.0.1:8188 FILES...  ask one that is already running
 
-First the file itself is checked: its ids, the links, which must agree at both ends, and that they form no circle. A file that
-contradicts itself is not checked further. Then every node is checked that the page would send, which leaves out muted and
-bypassed ones: its type, its slots, the types of its links, its required inputs, and the values of its widgets.
+First the file itself is checked: its ids, the links, which must agree at both ends, and that they form no circle. A
+file that contradicts itself is not checked further. Then every node is checked that the page would send, which leaves
+out muted and bypassed ones: its type, its slots, the types of its links, its required inputs, and the values of its
+widgets.
 
-Whether a file that a combo names is there depends on the machine. Two kinds of values that are not among the options are
-therefore notes, "needs the file X", and not problems: names that end as those of model files do, and any value of a combo with
-an upload button. Options that the page fetches by itself make a note too.
+Whether a file that a combo names is there depends on the machine. Two kinds of values that are not among the options
+are therefore notes, "needs the file X", and not problems: names that end as those of model files do, and any value of
+a combo with an upload button. Options that the page fetches by itself make a note too.
 
-Left out: inputs that a node grows on the page (V3's Autogrow and DynamicCombo), and the widgets that extensions of the page give
-to stock audio, 3D and webcam nodes. They are reported as inputs or values too many, never ignored.
+Left out: inputs that a node grows on the page (V3's Autogrow and DynamicCombo), and the widgets that extensions of
+the page give to stock audio, 3D and webcam nodes. They are reported as inputs or values too many, never ignored.
 
 Exit code: 0 without problems, whatever the notes; 1 with problems, or when no ComfyUI answers; 2 for wrong arguments.
 """
@@ -22,17 +23,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from _host.environment import prepare
-from _host.install import link_pack
-from _host.package import ROOT
-from _host.server import ComfyServer, ServerError, end_on_sigterm
+from _host.server import ServerError, end_on_sigterm
 from _host.setup import SetupError
+from _host.throwaway import throwaway_server
 from _workflows.in_file import Graph, file_findings
 from _workflows.on_host import Note, ObjectInfo, host_findings
 
@@ -69,12 +68,8 @@ def main() -> int:
 def ask(url: str | None) -> ObjectInfo:
     """/object_info of the ComfyUI at `url`, or of the private one with the pack."""
     if url is None:
-        environment = prepare()
-        with tempfile.TemporaryDirectory() as folder:
-            base = Path(folder)
-            link_pack(base / "custom_nodes", ROOT)
-            with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server:
-                return server.client().object_info()
+        with throwaway_server(prepare()) as server:
+            return server.client().object_info()
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/object_info", timeout=60) as answer:
             return json.load(answer)

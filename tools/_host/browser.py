@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import ConsoleMessage, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 PLACES = (
@@ -22,7 +22,13 @@ PLACES = (
     r"C:\Program Files\Google\Chrome\Application\chrome.exe",
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
-QUIET = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIET = (
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
@@ -40,21 +46,18 @@ def find_chromium() -> str | None:
 
 @contextlib.contextmanager
 def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]:
-    """A page with the ComfyUI at `url` loaded, without its first-use dialogs. `page.problems` is a list of console errors."""
+    """A page with the ComfyUI at `url` loaded, without its first-use dialogs; `page.problems` lists console errors."""
     from playwright.sync_api import sync_playwright
 
     settle(url)
-
     # Chromium's own sandbox does not work for root on Linux.
     as_root = sys.platform == "linux" and os.geteuid() == 0
+    options = [*QUIET, *(["--no-sandbox"] if as_root else [])]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*QUIET, *(["--no-sandbox"] if as_root else [])])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=options)
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
-            problems: list[str] = []
-            page.on("console", lambda line: problems.append(f"{line.text} ({line.location.get('url')})") if line.type == "error" else None)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.problems = problems  # type: ignore[attr-defined]
+            page.problems = collect_problems(page)  # type: ignore[attr-defined]
             page.goto(url)
             wait_ready(page)
             yield page
@@ -62,17 +65,31 @@ def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]
             browser.close()
 
 
+def collect_problems(page: Page) -> list[str]:
+    """A list that gets every error on the page's console, and every exception that nothing on the page catches."""
+    problems: list[str] = []
+
+    def note(line: ConsoleMessage) -> None:
+        if line.type == "error":
+            problems.append(f"{line.text} ({line.location.get('url')})")
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    return problems
+
+
 def settle(url: str) -> None:
-    """Set this server's user settings so that no dialog or overlay greets the user."""
+    """Set this server's user settings so that no dialog or overlay covers the page."""
     body = json.dumps(SETTINGS).encode()
     request = urllib.request.Request(f"{url}/settings", body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=30).close()
 
 
 def wait_ready(page: Page) -> None:
-    """Wait until the editor takes workflows."""
-    page.wait_for_function("window.app?.extensionManager && window.app.graph && window.app.canvas && window.LiteGraph", timeout=90_000)
-    page.wait_for_function("Object.keys(window.LiteGraph.registered_node_types).length > 100", timeout=90_000)
+    """Wait until the editor accepts workflows."""
+    editor = "window.app?.extensionManager && window.app.graph && window.app.canvas && window.LiteGraph"
+    for ready in editor, "Object.keys(window.LiteGraph.registered_node_types).length > 100":
+        page.wait_for_function(ready, timeout=90_000)
     page.wait_for_timeout(2_000)
 
 

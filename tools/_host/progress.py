@@ -12,10 +12,10 @@ from .terminal import LiveLine
 
 
 class ProgressBar:
-    """The run on one line of a terminal; elsewhere a line for each node, and one for about every tenth of the training."""
+    """The run on one line of a terminal; elsewhere a line for each node, and one for each tenth of the training."""
 
     def __init__(self, prompt: dict[str, Any]):
-        self._titles = {node: content.get("_meta", {}).get("title", content["class_type"]) for node, content in prompt.items()}
+        self._titles = {id_: node.get("_meta", {}).get("title", node["class_type"]) for id_, node in prompt.items()}
         self._line = LiveLine()
         self._tenth = -1
         self._trained = False
@@ -25,16 +25,8 @@ class ProgressBar:
         data = event.data
         if event.kind == "pave.step":
             self._trained = True
-            step, steps = data["step"], data["steps"]
-            done = 24 * step // steps
-            self._seconds = [*self._seconds[-9:], data["seconds"]]
-            seconds = sum(self._seconds) / len(self._seconds)
-            left = int(seconds * (steps - step))
-            text = (
-                f"[{'#' * done}{'.' * (24 - done)}] {step}/{steps}  reward {data['reward_mean']:.3f} +/- {data['reward_std']:.3f}"
-                f"  {seconds:.1f} s/step  {left // 60}:{left % 60:02} left"
-            )
-            tenth = 10 * step // steps
+            tenth = 10 * data["step"] // data["steps"]
+            text = self._training(data)
             if self._line.live or tenth != self._tenth:
                 self._line.show(text)
             self._tenth = tenth
@@ -46,6 +38,17 @@ class ProgressBar:
 
     def close(self) -> None:
         self._line.close()
+
+    def _training(self, data: dict[str, Any]) -> str:
+        """The bar after a training step; the time left comes from the last ten steps."""
+        step, steps = data["step"], data["steps"]
+        done = 24 * step // steps
+        self._seconds = [*self._seconds[-9:], data["seconds"]]
+        seconds = sum(self._seconds) / len(self._seconds)
+        left = int(seconds * (steps - step))
+        bar = f"[{'#' * done}{'.' * (24 - done)}] {step}/{steps}"
+        reward = f"reward {data['reward_mean']:.3f} +/- {data['reward_std']:.3f}"
+        return f"{bar}  {reward}  {seconds:.1f} s/step  {left // 60}:{left % 60:02} left"
 
     def _title(self, data: dict[str, Any]) -> str:
         return self._titles.get(data["node"], data["node"])

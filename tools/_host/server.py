@@ -1,4 +1,4 @@
-"""Runs the real ComfyUI server as a program of its own on a free loopback port."""
+"""The real ComfyUI server as a program of its own on a free loopback port."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from .client import ComfyClient
 
-ACCELERATOR = (
-    "import sys, torch; "
-    "sys.exit(not (torch.cuda.is_available() or torch.backends.mps.is_available() or (hasattr(torch, 'xpu') and torch.xpu.is_available())))"
-)
+ACCELERATOR = """
+import sys, torch
+xpu = hasattr(torch, "xpu") and torch.xpu.is_available()
+sys.exit(not (torch.cuda.is_available() or torch.backends.mps.is_available() or xpu))
+"""
 PATIENCE = 15.0  # seconds from terminate to kill
 
 
@@ -36,21 +37,24 @@ def free_port() -> int:
 
 
 class ComfyServer:
-    """`main.py` of `comfyui` under `python`, up between `__enter__` and `__exit__`, which ends this process and no other.
+    """`main.py` of `comfyui` under `python`, up inside a with statement, whose end ends this process and no other.
 
     Args:
-        log: gets everything that the server prints.
-        base: folder for models, custom_nodes, input, output, temp and user instead of the ComfyUI's own.
+        log: the file that gets everything that the server prints.
+        base: the folder for models, custom_nodes, input, output, temp and user instead of the ComfyUI's own.
         options: more arguments for main.py.
     """
 
-    def __init__(self, python: Path, comfyui: Path, log: Path, base: Path | None = None, options: tuple[str, ...] = ()):
+    def __init__(
+        self, python: Path, comfyui: Path, log: Path, *, base: Path | None = None, options: tuple[str, ...] = ()
+    ):
         self.folder = base or comfyui
         self.log = log
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._comfyui = comfyui
-        self._command = [str(python), "main.py", "--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch", *options]
+        self._command = [str(python), "main.py", "--listen", "127.0.0.1", "--port", str(self.port)]
+        self._command += ["--disable-auto-launch", *options]
         if base is not None:
             self._command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
         if not has_accelerator(python):
@@ -73,7 +77,8 @@ class ComfyServer:
 
     def start(self, timeout: float = 300.0) -> None:
         """Start and wait until the server answers. Raises ServerError when it does not."""
-        # A group of its own, because Ctrl-C in the terminal must reach the caller alone, who then interrupts the run in good order.
+        # A process group of its own: Ctrl-C in the terminal must reach only the caller, who then interrupts the run in
+        # good order.
         group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,8 @@ class ComfyServer:
         try:
             while not self._answers():
                 if not self.running:
-                    raise ServerError(self.describe(f"ComfyUI ended while starting (exit code {self._process.returncode})"))
+                    code = self._process.returncode
+                    raise ServerError(self.describe(f"ComfyUI ended while starting (exit code {code})"))
                 if time.monotonic() > deadline:
                     raise ServerError(self.describe(f"ComfyUI did not answer within {timeout:g} seconds"))
                 time.sleep(0.3)

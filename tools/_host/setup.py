@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .terminal import StatusLine
 
@@ -51,7 +51,7 @@ class Stamps:
 
     @contextlib.contextmanager
     def running(self, step: str, key: str) -> Iterator[None]:
-        """Stamp `step` when the block ends well. A SetupError leaves it undone; anything else leaves it marked as interrupted."""
+        """Stamp `step` when the block ends well; a SetupError leaves it undone, anything else marked as interrupted."""
         self._write({**self._stamps, self.RUNNING: step})
         try:
             yield
@@ -70,12 +70,14 @@ class Stamps:
 
 
 def run_step(title: str, command: list[str], log: Path) -> None:
-    """Run `command` with its output in `log` and its progress on one line. Raises SetupError with the end of the output."""
+    """Run `command` with its output in `log` and its progress on one line.
+
+    Raises SetupError with the end of the output when the command fails.
+    """
     status = StatusLine(title)
-    with (
-        log.open("a", encoding="utf-8") as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace") as process,
-    ):
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    text: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
+    with log.open("a", encoding="utf-8") as file, subprocess.Popen(command, **pipe, **text) as process:
         file.write(f"\n$ {subprocess.list2cmdline(command)}\n")
         assert process.stdout is not None
         reader = threading.Thread(target=_follow, args=(process.stdout, file, status), daemon=True)

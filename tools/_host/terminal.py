@@ -60,7 +60,10 @@ class StatusLine:
 
 
 class StopRequest:
-    """Ctrl-C as a request instead of an exception, so that a run is interrupted in good order. A second Ctrl-C is an exception again."""
+    """Ctrl-C as a request instead of an exception, so that a run can be interrupted in good order.
+
+    A second Ctrl-C is an exception again.
+    """
 
     def __init__(self) -> None:
         self.made = False

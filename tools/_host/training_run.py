@@ -17,15 +17,15 @@ from .terminal import StopRequest
 
 
 class RunError(RuntimeError):
-    """The run ended without what it should have made."""
+    """A run ended without the files that it should have written."""
 
 
 @dataclass(frozen=True)
 class Result:
     """The quickstart's table; its fields are the keys of --json.
 
-    Rewards are means over held-out prompts at fixed seeds, reward_se the standard error of their paired difference. Adherence is
-    the share of those images in which the judge finds the prompt's colour and shape.
+    Rewards are means over held-out prompts at fixed seeds, reward_se is the standard error of their paired difference.
+    Adherence is the share of those images in which the judge finds the prompt's colour and shape.
     """
 
     reward_before: float
@@ -41,17 +41,19 @@ class Result:
     comfyui_version: str
 
     def table(self) -> str:
-        gain = self.reward_after - self.reward_before
+        gain, error = self.reward_after - self.reward_before, f"standard error {self.reward_se:.4f}"
         rows = [
             ("", "before", "after", ""),
-            ("reward", f"{self.reward_before:.4f}", f"{self.reward_after:.4f}", f"{gain:+.4f}, standard error {self.reward_se:.4f}"),
+            ("reward", f"{self.reward_before:.4f}", f"{self.reward_after:.4f}", f"{gain:+.4f}, {error}"),
         ]
         if self.adherence_before is not None and self.adherence_after is not None:
+            before, after = f"{self.adherence_before:.1%}", f"{self.adherence_after:.1%}"
             change = 100 * (self.adherence_after - self.adherence_before)
-            rows.append(("adherence", f"{self.adherence_before:.1%}", f"{self.adherence_after:.1%}", f"{change:+.1f} points"))
+            rows.append(("adherence", before, after, f"{change:+.1f} points"))
         lines = [f"{name:<12}{before:>9}{after:>9}   {note}".rstrip() for name, before, after, note in rows]
         lines += [f"{'training':<12}{self.train_seconds:8.0f} s   {self.steps} steps, ComfyUI {self.comfyui_version}"]
-        lines += [f"{name:<12}{path}" for name, path in (("LoRA", self.lora), ("curve", self.curve), ("grid", self.grid))]
+        files = {"LoRA": self.lora, "curve": self.curve, "grid": self.grid}
+        lines += [f"{name:<12}{path}" for name, path in files.items()]
         return "\n".join(lines)
 
     def as_json(self) -> str:
@@ -69,7 +71,10 @@ class TrainingRun:
         self._start = time.time()
 
     def follow(self, workflow: dict[str, Any] | None = None) -> bool:
-        """Queue, show the progress, wait for the end. False when the user stopped it. Raises PromptError with a failing node's message."""
+        """Queue, show the progress, wait for the end; False when the user stopped it.
+
+        Raises PromptError with a failing node's message.
+        """
         prompt_id = self._client.queue(self._prompt, workflow)
         bar = ProgressBar(self._prompt)
         interrupted = False
@@ -90,12 +95,12 @@ class TrainingRun:
         return not interrupted
 
     def folder(self) -> Path | None:
-        """The run's own folder, output/pave/<run>_<number>; None when it never got that far."""
+        """The run's own folder, output/pave/<run>_<number>; None when the run never got that far."""
         new = [folder for folder in self._folders() if folder not in self._before]
         return max(new, key=lambda folder: folder.stat().st_mtime, default=None)
 
     def result(self, comfyui_version: str) -> Result:
-        """Read the finished run. Raises RunError when a file that it should have written is not there."""
+        """The result of the finished run. Raises RunError when a file that it should have written is not there."""
         folder = self.folder()
         if folder is None:
             raise RunError(f"the run ended, but left no folder in {self._output / 'pave'}")
@@ -115,7 +120,7 @@ class TrainingRun:
         )
 
     def left_behind(self) -> str:
-        """After a stop: where the checkpoint and the LoRA so far are."""
+        """Where the checkpoint and the LoRA so far are, after a stop."""
         folder = self.folder()
         lora = self._output / "loras" / "pave" / f"{folder.name}.safetensors" if folder else None
         kept = [("Checkpoint", folder / "checkpoint.safetensors")] if folder else []
@@ -128,7 +133,7 @@ class TrainingRun:
         return [folder for folder in parent.iterdir() if folder.is_dir()] if parent.is_dir() else []
 
     def _saved_lora(self) -> Path:
-        """What the graph's PaveSaveLoRA wrote: <name>.safetensors, with a number after the name when that was taken."""
+        """The file of the graph's PaveSaveLoRA: <name>.safetensors, with a number after a name that was taken."""
         (name,) = (node["inputs"]["name"] for node in self._prompt.values() if node["class_type"] == "PaveSaveLoRA")
         loras = self._output / "loras"
         written = [file for file in loras.glob(f"{name}*.safetensors") if self._is_fresh(file)]

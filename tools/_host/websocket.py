@@ -1,7 +1,7 @@
 """A receiving WebSocket client (RFC 6455) on the standard library.
 
-The quickstart must follow the server with whatever Python started it, so it cannot count on a package. The server's messages
-are all that is needed: the only frames sent are the pong and the close.
+The quickstart must follow the server with whatever Python started it, so it cannot count on a package. The server's
+messages are all that is needed: the only frames sent are the pong and the close.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage "classifier": the judge of colour and shape, trained on its own pictures from its own seed.
 
-It sees clean, roughened and VAE-decoded pictures with a hard label, and pictures that deserve none ("neither of these"): shapes
-half-way between two, colours outside the palette, empty and shapeless pictures.
+It sees clean, roughened and VAE-decoded pictures with a hard label, and pictures that deserve none ("neither of
+these"): shapes half-way between two, colours outside the palette, empty and shapeless pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pave_core.rewards.shapes import COLOURS, SHAPES, ShapeClassifier, load_classifier
 
-from .common import SHAPE_CLASSIFIER, Figures, initialise, learning_rates, save_weights, set_rate, tell
+from .common import SHAPE_CLASSIFIER, Metrics, initialise, learning_rates, save_weights, set_rate, tell
 from .data import OUTSIDE_PALETTE, distance, draw_scenes, generator, paint, render, roughen
 from .vae import decode, encode, load_vae
 
@@ -41,14 +41,14 @@ def train(seed: int, effort: float) -> None:
         if step % 100 == 0:
             tell("classifier", step, started, loss=loss.item())
     save_weights(SHAPE_CLASSIFIER, classifier.state_dict(), {})
-    figures = _evaluate(load_classifier(SHAPE_CLASSIFIER), generator(seed + 1))
-    figures["seconds"] = time.monotonic() - started
-    save_weights(SHAPE_CLASSIFIER, classifier.state_dict(), figures)
-    tell("classifier", steps, started, **figures)
+    metrics = _evaluate(load_classifier(SHAPE_CLASSIFIER), generator(seed + 1))
+    metrics["seconds"] = time.monotonic() - started
+    save_weights(SHAPE_CLASSIFIER, classifier.state_dict(), metrics)
+    tell("classifier", steps, started, **metrics)
 
 
 def _decoded_pictures(n: int, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures after the VAE's round trip, half of them with noise on the latent; with their labels."""
+    """Pictures after the VAE's round trip, half of them with noise on the latent, and their colours and shapes."""
     vae = load_vae()
     scenes = draw_scenes(n, rng)
     latents = encode(vae, render(scenes))
@@ -94,20 +94,22 @@ def _spoiled(rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
     return roughen(images, rng), colour, shape
 
 
-def _evaluate(classifier: ShapeClassifier, rng: Generator) -> Figures:
-    """Share of fresh pictures with both heads right: as drawn, and after the VAE's round trip; share of spoiled pictures noticed."""
+def _evaluate(classifier: ShapeClassifier, rng: Generator) -> Metrics:
+    """Shares of new pictures: both heads right, as drawn and after the VAE's round trip; spoiled ones noticed."""
     vae = load_vae()
     scenes = draw_scenes(1024, rng)
     drawn = render(scenes)
     labels = torch.stack((scenes.colour, scenes.shape), 1)
     spoiled, _, _ = _spoiled(rng)
     with torch.no_grad():
-        right = [_found(classifier, images).eq(labels).all(1).float().mean().item() for images in (drawn, decode(vae, encode(vae, drawn)))]
+        kinds = (drawn, decode(vae, encode(vae, drawn)))
+        right = [_found(classifier, images).eq(labels).all(1).float().mean().item() for images in kinds]
         found = _found(classifier, spoiled)
     noticed = (found[:, 0] == NO_COLOUR) | (found[:, 1] == NO_SHAPE)
     return {"accuracy_drawn": right[0], "accuracy_decoded": right[1], "spoiled_noticed": noticed.float().mean().item()}
 
 
 def _found(classifier: ShapeClassifier, images: Tensor) -> Tensor:
+    """The colour and the shape (N, 2) that the classifier sees."""
     colour, shape = classifier(images)
     return torch.stack((colour.argmax(1), shape.argmax(1)), 1)

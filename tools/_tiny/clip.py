@@ -1,9 +1,9 @@
 """Stage "clip": a tiny open_clip model (ResNet image tower, transformer text tower) for the CLIP-score reward.
 
-Contrastive with soft labels: a batch holds every caption once, so image i has a target distribution p_i over the 48 captions,
-and the loss is the mean of the cross-entropies of softmax(s <image_i, text_j>) over j against p_i, and over i against p_j. An
-in-between picture (two shapes melted, two colours mixed) has both parents' captions as targets in the proportion of the mixture,
-which is what makes the score rise smoothly as a picture gets better.
+Contrastive with soft labels: a batch holds every caption once, so image i has a target distribution p_i over the 48
+captions, and the loss is the mean of the cross-entropies of softmax(s <image_i, text_j>) over j against p_i, and over
+i against p_j. An in-between picture (two shapes melted, two colours mixed) has both parents' captions as targets in
+the proportion of the mixture, which is what makes the score rise smoothly as a picture gets better.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, canonical_captions
+from pave_core.rewards.shapes import COLOURS, SHAPES, canonical_captions
 
-from .common import OPEN_CLIP_CONFIG, OPEN_CLIP_MODEL, Figures, learning_rates, save_weights, set_rate, tell
-from .data import Scenes, distance, draw_scenes, generator, paint, phrase, render, roughen
+from .common import OPEN_CLIP_CONFIG, OPEN_CLIP_MODEL, Metrics, learning_rates, save_weights, set_rate, tell
+from .data import Scenes, caption_indices, distance, draw_scenes, generator, paint, phrase, render, roughen
 from .vae import decode, encode, load_vae
 
 CONFIG = {
@@ -29,7 +29,10 @@ CONFIG = {
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
         "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
     },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"},
+    "preprocess_cfg": {
+        **{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        **{"interpolation": "bicubic", "resize_mode": "shortest"},
+    },
 }
 LOGIT_SCALE_LIMIT = 20.0  # CLIP's 100 would let tiny cosine gaps suffice; a lower limit spreads the scores
 
@@ -58,10 +61,10 @@ def train(seed: int, effort: float) -> None:
             model.logit_scale.clamp_(max=torch.tensor(LOGIT_SCALE_LIMIT).log())
         if step % 100 == 0:
             tell("clip", step, started, loss=last_loss, by_image=by_image.item(), scale=model.logit_scale.exp().item())
-    figures = _evaluate(model.eval(), generator(seed + 1)) | {"loss": last_loss, "seconds": time.monotonic() - started}
-    save_weights(OPEN_CLIP_MODEL, model.state_dict(), figures)
+    metrics = _evaluate(model.eval(), generator(seed + 1)) | {"loss": last_loss, "seconds": time.monotonic() - started}
+    save_weights(OPEN_CLIP_MODEL, model.state_dict(), metrics)
     OPEN_CLIP_CONFIG.write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
-    tell("clip", steps, started, **figures)
+    tell("clip", steps, started, **metrics)
 
 
 def _similarity(model: open_clip.CLIP, images: Tensor, captions: list[str]) -> Tensor:
@@ -71,12 +74,12 @@ def _similarity(model: open_clip.CLIP, images: Tensor, captions: list[str]) -> T
 
 
 def _phrasings(rng: Generator) -> list[str]:
-    """Every caption once, in the canonical order, some of them in other words."""
-    return [phrase(c, s, b, rng) for c in range(len(COLOURS)) for s in range(len(SHAPES)) for b in range(len(BACKGROUNDS))]
+    """Every caption once, in the canonical order, some of them reworded."""
+    return [phrase(*indices, rng) for indices in caption_indices()]
 
 
 def _decoded_pictures(n: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Pictures after the VAE's round trip with more or less noise on the latent; with their one-hot targets (n, 48)."""
+    """Pictures after the VAE's round trip with more or less noise on the latent, and one-hot targets (n, 48)."""
     vae = load_vae()
     scenes = draw_scenes(n, rng)
     latents = encode(vae, render(scenes))
@@ -98,7 +101,7 @@ def _batch(rng: Generator, decoded: tuple[Tensor, Tensor]) -> tuple[Tensor, Tens
 
 
 def _mixed(n: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Pictures between two captions that differ in shape and colour; shape and colour are mixed in proportions of their own."""
+    """Pictures between two captions, shape and colour each mixed in a proportion of its own, and their targets."""
     a = draw_scenes(n, rng)
     other = draw_scenes(n, rng)
     shape, colour = (torch.rand(n, generator=rng) for _ in range(2))  # share of `other` in shape and in colour
@@ -107,17 +110,20 @@ def _mixed(n: int, rng: Generator) -> tuple[Tensor, Tensor]:
     targets = torch.zeros(n, len(canonical_captions()))
     for which_colour, colour_share in ((a.colour, 1 - colour), (other.colour, colour)):
         for which_shape, shape_share in ((a.shape, 1 - shape), (other.shape, shape)):
-            targets += (colour_share * shape_share)[:, None] * _one_hot(replace(a, colour=which_colour, shape=which_shape))
+            target = _one_hot(replace(a, colour=which_colour, shape=which_shape))
+            targets += (colour_share * shape_share)[:, None] * target
     return images, targets
 
 
-def _evaluate(model: open_clip.CLIP, rng: Generator) -> Figures:
-    """Retrieval of the right caption out of 48 (drawn and decoded pictures), and mean cosines with right and wrong captions."""
+def _evaluate(model: open_clip.CLIP, rng: Generator) -> Metrics:
+    """Shares of pictures, drawn and decoded, whose best caption of 48 is right; mean cosines with some captions."""
     vae = load_vae()
     scenes = draw_scenes(1024, rng)
     drawn = render(scenes)
+    captions = canonical_captions()
     with torch.no_grad():
-        cosines, decoded_cosines = (_similarity(model, images, canonical_captions()) for images in (drawn, decode(vae, encode(vae, drawn))))
+        cosines = _similarity(model, drawn, captions)
+        decoded_cosines = _similarity(model, decode(vae, encode(vae, drawn)), captions)
     right = scenes.caption_index
 
     def cosine(colour: Tensor, shape: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What the stages of make_tiny.py share: initialisation from a seed, the learning-rate curve, averaged weights, atomic files."""
+"""What the stages of make_tiny.py share: initialisation from a seed, learning rates, averaged weights, atomic files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ OPEN_CLIP_MODEL: Path = _files.OPEN_CLIP_MODEL
 OPEN_CLIP_CONFIG: Path = _files.OPEN_CLIP_CONFIG
 SHAPE_CLASSIFIER: Path = _files.SHAPE_CLASSIFIER
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 def initialise(module: nn.Module, rng: Generator, gain: float = 1.0) -> None:
-    """Draw every weight from N(0, gain^2 / fan_in), embeddings from N(0, 0.02^2); biases 0, norms 1. The host's layers come uninitialised."""
+    """Draw every weight from N(0, gain^2 / fan_in) and embeddings from N(0, 0.02^2); set biases to 0, norms to 1.
+
+    The host's layers come uninitialised.
+    """
     with torch.no_grad():
         for name, p in module.named_parameters():
             if "embedding" in name:
@@ -70,18 +73,23 @@ class Average:
 
 
 def tell(stage: str, step: int, started: float, **values: float) -> None:
+    """Print a line about the progress of a stage."""
     shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
     print(f"[{stage}] step {step:5d}  {time.monotonic() - started:6.0f} s  {shown}", flush=True)
 
 
-def save_weights(path: Path, state: dict[str, Tensor], figures: Figures) -> None:
-    """Write floats in half precision, with the stage's figures in the file's metadata; the file appears whole or not at all."""
+def save_weights(path: Path, state: dict[str, Tensor], metrics: Metrics) -> None:
+    """Write floats in half precision, with the stage's metrics in the file's metadata (key "figures").
+
+    The file appears whole or not at all.
+    """
     state = {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}
     part = path.with_suffix(".part")
-    save_file(state, part, metadata={"figures": json.dumps(figures)})
+    save_file(state, part, metadata={"figures": json.dumps(metrics)})
     part.replace(path)
 
 
-def read_figures(path: Path) -> Figures:
+def read_metrics(path: Path) -> Metrics:
+    """The metrics that a stage saved with its weights."""
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["figures"])

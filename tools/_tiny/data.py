@@ -1,14 +1,16 @@
 """Pictures and captions of the tiny world, drawn on the fly from a seed.
 
-A shape is a signed distance field d(p) in pixels (negative inside); its coverage of a pixel is clamp(1/2 - d, 0, 1), which is
-an anti-aliased edge, and the picture is background + coverage * (colour - background). A blend of two shapes is a blend of
-their distance fields, so it looks like the in-between forms that a half-trained generator makes.
+A shape is a signed distance field d(p) in pixels (negative inside); its coverage of a pixel is clamp(1/2 - d, 0, 1),
+which is an anti-aliased edge, and the picture is background + coverage * (colour - background). A blend of two shapes
+is a blend of their distance fields, so it looks like the in-between forms that a half-trained generator makes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Generator, Tensor
@@ -27,9 +29,19 @@ PALETTE = torch.tensor(
     ]
 )
 GREYS = torch.tensor([0.10, 0.88])  # dark, light
-OUTSIDE_PALETTE = torch.tensor([[0.5, 0.5, 0.5], [0.02, 0.02, 0.02], [0.98, 0.98, 0.98], [0.45, 0.28, 0.14], [0.96, 0.55, 0.10], [0.97, 0.62, 0.76]])
+OUTSIDE_PALETTE = torch.tensor(
+    [
+        [0.50, 0.50, 0.50],  # grey
+        [0.02, 0.02, 0.02],  # black
+        [0.98, 0.98, 0.98],  # white
+        [0.45, 0.28, 0.14],  # brown
+        [0.96, 0.55, 0.10],  # orange
+        [0.97, 0.62, 0.76],  # pink
+    ]
+)
 COLOUR_JITTER = 0.05
-# (corners, inner radius / outer radius, outer radius at size 1) of the star polygons; a regular n-gon has inner = cos(pi / n)
+# (corners, inner radius / outer radius, outer radius at size 1) of the star polygons; a regular n-gon has
+# inner = cos(pi / n)
 POLYGONS = {"square": (4, math.cos(math.pi / 4), 1.25), "triangle": (3, 0.5, 1.45), "star": (5, 0.42, 1.45)}
 TEMPLATES = (
     "{colour} {shape} on a {background} background",
@@ -42,7 +54,10 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class Scenes:
-    """What N pictures show: class indices (N,), centre (N, 2) and size (N,) in pixels, tilt (N,) in radians, RGB (N, 3)."""
+    """What N pictures show: class indices (N,), centre (N, 2) and size (N,) in pixels, tilt (N,) in radians, colours.
+
+    RGB values (N, 3) are in [0, 1].
+    """
 
     colour: Tensor
     shape: Tensor
@@ -60,6 +75,7 @@ class Scenes:
 
 
 def generator(seed: int) -> Generator:
+    """A generator of random numbers on the CPU."""
     return Generator().manual_seed(seed)
 
 
@@ -103,9 +119,11 @@ def distance(scenes: Scenes, shape: Tensor | None = None) -> Tensor:
         if name == "square":
             angle = angle + math.pi / 4
         sector = 2 * math.pi / corners
-        angle = (torch.remainder(angle + sector / 2, sector) - sector / 2).abs()  # folded: corner at 0, notch at sector / 2
+        # folded: corner at 0, notch at sector / 2
+        angle = (torch.remainder(angle + sector / 2, sector) - sector / 2).abs()
         u, v = r[of_kind] * torch.cos(angle), r[of_kind] * torch.sin(angle)
-        # the edge runs from (outer, 0) to inner * outer * (cos, sin)(sector / 2); its outward normal is (sin, -cos) of its direction
+        # the edge runs from (outer, 0) to inner * outer * (cos, sin)(sector / 2); its outward normal is (sin, -cos) of
+        # its direction
         edge_u, edge_v = inner * math.cos(sector / 2) - 1, inner * math.sin(sector / 2)
         length = math.hypot(edge_u, edge_v)
         d[of_kind] = ((u - outer * size) * edge_v - v * edge_u) / length
@@ -113,7 +131,7 @@ def distance(scenes: Scenes, shape: Tensor | None = None) -> Tensor:
 
 
 def paint(scenes: Scenes, d: Tensor, softness: Tensor | float = 1.0) -> Tensor:
-    """Pictures (N, 3, 64, 64) in [0, 1] of the distance fields d (N, 64, 64); `softness` is the width of the edge in pixels."""
+    """Pictures (N, 3, 64, 64) in [0, 1] of the distance fields d (N, 64, 64); the edge is `softness` pixels wide."""
     coverage = (0.5 - d / softness).clamp(0, 1)[:, None]
     background = scenes.background_rgb[:, :, None, None]
     return background + coverage * (scenes.rgb[:, :, None, None] - background)
@@ -124,8 +142,13 @@ def render(scenes: Scenes) -> Tensor:
     return paint(scenes, distance(scenes))
 
 
+def caption_indices() -> Iterator[tuple[int, int, int]]:
+    """The indices of colour, shape and background of every caption, in the canonical order."""
+    return product(range(len(COLOURS)), range(len(SHAPES)), range(len(BACKGROUNDS)))
+
+
 def phrase(colour: int, shape: int, background: int, rng: Generator, variety: float = 0.3) -> str:
-    """The canonical caption, or with probability `variety` another way to say it."""
+    """The canonical caption, or with probability `variety` another wording of it."""
     words = {"colour": COLOURS[colour], "shape": SHAPES[shape], "background": BACKGROUNDS[background]}
     if float(torch.rand((), generator=rng)) >= variety:
         return caption(**words)
@@ -133,11 +156,11 @@ def phrase(colour: int, shape: int, background: int, rng: Generator, variety: fl
 
 
 def roughen(images: Tensor, rng: Generator) -> Tensor:
-    """Each picture gets, by chance, blur, smooth colour stains, pixel noise and a change of contrast: what samples suffer from."""
+    """Give each picture, by chance, the faults of samples: blur, colour stains, pixel noise, another contrast."""
     n = len(images)
 
     def by_chance(limit: float) -> Tensor:
-        """Half of the pictures 0, the others up to `limit`; (n, 1, 1, 1)."""
+        """A strength (n, 1, 1, 1) for each picture: 0 for half of them, up to `limit` for the others."""
         return (_uniform(rng, n, 0.0, limit) * (torch.rand(n, generator=rng) < 0.5))[:, None, None, None]
 
     blurred = functional.avg_pool2d(functional.pad(images, (2, 2, 2, 2), mode="replicate"), 5, stride=1)

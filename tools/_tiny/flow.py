@@ -2,11 +2,12 @@
 
     x = (1 - sigma) x_0 + sigma eps,   loss = |v(x, sigma, caption) - (eps - x_0)|^2
 
-with sigma = s u / (1 + (s - 1) u), u uniform and s the shift of the host's SD3 sampling, so training visits the noise levels as
-sampling does (rectified flow: Liu et al. 2023; shift: Esser et al. 2024, eq. 23). One caption in ten is empty, for guidance.
+with sigma = s u / (1 + (s - 1) u), u uniform and s the shift of the host's SD3 sampling, so training visits the noise
+levels as sampling does (rectified flow: Liu et al. 2023; shift: Esser et al. 2024, eq. 23). One caption in ten is
+empty, for guidance.
 
-Training stops early on purpose: the model draws the right colours and follows the prompt, but its edges and corners are loose, so
-that a circle is not always told from a square. That is the room a reward has.
+Training stops early on purpose: the model draws the right colours and follows the prompt, but its edges and corners are
+loose, so that a circle cannot always be told from a square. That leaves room for a reward.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ from comfy.supported_models import SD3
 from comfy.taesd.taesd import TAESD
 from torch import Generator, Tensor, nn
 
-from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, Adherence, canonical_captions
+from pave_core.rewards.shapes import Adherence, canonical_captions
 
-from .common import DIFFUSION_MODEL, SHAPE_CLASSIFIER, TEXT_ENCODER, Average, Figures, initialise, learning_rates, save_weights, set_rate, tell
-from .data import Scenes, draw_scenes, generator, phrase, render
+from .common import (
+    DIFFUSION_MODEL,
+    SHAPE_CLASSIFIER,
+    TEXT_ENCODER,
+    Average,
+    Metrics,
+    initialise,
+    learning_rates,
+    save_weights,
+    set_rate,
+    tell,
+)
+from .data import Scenes, caption_indices, draw_scenes, generator, phrase, render
 from .host import load_host_tiny
 from .vae import LATENT_CHANNELS, decode, encode, load_vae
 
@@ -38,7 +50,10 @@ SAMPLING_STEPS = 10
 
 
 class TextEncoder(nn.Module):
-    """The host's CLIP text model with a forward that can be trained: the host's own adds in place, which autograd forbids."""
+    """The host's CLIP text model with a forward that can be trained.
+
+    The host's own forward adds in place, which autograd forbids.
+    """
 
     def __init__(self, rng: Generator) -> None:
         super().__init__()
@@ -71,13 +86,15 @@ def train(seed: int, effort: float) -> None:
     started = time.monotonic()
     rng = generator(seed)
     vae = load_vae()
-    scenes = draw_scenes(PICTURES, rng, smallest=14.0, spread=0.4)  # nearer the middle than in the other stages: easier to learn
+    # nearer the middle than in the other stages, which is easier to learn
+    scenes = draw_scenes(PICTURES, rng, smallest=14.0, spread=0.4)
     latents = torch.cat([encode(vae, render(part)) for part in _parts(scenes, 512)])
     tell("flow", 0, started, latent_mean=latents.mean().item(), latent_std=latents.std().item())
 
     flow = nn.ModuleDict({"text": TextEncoder(rng), "mmdit": _new_mmdit(rng)})
     average = Average(flow)
-    optimizer = torch.optim.AdamW([p for p in flow.parameters() if p.requires_grad], betas=(0.9, 0.98), weight_decay=1e-3)
+    trainable = [p for p in flow.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, betas=(0.9, 0.98), weight_decay=1e-3)
     steps = round(1800 * effort)
     recent = 1.0
     for step, rate in learning_rates(2e-3, steps):
@@ -93,18 +110,20 @@ def train(seed: int, effort: float) -> None:
         if step % 100 == 0:
             tell("flow", step, started, loss=recent)
     average.apply()
-    figures = _evaluate(flow, vae, generator(seed + 1)) | {"loss": recent, "seconds": time.monotonic() - started}
-    save_weights(DIFFUSION_MODEL, flow["mmdit"].state_dict(), figures)
+    metrics = _evaluate(flow, vae, generator(seed + 1)) | {"loss": recent, "seconds": time.monotonic() - started}
+    save_weights(DIFFUSION_MODEL, flow["mmdit"].state_dict(), metrics)
     save_weights(TEXT_ENCODER, cast(TextEncoder, flow["text"]).model.state_dict(), {})
-    tell("flow", steps, started, **figures)
+    tell("flow", steps, started, **metrics)
 
 
 def _parts(scenes: Scenes, size: int) -> list[Scenes]:
+    """The scenes in parts of at most `size`."""
     fields = [value.split(size) for value in vars(scenes).values()]
     return [Scenes(*part) for part in zip(*fields, strict=True)]
 
 
 def _new_mmdit(rng: Generator) -> OpenAISignatureMMDITWrapper:
+    """The diffusion model before training."""
     hidden = 64 * DEPTH
     mmdit = OpenAISignatureMMDITWrapper(
         patch_size=2,
@@ -132,7 +151,8 @@ def _captions(scenes: Scenes, pick: Tensor, rng: Generator) -> Tensor:
 
 
 def _loss(flow: nn.ModuleDict, x_0: Tensor, caption_index: Tensor, rng: Generator) -> Tensor:
-    captions = [phrase(c, s, b, rng) for c in range(len(COLOURS)) for s in range(len(SHAPES)) for b in range(len(BACKGROUNDS))]
+    """The loss of the module's docstring at random noise levels."""
+    captions = [phrase(*indices, rng) for indices in caption_indices()]
     tokens, pooled = flow["text"]([*captions, ""])  # index -1 is the empty one
     u = torch.rand(len(x_0), generator=rng)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
@@ -153,12 +173,16 @@ def sample(flow: nn.ModuleDict, captions: list[str], rng: Generator) -> Tensor:
     return x
 
 
-def _evaluate(flow: nn.ModuleDict, vae: TAESD, rng: Generator) -> Figures:
-    """Adherence of samples of every caption, 16 seeds each: the mean, the worst and the best caption."""
+def _evaluate(flow: nn.ModuleDict, vae: TAESD, rng: Generator) -> Metrics:
+    """Adherence of samples of every caption, 16 seeds each: the mean, the worst and the best of the captions."""
     judge = Adherence(SHAPE_CLASSIFIER)
     captions = canonical_captions()
     with torch.no_grad():
         rounds = [judge(decode(vae, sample(flow, captions, rng)).movedim(1, -1), captions) for _ in range(16)]
     per_caption = torch.stack(rounds).mean(0)  # (48,)
     worst, best = per_caption.aminmax()
-    return {"adherence": per_caption.mean().item(), "adherence_worst_caption": worst.item(), "adherence_best_caption": best.item()}
+    return {
+        "adherence": per_caption.mean().item(),
+        "adherence_worst_caption": worst.item(),
+        "adherence_best_caption": best.item(),
+    }

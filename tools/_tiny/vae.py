@@ -1,10 +1,11 @@
 """Stage "vae": the host's TAESD with 16 latent channels, trained on the tiny pictures.
 
-    loss = |y - x|_1 + 4 |y - x|_2^2 + |grad y - grad x|_1 + 0.05 sum_c (mean_c^2 + (std_c - 1)^2),   y = D(E(x) + 0.1 eps)
+    y    = D(E(x) + 0.1 eps)
+    loss = |y - x|_1 + 4 |y - x|_2^2 + |grad y - grad x|_1 + 0.05 sum_c (mean_c^2 + (std_c - 1)^2)
 
-The last term keeps latents at unit scale, the noise keeps the decoder smooth around them. The host subtracts and multiplies by the
-SD3 latent format's shift and scale between model and VAE; vae_shift and vae_scale in the file undo that, so that the
-diffusion model's own latents are exactly E(x).
+The last term keeps latents at unit scale, the noise keeps the decoder smooth around them. The host subtracts and
+multiplies by the SD3 latent format's shift and scale between model and VAE; vae_shift and vae_scale in the file undo
+that, so that the diffusion model's own latents are exactly E(x).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from comfy.taesd.taesd import TAESD, Block
 from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
-from .common import VAE, Figures, initialise, learning_rates, save_weights, set_rate, tell
+from .common import VAE, Metrics, initialise, learning_rates, save_weights, set_rate, tell
 from .data import draw_scenes, generator, render, roughen
 
 LATENT_CHANNELS = 16
@@ -48,13 +49,14 @@ def train(seed: int, effort: float) -> None:
         optimizer.step()
         if step % 100 == 0:
             tell("vae", step, started, loss=loss.item(), l1=error.abs().mean().item(), std=std.mean().item())
-    figures = _evaluate(vae, generator(seed + 1))
-    figures["seconds"] = time.monotonic() - started
-    save_weights(VAE, vae.state_dict(), figures)
-    tell("vae", steps, started, **figures)
+    metrics = _evaluate(vae, generator(seed + 1))
+    metrics["seconds"] = time.monotonic() - started
+    save_weights(VAE, vae.state_dict(), metrics)
+    tell("vae", steps, started, **metrics)
 
 
 def load_vae() -> TAESD:
+    """The trained VAE of the bundled model."""
     vae = TAESD(latent_channels=LATENT_CHANNELS)
     vae.load_state_dict(load_file(VAE))
     return vae.eval().requires_grad_(False)
@@ -78,7 +80,8 @@ def _new_vae(rng: Generator) -> TAESD:
     with torch.no_grad():
         for block in vae.modules():
             if isinstance(block, Block):
-                block.conv[-1].get_parameter("weight").mul_(0.2)  # nearly the identity at the start: the depth has no norm layers
+                # nearly the identity at the start: the depth has no norm layers
+                block.conv[-1].get_parameter("weight").mul_(0.2)
         vae.taesd_encoder[-1].get_parameter("weight").mul_(0.3)
         vae.vae_scale.fill_(SD3().scale_factor)
         vae.vae_shift.fill_(SD3().shift_factor)
@@ -88,7 +91,7 @@ def _new_vae(rng: Generator) -> TAESD:
 
 
 def _pictures(n: int, rng: Generator) -> Tensor:
-    """Three quarters of them clean, one quarter with stains and blur, so that imperfect pictures survive the round trip too."""
+    """Pictures, three quarters of them clean, the rest roughened so that the VAE learns imperfect pictures too."""
     x = render(draw_scenes(n, rng))
     return torch.cat((x[n // 4 :], roughen(x[: n // 4], rng)))
 
@@ -103,7 +106,7 @@ def _gradients(error: Tensor) -> Tensor:
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
-def _evaluate(vae: TAESD, rng: Generator) -> Figures:
+def _evaluate(vae: TAESD, rng: Generator) -> Metrics:
     x = render(draw_scenes(256, rng))
     z = encode(vae, x)
     error = decode(vae, z) - x
