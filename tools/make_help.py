@@ -88,7 +88,10 @@ def our_nodes(info: Mapping[str, Any]) -> list[str]:
 
 
 def node_defs(info: Mapping[str, Any]) -> dict[str, Any]:
-    """nodeDefs.json of the pack's nodes from the host's /object_info; inputs are named by their ids, as on the canvas."""
+    """nodeDefs.json of the pack's nodes, from the host's /object_info.
+
+    Inputs are named by their ids, as on the canvas.
+    """
     return {name: _node_def(info[name]) for name in our_nodes(info)}
 
 
