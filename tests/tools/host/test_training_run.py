@@ -1,4 +1,4 @@
-"""What the quickstart makes of a run: the bar, the table, the files that must be there."""
+"""The result of a run: the table, and the files that must be there."""
 
 import json
 import os
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from _host.client import Event
-from _host.progress import ProgressBar
 from _host.training_run import Result, RunError, TrainingRun
 
 PROMPT = {
@@ -28,7 +26,12 @@ SUMMARY = {
 def make_run(output: Path, lora: str = "mine.safetensors", left_out: str = "") -> TrainingRun:
     run = TrainingRun(None, PROMPT, output)  # type: ignore[arg-type]
     folder = output / "pave" / "mine_00001"
-    files = {folder / "summary.json": json.dumps(SUMMARY), folder / "curve.png": "", folder / "grid.png": "", output / "loras" / lora: ""}
+    files = {
+        folder / "summary.json": json.dumps(SUMMARY),
+        folder / "curve.png": "",
+        folder / "grid.png": "",
+        output / "loras" / lora: "",
+    }
     for file, text in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.name != left_out:
@@ -89,21 +92,3 @@ def test_what_is_left_behind_after_a_stop(tmp_path):
     for file in (checkpoint, lora):
         file.touch()
     assert run.left_behind() == f"Checkpoint: {checkpoint}\nLoRA so far: {lora}"
-
-
-def test_the_bar_shows_the_reward(capsys):
-    bar = ProgressBar(PROMPT)
-    bar.show(Event("executing", {"node": "1"}))
-    step = {"node": "1", "step": 6, "steps": 12, "reward_mean": 0.4321, "reward_std": 0.1, "seconds": 15.0}
-    bar.show(Event("pave.step", step))
-    assert capsys.readouterr().out.splitlines() == [
-        "Train it ...",
-        "[############............] 6/12  reward 0.432 +/- 0.100  15.0 s/step  1:30 left",
-    ]
-
-
-def test_a_log_gets_a_line_for_a_tenth(capsys):
-    bar = ProgressBar(PROMPT)
-    for step in range(1, 101):
-        bar.show(Event("pave.step", {"node": "1", "step": step, "steps": 100, "reward_mean": 0.4, "reward_std": 0.1, "seconds": 1.0}))
-    assert len(capsys.readouterr().out.splitlines()) == 11
