@@ -1,4 +1,7 @@
-"""Every test can import the tools (`_host`, `_workflows`, ...) and the core (`pave_core`), as the tools themselves do, and tests/support."""
+"""Every test can import the tools (`_host`, `_workflows`, ...) and the core (`pave_core`), as the tools themselves do.
+
+It can import tests/support too.
+"""
 
 import sys
 from pathlib import Path
@@ -49,7 +52,8 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory):
         (base / name).mkdir()
     link_pack(base / "custom_nodes", ROOT)
     # Without the API nodes the page does not talk to the internet either.
-    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=("--disable-api-nodes",)) as running:
+    log, options = base / "server.log", ("--disable-api-nodes",)
+    with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=options) as running:
         yield running
 
 
@@ -62,7 +66,10 @@ def client(server):
 
 @pytest.fixture(scope="session")
 def page(server):
-    """The real page of the server in a headless Chromium, one for all tests; page.problems lists the errors on its console so far."""
+    """The real page of the server in a headless Chromium, one for all tests.
+
+    page.problems lists the errors on its console so far.
+    """
     from _host.browser import find_chromium, open_page
 
     if not find_chromium():

@@ -23,7 +23,7 @@ def test_every_command_starts_without_any_package(root):
     """What it needs beyond the standard library it imports later, under the environment's Python."""
     commands = sorted(file.stem for file in (root / "tools").glob("*.py"))
     assert "quickstart" in commands
-    code = "import importlib, sys\nsys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: importlib.import_module(name)"
+    code = "import sys\nsys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__(name)"
     bare = [sys.executable, "-S", "-c"]
     assert subprocess.run([*bare, "import torch"], capture_output=True).returncode
     done = subprocess.run([*bare, code, root / "tools", *commands], capture_output=True, text=True)
