@@ -10,4 +10,4 @@ class ConfigError(PaveError, ValueError):
 
 
 class TrainingError(PaveError, RuntimeError):
-    """Training can not go on; what was learnt so far is in the last checkpoint."""
+    """Training cannot go on; what was learnt so far is in the last checkpoint."""

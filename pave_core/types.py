@@ -112,7 +112,7 @@ class Decoder(Protocol):
 class Reward(Protocol):
     """A score of images; higher is better.
 
-    A reward that sometimes can not score an image (a judge whose reply makes no sense) has the attribute `may_abstain = True` and gives NaN for it:
+    A reward that sometimes cannot score an image (a judge whose reply makes no sense) has the attribute `may_abstain = True` and gives NaN for it:
     the image is then left out, and counted. Any other value that is not finite is an error.
     """
 

@@ -1,4 +1,7 @@
-"""Every test can import the tools (`_server`, `_client`, ...) and the core (`pave_core`), as the tools themselves do, and tests/support."""
+"""Every test can import the tools (`_host`, `_workflows`, ...) and the core (`pave_core`), as the tools themselves do.
+
+It can import tests/support too.
+"""
 
 import sys
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
-from _package import load_core  # noqa: E402
+from _host.package import load_core  # noqa: E402
 
 load_core()
 
@@ -30,7 +33,7 @@ def artifacts() -> Path:
 @pytest.fixture(scope="session")
 def comfyui() -> Path:
     """The ComfyUI that tests use: the one of tools/test.py."""
-    from _comfyui import find_comfyui
+    from _host.install import find_comfyui
 
     folder = find_comfyui(None, ROOT) or ROOT / ".pave" / "comfyui"
     if not (folder / "main.py").is_file():
@@ -41,15 +44,16 @@ def comfyui() -> Path:
 @pytest.fixture(scope="session")
 def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory):
     """The real server with the pack linked in, and folders of its own for models, input, output and user."""
-    from _comfyui import link_pack
-    from _server import ComfyServer
+    from _host.install import link_pack
+    from _host.server import ComfyServer
 
     base = tmp_path_factory.mktemp("comfyui")
     for name in ("input", "models"):
         (base / name).mkdir()
     link_pack(base / "custom_nodes", ROOT)
     # Without the API nodes the page does not talk to the internet either.
-    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=("--disable-api-nodes",)) as running:
+    log, options = base / "server.log", ("--disable-api-nodes",)
+    with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=options) as running:
         yield running
 
 
@@ -62,8 +66,11 @@ def client(server):
 
 @pytest.fixture(scope="session")
 def page(server):
-    """The real page of the server in a headless Chromium, one for all tests; page.problems lists the errors on its console so far."""
-    from _browser import find_chromium, open_page
+    """The real page of the server in a headless Chromium, one for all tests.
+
+    page.problems lists the errors on its console so far.
+    """
+    from _host.browser import find_chromium, open_page
 
     if not find_chromium():
         pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")

@@ -140,7 +140,7 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 sys.path.insert(0, {str(root / "tools")!r})
-from _package import load_core
+from _host.package import load_core
 core = load_core()
 names = [m.name for m in pkgutil.walk_packages(core.__path__, "pave_core.")]
 for name in names:

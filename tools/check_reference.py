@@ -2,9 +2,9 @@
 
     python tools/check_reference.py paved_reference.json
 
-A case holds one stochastic step of a toy velocity v(x, sigma) = tanh(x @ W + sigma b), its branches y and their rewards, and the
-gradient of the loss in W and b that the authors' released code gives. Prints a line a case; exit code 1 above 1e-4. Where this
-Python has no torch, the quickstart's environment is used (and made, on first use).
+A case holds one stochastic step of a toy velocity v(x, sigma) = tanh(x @ W + sigma b), its branches y and their
+rewards, and the gradient of the loss in W and b that the authors' released code gives. Prints a line per case; exit
+code 1 above 1e-4. If this Python has no torch, the quickstart's environment is used (and made, on first use).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 TOLERANCE = 1e-4
+SETTINGS = ("T", "k", "segments", "G", "eta", "shift")
 
 
 def relative_errors(case: dict[str, Any]) -> dict[str, float]:
@@ -36,14 +37,17 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
     sigmas = shifted_sigmas(case["T"], case["shift"])
     for given, computed in ((case["sigma"], sigmas[case["k"]]), (case["sigma_next"], sigmas[case["k"] + 1])):
         if abs(given - computed) > 1e-6:
-            raise SystemExit(f"sigma {given} of the case is not the schedule's {computed} (T {case['T']}, k {case['k']}, shift {case['shift']})")
+            place = f"T {case['T']}, k {case['k']}, shift {case['shift']}"
+            raise SystemExit(f"sigma {given} of the case is not the schedule's {computed} ({place})")
     x, y, rewards = tensor("x"), tensor("y"), tensor("rewards")
 
     def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x @ W + sigma.view(-1, *(1,) * (x.ndim - 1)) * b)
 
     advantages = compute_advantages(rewards.unsqueeze(0), PaveConfig().advantage_clip)[0]
-    transitions = paved_transitions(velocity, x, case["k"], sigmas, case["eta"], case["segments"])
+    transitions = paved_transitions(
+        velocity, x, k=case["k"], sigmas=sigmas, eta=case["eta"], segments=case["segments"]
+    )
     decomposition_loss(transitions, y, advantages).backward()
     found = {"grad_W": W.grad, "grad_b": b.grad, "advantages": advantages}
 
@@ -57,13 +61,13 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare, rerun
+        from _host.environment import prepare, rerun
 
         return rerun(prepare().python)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="a JSON file with a list of cases")
     cases = json.loads(parser.parse_args().file.read_text("utf-8"))["cases"]
-    from _package import load_core
+    from _host.package import load_core
 
     load_core()
     worst = 0.0
@@ -71,8 +75,9 @@ def main() -> int:
         errors = relative_errors(case)
         worst = max(worst, *errors.values())
         shown = "  ".join(f"{name} {error:.2e}" for name, error in errors.items())
-        print(f"case {i}: T {case['T']} k {case['k']} segments {case['segments']} G {case['G']} eta {case['eta']} shift {case['shift']}: {shown}")
-    print(f"{len(cases)} cases, largest relative error {worst:.2e} ({'within' if worst <= TOLERANCE else 'ABOVE'} {TOLERANCE:g})")
+        print(f"case {i}: " + " ".join(f"{key} {case[key]}" for key in SETTINGS) + f": {shown}")
+    verdict = "within" if worst <= TOLERANCE else "ABOVE"
+    print(f"{len(cases)} cases, largest relative error {worst:.2e} ({verdict} {TOLERANCE:g})")
     return 0 if cases and worst <= TOLERANCE else 1
 
 

@@ -1,4 +1,4 @@
-"""Writes what the help of the nodes is made of beside its texts, out of the real server and its page.
+"""Writes the pictures and the names that the help of the nodes needs, from the real server and its page.
 
     python tools/make_help.py
 
@@ -14,16 +14,14 @@ import io
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _browser import open_page
-from _comfyui import link_pack
-from _environment import Environment, prepare, rerun
-from _package import ROOT
-from _server import ComfyServer
+from _host.browser import open_page
+from _host.environment import Environment, prepare, rerun
+from _host.package import ROOT
+from _host.throwaway import throwaway_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -36,7 +34,7 @@ MARGIN = 8  # around a node, in units of the canvas
 COLOURS = 127
 
 EXAMPLE_LORA = Path("output", "loras", "pave", "quickstart_00001.safetensors")
-"""So that the list of Pave LoRA Recipe is not empty."""
+"""An empty file, so that the list of Pave LoRA Recipe is not empty."""
 
 ONLY_THE_CANVAS = """async () => {
     await app.extensionManager.setting.set("Comfy.NodeBadge.NodeSourceBadgeMode", "None")
@@ -54,7 +52,8 @@ SHOW = """([type, scale, margin]) => {
     app.canvas.deselectAll?.()
     app.canvas.draw(true, true)
     const [x, y] = corner.map(length => length * scale)
-    const [width, height] = [node.size[0] + 2 * margin, node.size[1] + LiteGraph.NODE_TITLE_HEIGHT + 2 * margin].map(length => length * scale)
+    const size = [node.size[0] + 2 * margin, node.size[1] + LiteGraph.NODE_TITLE_HEIGHT + 2 * margin]
+    const [width, height] = size.map(length => length * scale)
     const canvas = app.canvas.canvas.getBoundingClientRect()
     return {x: canvas.x + x, y: canvas.y + y, width, height}
 }"""
@@ -70,19 +69,17 @@ def main() -> int:
 
 
 def make(environment: Environment) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        link_pack(base / "custom_nodes", ROOT)
-        lora = base / EXAMPLE_LORA
+    """Write nodeDefs.json and the pictures."""
+    with throwaway_server(environment) as server:
+        lora = server.folder / EXAMPLE_LORA
         lora.parent.mkdir(parents=True)
         lora.touch()
-        with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server:
-            info = server.client().object_info()
-            NODE_DEFS.parent.mkdir(parents=True, exist_ok=True)
-            NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
-            print(NODE_DEFS.relative_to(ROOT))
-            with open_page(server.url, 1600, 2800) as page:
-                draw_nodes(page, our_nodes(info))
+        info = server.client().object_info()
+        NODE_DEFS.parent.mkdir(parents=True, exist_ok=True)
+        NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
+        print(NODE_DEFS.relative_to(ROOT))
+        with open_page(server.url, 1600, 2800) as page:
+            draw_nodes(page, our_nodes(info))
 
 
 def our_nodes(info: Mapping[str, Any]) -> list[str]:
@@ -91,12 +88,15 @@ def our_nodes(info: Mapping[str, Any]) -> list[str]:
 
 
 def node_defs(info: Mapping[str, Any]) -> dict[str, Any]:
-    """nodeDefs.json of the pack's nodes, from the host's /object_info. Inputs keep the names they have on the canvas, their ids."""
+    """nodeDefs.json of the pack's nodes, from the host's /object_info.
+
+    Inputs are named by their ids, as on the canvas.
+    """
     return {name: _node_def(info[name]) for name in our_nodes(info)}
 
 
 def node_defs_text(info: Mapping[str, Any]) -> str:
-    """The same as the file holds it."""
+    """nodeDefs.json as text."""
     return json.dumps(node_defs(info), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -133,7 +133,7 @@ def _message(text: str) -> str:
 
 
 def draw_nodes(page: Page, names: list[str]) -> None:
-    """Write the picture of every node, and remove those of nodes that are no more."""
+    """Write a picture of every node, and remove those of nodes that no longer exist."""
     folder = DOCS / "images"
     folder.mkdir(parents=True, exist_ok=True)
     page.evaluate(ONLY_THE_CANVAS)
@@ -151,12 +151,13 @@ def draw_nodes(page: Page, names: list[str]) -> None:
 
 
 def compressed(png: bytes) -> bytes:
-    """The same picture with a palette; MAXCOVERAGE keeps the colours of the small dots."""
+    """The picture with a palette; MAXCOVERAGE keeps the colours of the small dots."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    palette = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     packed = io.BytesIO()
-    picture.save(packed, "PNG", optimize=True)
+    palette.save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 

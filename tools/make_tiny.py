@@ -2,9 +2,9 @@
 
     python tools/make_tiny.py [--seed N] [--only STAGE] [--comfyui PATH]
 
-Stages in order: vae, classifier, clip, flow; then README.md is written from the figures that each file carries in its metadata.
-A stage reads the files of the stages before it, so that --only can redo a single one. `--effort 0.1` is a tenth of the
-training: for a check that it runs.
+Stages in order: vae, classifier, clip, flow; then README.md is written from the metrics that each file carries in its
+metadata. A stage reads the files of the stages before it, so that --only can redo a single one. `--effort 0.1` is a
+tenth of the training, to check that it runs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from _package import ROOT, load_core
+from _host.package import ROOT, load_core
 
 STAGES = ("vae", "classifier", "clip", "flow")
 
 
 def main() -> int:
     if find_spec("torch") is None:
-        from _environment import prepare, rerun
+        from _host.environment import prepare, rerun
 
         return rerun(prepare().python)
     parser = argparse.ArgumentParser(description="Build the bundled tiny model (assets/tiny) from a seed, on a CPU.")
@@ -30,7 +30,8 @@ def main() -> int:
     parser.add_argument("--only", choices=(*STAGES, "report"), help="redo one stage with the files that are there")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on the number of training steps")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--comfyui", type=Path, default=Path(os.environ.get("COMFYUI_PATH", ROOT / ".pave" / "comfyui")))
+    comfyui = Path(os.environ.get("COMFYUI_PATH", ROOT / ".pave" / "comfyui"))
+    parser.add_argument("--comfyui", type=Path, default=comfyui)
     options = parser.parse_args()
     _import_host(options.comfyui)
     load_core()
@@ -40,19 +41,15 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
 
-    import _tiny_classifier
-    import _tiny_clip
-    import _tiny_flow
-    import _tiny_report
-    import _tiny_vae
-    from _tiny_common import TINY
+    from _tiny import classifier, clip, flow, report, vae
+    from _tiny.common import TINY
 
     TINY.mkdir(parents=True, exist_ok=True)
-    train = {"vae": _tiny_vae.train, "classifier": _tiny_classifier.train, "clip": _tiny_clip.train, "flow": _tiny_flow.train}
+    train = {"vae": vae.train, "classifier": classifier.train, "clip": clip.train, "flow": flow.train}
     for number, stage in enumerate(STAGES):
         if options.only in (None, stage):
             train[stage](seed=1000 * (10 * options.seed + number), effort=options.effort)
-    _tiny_report.write(options.seed)
+    report.write(options.seed)
     return 0
 
 

@@ -1,34 +1,36 @@
-"""Writes workflows/*.json, workflows/api/*.json and the thumbnails out of _workflows.py.
+"""Writes workflows/*.json, workflows/api/*.json and the thumbnails from _workflows/.
 
     python tools/make_workflows.py            all of them
     python tools/make_workflows.py NAME ...   these
 
-The real page of a private ComfyUI makes the nodes, so that they have the sockets, widgets and sizes of the host's own. Run it after changing a
-workflow, a preset or the inputs of a node; browser tests compare the files with what the page exports.
+The real page of a private ComfyUI makes the nodes, so that they have the host's own sockets, widgets and sizes. Run it
+after changing a workflow, a preset or the inputs of a node; browser tests compare the files with what the page exports.
 """
 
 import io
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from _browser import export_prompt, load_workflow, open_page
-from _comfyui import link_pack
-from _environment import Environment, prepare, rerun
-from _graph import Workflow
-from _package import ROOT
-from _server import ComfyServer
+from _host.browser import export_prompt, load_workflow, open_page
+from _host.environment import Environment, prepare, rerun
+from _host.package import ROOT
+from _host.throwaway import throwaway_server
+from _workflows.graph import Workflow
 
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
 VIEW = {"scale": 0.6, "offset": [120, 140]}
-"""What one sees when a workflow opens: its upper left. Without it the page fits the view while Nodes 2.0 measures the nodes, and misplaces them."""
+"""What is visible when a workflow opens: its upper left.
+
+Without it the page fits the view while Nodes 2.0 still measures the nodes, and misplaces them.
+"""
 
 BUILD = """({nodes, groups, presets}) => {
     const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
-    const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}  // room for the picture that they show while they run
+    // room for the picture that these nodes show while they run
+    const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
     app.graph.clear()
     const made = new Map()
     for (const spec of nodes) {
@@ -37,13 +39,15 @@ BUILD = """({nodes, groups, presets}) => {
         node.id = spec.id
         if (spec.title) node.title = spec.title
         app.graph.add(node)
-        const values = {...spec.widgets, ...(presets[spec.widgets.preset] ?? {}), ...(spec.widgets.preset ? {preset: spec.widgets.preset} : {})}
+        const preset = spec.widgets.preset
+        const values = {...spec.widgets, ...(presets[preset] ?? {}), ...(preset ? {preset} : {})}
         for (const [name, value] of Object.entries(values)) {
             const widget = name ? node.widgets?.find(w => w.name === name) : node.widgets[0]
             if (!widget) throw new Error(`${spec.type} has no widget ${name}`)
             widget.value = value
         }
-        for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed"
+        const controls = (node.widgets ?? []).filter(widget => widget.name === "control_after_generate")
+        for (const widget of controls) widget.value = "fixed"
         if (spec.type === "MarkdownNote") Object.assign(node, {color: "#432", bgcolor: "#653"})
         made.set(spec.id, node)
     }
@@ -51,8 +55,9 @@ BUILD = """({nodes, groups, presets}) => {
         const source = made.get(from), target = made.get(spec.id)
         const slot = output === null ? 0 : source.outputs.findIndex(o => o.name === output)
         const place = target.inputs.findIndex(i => i.name === input)
-        if (slot < 0 || place < 0) throw new Error(`${source.type}.${output} -> ${target.type}.${input}: there is no such socket`)
-        if (!source.connect(slot, target, place)) throw new Error(`${source.type}.${output} -> ${target.type}.${input} does not fit`)
+        const wire = `${source.type}.${output} -> ${target.type}.${input}`
+        if (slot < 0 || place < 0) throw new Error(`${wire}: there is no such socket`)
+        if (!source.connect(slot, target, place)) throw new Error(`${wire} does not fit`)
     }
     let top = 0, row = 0, left = 0, lowest = 0
     for (const group of groups) {
@@ -66,7 +71,8 @@ BUILD = """({nodes, groups, presets}) => {
             const here = members.filter(spec => spec.column === column)
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
-                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), Math.max(least[1] + (PREVIEW[spec.type] ?? 0), spec.size?.[1] ?? 0)])
+                const height = Math.max(least[1] + (PREVIEW[spec.type] ?? 0), spec.size?.[1] ?? 0)
+                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), height])
                 width = Math.max(width, node.size[0])
             }
             for (const spec of here) {
@@ -90,11 +96,11 @@ BUILD = """({nodes, groups, presets}) => {
 }"""
 
 GROUPS_ON_SCREEN = """cover => {
-    const {scale, offset} = app.canvas.ds, frame = app.canvas.canvas.getBoundingClientRect()
-    const shown = g => !cover.length || cover.some(start => g.title.startsWith(start))
-    const boxes = app.graph.groups.filter(shown).map(g => [g.pos[0], g.pos[1], g.pos[0] + g.size[0], g.pos[1] + g.size[1]])
+    const {scale, offset} = app.canvas.ds, {left, top} = app.canvas.canvas.getBoundingClientRect()
+    const shown = app.graph.groups.filter(g => !cover.length || cover.some(start => g.title.startsWith(start)))
+    const boxes = shown.map(({pos: [x, y], size: [width, height]}) => [x, y, x + width, y + height])
     const edge = (side, pick, at) => (pick(...boxes.map(box => box[side])) + offset[side % 2]) * scale + at
-    return [edge(0, Math.min, frame.left), edge(1, Math.min, frame.top), edge(2, Math.max, frame.left), edge(3, Math.max, frame.top)]
+    return [edge(0, Math.min, left), edge(1, Math.min, top), edge(2, Math.max, left), edge(3, Math.max, top)]
 }"""
 
 
@@ -103,7 +109,7 @@ def main() -> int:
     if Path(sys.prefix) != environment.python.parent.parent:
         # Playwright is in the private environment.
         return rerun(environment.python)
-    from _workflows import WORKFLOWS
+    from _workflows.bundled import WORKFLOWS
 
     names = sys.argv[1:] or list(WORKFLOWS)
     unknown = [name for name in names if name not in WORKFLOWS]
@@ -116,24 +122,21 @@ def main() -> int:
 
 def make(environment: Environment, workflows: list[Workflow]) -> None:
     """Build each workflow in the page and write its files."""
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        link_pack(base / "custom_nodes", ROOT)
-        with ComfyServer(environment.python, environment.comfyui, base / "server.log", base=base) as server, open_page(server.url) as page:
-            presets = json.loads(server.client().get("/pave/presets"))
-            for workflow in workflows:
-                file = FOLDER / f"{workflow.name}.json"
-                built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
-                file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
-                load_workflow(page, file)
-                api = FOLDER / "api" / file.name
-                api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
-                file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
-                print(file.relative_to(ROOT))
+    with throwaway_server(environment) as server, open_page(server.url) as page:
+        presets = json.loads(server.client().get("/pave/presets"))
+        for workflow in workflows:
+            file = FOLDER / f"{workflow.name}.json"
+            built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
+            file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
+            load_workflow(page, file)
+            api = FOLDER / "api" / file.name
+            api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
+            file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
+            print(file.relative_to(ROOT))
 
 
 def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The workflow without what differs from one making to the next."""
+    """The workflow without what differs each time it is made."""
     for node in workflow["nodes"]:
         node["properties"] = {}
         node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
@@ -143,14 +146,15 @@ def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 def thumbnail(page: Any, cover: tuple[str, ...]) -> bytes:
-    """The open workflow as a small JPEG: its groups whose titles begin so, without the page around them."""
+    """The open workflow as a small JPEG, without the page around it: the groups whose titles start as `cover` says."""
     from PIL import Image, ImageOps
 
     page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     page.wait_for_timeout(500)
     left, top, right, bottom = page.evaluate(GROUPS_ON_SCREEN, cover)
     shot = page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
-    picture = ImageOps.pad(Image.open(io.BytesIO(shot)).convert("RGB"), THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    picture = ImageOps.pad(picture, THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=88)
     return data.getvalue()

@@ -21,12 +21,12 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from _client import ComfyClient, PromptError
-from _environment import prepare
-from _package import ROOT
-from _run import Result, RunError, TrainingRun
-from _server import ComfyServer, ServerError, end_on_sigterm
-from _setup import SetupError
+from _host.client import ComfyClient, PromptError
+from _host.environment import prepare
+from _host.package import ROOT
+from _host.server import ComfyServer, ServerError, end_on_sigterm
+from _host.setup import SetupError
+from _host.training_run import Result, RunError, TrainingRun
 
 STOPPED = 130  # what a shell reports for Ctrl-C
 
@@ -46,7 +46,9 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=Path, metavar="PATH", help="an existing ComfyUI, instead of COMFYUI_PATH or a private one")
+    parser.add_argument(
+        "--comfyui", type=Path, metavar="PATH", help="an existing ComfyUI, instead of COMFYUI_PATH or a private one"
+    )
     parser.add_argument("--serve", action="store_true", help="leave the server up and open the workflow in the browser")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the final table to FILE")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the training, instead of the workflow's")
@@ -59,7 +61,7 @@ def quickstart(args: argparse.Namespace) -> int:
     workflow = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
     prompt = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text(encoding="utf-8"))
     override(prompt, seed=args.seed, iterations=args.steps)
-    # The user's other packs are theirs to look at with --serve; a plain run does without them.
+    # With --serve the user sees their other packs as well; a plain run does without them.
     options = () if args.serve else ("--disable-all-custom-nodes", "--whitelist-custom-nodes", environment.pack)
     print(f"Starting ComfyUI in {environment.comfyui} ...", flush=True)
     with ComfyServer(environment.python, environment.comfyui, ROOT / ".pave" / "server.log", options=options) as server:
@@ -81,10 +83,11 @@ def quickstart(args: argparse.Namespace) -> int:
 
 
 def check_pack(server: ComfyServer, client: ComfyClient, pack: str) -> None:
-    """Raise ServerError with what the server says about the pack if it could not load it."""
+    """Raise ServerError, with what the server says about the pack, if it could not load the pack."""
     if "PaveTrain" not in client.object_info():
-        lines = [line for line in server.log.read_text(encoding="utf-8", errors="replace").splitlines() if pack in line]
-        raise ServerError("\n    ".join(["ComfyUI could not load the pack:", *lines]) + f"\nThe whole log: {server.log}")
+        log = server.log.read_text(encoding="utf-8", errors="replace")
+        lines = ["ComfyUI could not load the pack:", *(line for line in log.splitlines() if pack in line)]
+        raise ServerError("\n    ".join(lines) + f"\nThe whole log: {server.log}")
 
 
 def override(prompt: dict[str, Any], **values: int | None) -> None:
@@ -95,6 +98,7 @@ def override(prompt: dict[str, Any], **values: int | None) -> None:
 
 
 def report(result: Result, file: Path | None) -> None:
+    """Print the table, and write it to `file` where one is given."""
     print(f"\n{result.table()}", flush=True)
     if file is not None:
         file.write_text(result.as_json() + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@
     python tools/test.py tests/core -k sde    arguments go to pytest
     python tools/test.py --comfyui PATH       against this ComfyUI instead of the private one
 
-The environment is the quickstart's plus test tools. The exit code is 0 only when all three are content.
+The environment is the quickstart's plus test tools. The exit code is 0 only when all three pass.
 """
 
 import sys
@@ -17,11 +17,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from _browser import find_chromium
-from _environment import prepare
-from _package import ROOT
-from _setup import SetupError
+from _host.browser import find_chromium
+from _host.environment import prepare
+from _host.package import ROOT
+from _host.setup import SetupError
 
 
 def main() -> int:
@@ -40,24 +41,26 @@ def main() -> int:
         env = {**os.environ, "COMFYUI_PATH": str(environment.comfyui)}
         return subprocess.run([str(environment.python), "-m", *command], cwd=ROOT, env=env).returncode == 0
 
-    # Not `all`: each has its say, and pytest's summary comes last.
+    # A list, so that each runs whatever the others say; pytest's summary comes last.
     results = [run("ruff", "check", "."), run("pyright"), run("pytest", *pytest_args)]
     return 0 if all(results) else 1
 
 
 def provide_chromium() -> None:
-    """Install Debian's Chromium where that is possible; say so where it is not. The browser tests are skipped without one."""
+    """Install Debian's Chromium where that is possible, else say that the browser tests will be skipped."""
     if find_chromium():
         return
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         print("Chromium for the browser tests: apt-get install chromium ...", flush=True)
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-            done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for command in ("apt-get update -qq", "apt-get install -y -qq --no-install-recommends chromium"):
+            done = subprocess.run(command.split(), env=env, **quiet)
             if done.returncode:
-                print(f"{' '.join(command)} failed: {done.stderr.strip()}", flush=True)
+                print(f"{command} failed: {done.stderr.strip()}", flush=True)
     if not find_chromium():
-        print("No Chromium or Chrome found: the browser tests will be skipped. Install one, or name it in CHROMIUM_PATH.", flush=True)
+        print("No Chromium or Chrome found: the browser tests will be skipped.")
+        print("Install one, or name it in CHROMIUM_PATH.", flush=True)
 
 
 if __name__ == "__main__":

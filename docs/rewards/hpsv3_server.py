@@ -68,7 +68,7 @@ def opened(data: str) -> Image.Image:
             raise ValueError(f"an image of {image.width} x {image.height} is too large")
         return image.convert("RGB")
     except (binascii.Error, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"an image can not be read: {error}") from error
+        raise ValueError(f"an image cannot be read: {error}") from error
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -100,7 +100,7 @@ def read_prompt_file(name: str) -> str:
     try:
         return (Path(folder_paths.get_input_directory()) / name).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"file: {name} can not be read as UTF-8 text ({error}): save it again as UTF-8") from error
+        raise ConfigError(f"file: {name} cannot be read as UTF-8 text ({error}): save it again as UTF-8") from error
 
 
 def clip_config(weights: Path) -> Path:

@@ -123,7 +123,7 @@ class PaveJudge(io.ComfyNode):
             "Pave Judge (HTTP)",
             terms=["vlm", "llm as a judge", "openai", "vllm", "ollama", "hpsv3", "unifiedreward", "api"],
             description="Reward: asks a server on your machine to score each image: a vision model by OpenAI's API, or "
-            "a scorer such as HPSv3. A reply that can not be read is reported and never becomes a score.",
+            "a scorer such as HPSv3. A reply that cannot be read is reported and never becomes a score.",
             inputs=[*_server(), *_chat(), *_patience(), *_for_experts()],
             outputs=[
                 Reward.Output(

@@ -81,7 +81,7 @@ class RewardCheck:
     def verdict(self) -> str:
         """In one sentence."""
         if self.problem:
-            return f"This reward can not tell your images apart: {self.problem}."
+            return f"This reward cannot tell your images apart: {self.problem}."
         mix = self.mix
         return f"This reward can tell your images apart: its spread within a group is {mix.spread:.3g}, around a mean of {mix.mean:.4g}."
 

@@ -42,7 +42,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"resume: {path} can not be read as a checkpoint ({error}): start afresh with resume = none") from error
+        raise ConfigError(f"resume: {path} cannot be read as a checkpoint ({error}): start afresh with resume = none") from error
     return Checkpoint(
         step=header["step"],
         recipe=header["recipe"],

@@ -22,7 +22,7 @@ def require_spread(scores: Mapping[str, Tensor]) -> None:
     if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
         shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
         count = len(next(iter(scores.values())).flatten())
-        raise ConfigError(f"reward: {shown} for all {count} images: it can not tell them apart; connect a reward that grades these images")
+        raise ConfigError(f"reward: {shown} for all {count} images: it cannot tell them apart; connect a reward that grades these images")
 
 
 @dataclass(frozen=True)

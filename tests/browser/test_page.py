@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from _browser import load_workflow
+from _host.browser import load_workflow
 
 pytestmark = pytest.mark.browser
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from _browser import export_prompt, load_workflow, nodes_2
-from _client import ComfyClient
-from _workflows import RUNNABLE, WORKFLOWS
+from _host.browser import export_prompt, load_workflow, nodes_2
+from _host.client import ComfyClient
+from _workflows.bundled import RUNNABLE, WORKFLOWS
 
 pytestmark = pytest.mark.browser
 

@@ -154,7 +154,7 @@ def test_drift_and_statistics_raise_their_own_alarms_without_a_held_out_reward(t
     assert held_out.chosen.step == 0  # not one measurement was without an alarm
 
 
-def test_what_the_guard_can_not_watch_is_refused(toy):
+def test_what_the_guard_cannot_watch_is_refused(toy):
     run = toy()
     with pytest.raises(ConfigError, match="guard: there is nothing to watch: connect a held-out reward"):
         watched(run, GuardSettings(GuardConfig(), None))
@@ -278,12 +278,12 @@ def test_a_reward_that_grades_can_teach(toy):
         (Noisy(), "is no more than its own noise"),
     ],
 )
-def test_a_reward_that_can_not_teach_is_told_why(reward, reason):
+def test_a_reward_that_cannot_teach_is_told_why(reward, reason):
     images = torch.rand(4, 3, 8, 8, 3, generator=torch.Generator().manual_seed(1)) * 0.2
     images[0, 0] += 0.7
     found = check(reward, images.flatten(0, 1), 4, 3)
     assert reason in found.problem
-    assert found.verdict.startswith("This reward can not tell your images apart")
+    assert found.verdict.startswith("This reward cannot tell your images apart")
     assert found.verdict in found.text()
 
 

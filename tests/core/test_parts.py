@@ -400,7 +400,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(toy, tmp_path, root):
     script = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(root / "tools")!r})
-from _package import load_core
+from _host.package import load_core
 load_core()
 from pathlib import Path
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from _client import PromptError
+from _host.client import PromptError
 from _training_graphs import composed, looped, lora, metrics, node, same, trained
 
 AGAINST = {
@@ -64,13 +64,13 @@ def test_the_check_says_what_a_reward_can_do(client):
     assert outputs["sheet"]["images"]
 
 
-def test_a_reward_that_can_not_teach_stops_the_run_before_it_begins(client, server):
+def test_a_reward_that_cannot_teach_stops_the_run_before_it_begins(client, server):
     graph = trained("unteachable")
     graph["train"]["inputs"]["reward"] = ["judge", 0]
     graph["judge"] = node("PaveTinyAdherence")
     graph["train"]["inputs"]["evaluation_seeds"] = 16
     graph["rollout"]["inputs"]["eta"] = 0.01  # branches that hardly differ: the classifier sees the same in all
-    with pytest.raises(PromptError, match="reward: it can not tell your images apart: it gives all images of a group the same number"):
+    with pytest.raises(PromptError, match="reward: it cannot tell your images apart: it gives all images of a group the same number"):
         client.run(graph, timeout=300)
     assert not list((server.output / "pave").glob("unteachable_*"))
     graph["train"]["inputs"]["check_reward"] = False

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from _client import PromptError
-from _comfyui import link_pack
-from _server import ComfyServer
+from _host.client import PromptError
+from _host.install import link_pack
+from _host.server import ComfyServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "rewards"
 RED, GREY = 0xFF0000, 0x808080

@@ -180,7 +180,7 @@ def test_a_constant_reward_is_refused_before_training(make, runs, modules):
         def __call__(self, images, prompts):
             return torch.full((len(images),), 0.5)
 
-    with pytest.raises(modules.errors.ConfigError, match="^reward: it can not tell your images apart: it gives all images of"):
+    with pytest.raises(modules.errors.ConfigError, match="^reward: it cannot tell your images apart: it gives all images of"):
         make(reward=Constant(), name="constant")
     with pytest.raises(modules.errors.ConfigError, match=r"^reward: constant = 0\.5 for all 2 images"):
         make(reward=Constant(), name="constant", check_reward=False)

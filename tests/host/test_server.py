@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from _client import PromptError
+from _host.client import PromptError
 
 GRAPH = {
     "model": {"class_type": "PaveTinyModel", "inputs": {}},
@@ -243,7 +243,7 @@ def test_prompts_come_from_a_file_too(client, server):
     step = json.loads((server.output / "pave" / "file_00001" / "metrics.jsonl").read_text().splitlines()[0])
     assert step["prompts"][0].split()[2] == "square"
     prompt["prompts"]["inputs"]["file"] = "latin1.txt"
-    with pytest.raises(PromptError, match=r"file: latin1\.txt can not be read as UTF-8"):
+    with pytest.raises(PromptError, match=r"file: latin1\.txt cannot be read as UTF-8"):
         client.queue(prompt)
     prompt["prompts"]["inputs"]["file"] = "../../secret.txt"
     with pytest.raises(PromptError, match=r"file: '\.\./\.\./secret\.txt' is not a \.txt file of the input folder"):

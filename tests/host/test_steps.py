@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from _client import PromptError
+from _host.client import PromptError
 from _training_graphs import RUN, Graph, composed, looped, lora, metrics, node, runs, same, trained
 
 
@@ -300,7 +300,7 @@ def no_step(g: Graph) -> None:
         (no_step, r"PaveFinish \(node finish\): .*state: no training step comes before Pave Finish"),
     ],
 )
-def test_wires_that_can_not_work_are_refused_before_anything_runs(client, server, change, message):
+def test_wires_that_cannot_work_are_refused_before_anything_runs(client, server, change, message):
     graph = looped("refused")
     change(graph)
     with pytest.raises(PromptError, match=message):
@@ -384,7 +384,7 @@ def short_decay(g: Graph) -> None:
         (another_run, r"PaveDecompositionLoss \(node loss\): rollout: it was drawn by the run of another Pave Begin"),
         (an_old_rollout, r"rollout: it was drawn in step 1, the run is at step 2: connect this step's Pave Rollout"),
         (unused_gradient, r"PaveFinish \(node finish\): state: a gradient was accumulated and not used"),
-        (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step can not be drawn as step nodes"),
+        (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step cannot be drawn as step nodes"),
         (only_a_part_of_the_sigmas, r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are drawn from pure noise"),
         (a_judge_alone, r"PaveBegin \(node begin\): judge: it is measured together with the reward"),
         (short_decay, r"PaveLoopBegin \(node loop\): decay_steps: 2 is below the 3 optimizer steps"),
@@ -407,7 +407,7 @@ def test_what_only_the_run_can_see_is_refused_by_the_node_at_fault(client, chang
         ("begin", {"run_name": "../x"}, "run_name: '../x' is not a plain file name"),
     ],
 )
-def test_settings_that_can_not_work_are_refused_at_once(client, where, values, message):
+def test_settings_that_cannot_work_are_refused_at_once(client, where, values, message):
     graph = looped("unset")
     graph[where]["inputs"] |= values
     with pytest.raises(PromptError, match=message):
@@ -422,7 +422,7 @@ def test_a_file_without_a_recipe_is_refused(client, server):
     graph = {"recipe": node("PaveLoRARecipe", lora=""), "text": node("PreviewAny", source=["recipe", 5])}
     for name, message in (
         ("foreign.safetensors", "lora: foreign.safetensors holds no recipe"),
-        ("broken.safetensors", "lora: broken.safetensors can not be read"),
+        ("broken.safetensors", "lora: broken.safetensors cannot be read"),
         ("../../secret.safetensors", "is not in the LoRA folders"),
     ):
         graph["recipe"]["inputs"]["lora"] = name
@@ -458,8 +458,8 @@ def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path)
     """As the README advises for graphs whose own pictures fill the memory."""
     import sys
 
-    from _comfyui import link_pack
-    from _server import ComfyServer
+    from _host.install import link_pack
+    from _host.server import ComfyServer
 
     client.run(looped("cached", 3), timeout=300)
     link_pack(tmp_path / "custom_nodes", Path(__file__).resolve().parents[2])

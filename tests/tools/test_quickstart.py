@@ -19,7 +19,9 @@ QUICKSTART = Path(__file__).resolve().parents[2] / "tools" / "quickstart.py"
 
 def start(*args: str) -> subprocess.Popen[str]:
     env = {**os.environ, "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen([sys.executable, str(QUICKSTART), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    return subprocess.Popen(
+        [sys.executable, str(QUICKSTART), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+    )
 
 
 def read_until(process: subprocess.Popen[str], pattern: str, seconds: float) -> re.Match[str]:

@@ -84,7 +84,7 @@ def _wire(value: Any, loop: Loop, prefix: str, begin_outputs: Mapping[int, Any])
 def _plain(name: str, value: Any) -> Any:
     if is_link(value):
         raise ConfigError(
-            f"{name}: {value!r} is what the host writes for a wire and can not go around a loop: carry it in another form, such as text"
+            f"{name}: {value!r} is what the host writes for a wire and cannot go around a loop: carry it in another form, such as text"
         )
     return value
 

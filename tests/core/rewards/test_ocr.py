@@ -162,7 +162,7 @@ def refuse(*args, **kwargs):
     raise SystemExit("a connection was made")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 sys.path.insert(0, sys.argv[1])
-from _package import load_core
+from _host.package import load_core
 load_core()
 import torch
 from pave_core.rewards.ocr import OCR, bundled_models
@@ -172,10 +172,8 @@ from test_ocr import drawn
 assert OCR()(drawn("OPEN")[None], ['"open"']).item() == 1
 assert before == sorted((p.name, p.stat().st_mtime) for p in bundled_models()["det"].parent.iterdir())
 """
-    here, tools = (
-        __file__.rpartition("test_ocr.py")[0],
-        importlib.import_module("_package").__file__.rpartition("_package.py")[0],
-    )
+    here = __file__.rpartition("test_ocr.py")[0]
+    tools = importlib.import_module("_host.package").__file__.rpartition("_host")[0]
     path = f"import sys; sys.path.append({here!r})\n"
     done = subprocess.run([sys.executable, "-c", path + code, tools], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -82,10 +82,10 @@ class NamedByNumber(Redness):
         (fails, r"'it' could not be made by its pack \(FileNotFoundError: no weights\): tell"),
         (lambda x: x, r"'it' could not be made by its pack \(TypeError: .*\): tell"),
         (refuses, "^weights: put them there$"),
-        (lambda: None, "has no name or can not be called: tell"),
-        (Nameless, "has no name or can not be called: tell"),
-        (Silent, "has no name or can not be called: tell"),
-        (NamedByNumber, "has no name or can not be called: tell"),
+        (lambda: None, "has no name or cannot be called: tell"),
+        (Nameless, "has no name or cannot be called: tell"),
+        (Silent, "has no name or cannot be called: tell"),
+        (NamedByNumber, "has no name or cannot be called: tell"),
     ],
 )
 def test_a_factory_that_fails_is_said_with_its_name(factory, message):
@@ -104,12 +104,12 @@ def test_register_is_cheap_to_import():
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from _package import load_core
+from _host.package import load_core
 load_core()
 from pave_core.rewards import register
 heavy = {"open_clip", "transformers", "rapidocr", "onnxruntime", "torchvision", "peft", "matplotlib"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
-    tools = sys.modules["_package"].__file__.rpartition("_package.py")[0]
+    tools = sys.modules["_host.package"].__file__.rpartition("_host")[0]
     done = subprocess.run([sys.executable, "-c", code, tools], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""The stages of make_tiny.py, which build the bundled tiny model."""

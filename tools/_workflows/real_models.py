@@ -1,0 +1,252 @@
+"""Workflows for models that people generate with: stock loaders, and settings for the memory of a graphics card.
+
+File names and sampling settings are those of ComfyUI's own templates and examples for each model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .graph import Out, Ref, Workflow
+
+PROMPTS = """a portrait of an old fisherman, soft window light
+a red fox in fresh snow at dawn
+a narrow street in Lisbon after rain, evening
+a bowl of ramen on a wooden table, seen from above
+a lighthouse on a cliff under heavy clouds
+a child flying a kite on a wide beach
+an astronaut reading a newspaper in a cafe
+a field of sunflowers with mountains behind
+a vintage car in front of a neon diner at night
+a cat asleep on a stack of books"""
+SCORER = {"precision": "bf16", "batch_size": 8}
+CLIP = {"checkpoint": "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "architecture": "ViT-H-14", **SCORER}
+HPS = {"checkpoint": "HPS_v2.1_compressed.pt", **SCORER}
+
+Loaded = tuple[Ref | Out, Ref | Out, Ref | Out]
+"""MODEL, CLIP, VAE."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card, and what its memory allows."""
+
+    memory: int  # GB
+    size: int  # pixels
+    rank: int
+    segments: str
+    group_size: int
+    batch_size: int
+
+    def widgets(self) -> dict[str, Any]:
+        """The widgets of Pave Train that the card decides."""
+        return {
+            "width": self.size,
+            "height": self.size,
+            "rank": self.rank,
+            "alpha": 2.0 * self.rank,
+            "segments": self.segments,
+            "group_size": self.group_size,
+            "batch_size": self.batch_size,
+        }
+
+
+SMALL = Card(12, 512, 16, "2", 8, 1)
+LARGE = Card(24, 512, 64, "2, 3", 12, 4)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its loaders, how it is sampled, and what its note says."""
+
+    title: str
+    load: Callable[[Workflow, Card], Loaded]
+    files: str
+    sampling: dict[str, Any]  # cfg, guidance, negative_prompt and scheduler of Pave Train
+    steps: int  # for generating
+    remark: str = ""
+
+
+def flux(w: Workflow, card: Card) -> Loaded:
+    model = w.node("UNETLoader", size=(400, 0), unet_name="flux1-dev.safetensors", weight_dtype="fp8_e4m3fn")
+    clip_l, t5 = "clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"
+    clip = w.node("DualCLIPLoader", clip_name1=clip_l, clip_name2=t5, type="flux")
+    return model, clip, w.node("VAELoader", vae_name="ae.safetensors")
+
+
+def sd35(w: Workflow, card: Card) -> Loaded:
+    name = "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors"
+    checkpoint = w.node("CheckpointLoaderSimple", size=(400, 0), ckpt_name=name)
+    return checkpoint["MODEL"], checkpoint["CLIP"], checkpoint["VAE"]
+
+
+def z_image(w: Workflow, card: Card) -> Loaded:
+    dtype = "fp8_e4m3fn" if card.memory < 24 else "default"
+    model = w.node("UNETLoader", size=(400, 0), unet_name="z_image_turbo_bf16.safetensors", weight_dtype=dtype)
+    clip = w.node("CLIPLoader", clip_name="qwen_3_4b.safetensors", type="lumina2")
+    vae = w.node("VAELoader", vae_name="ae.safetensors")
+    w.column()
+    return w.node("ModelSamplingAuraFlow", model=model, shift=3.0), clip, vae
+
+
+def qwen_image(w: Workflow, card: Card) -> Loaded:
+    model = w.node("UNETLoader", size=(400, 0), unet_name="qwen_image_fp8_e4m3fn.safetensors", weight_dtype="default")
+    clip = w.node("CLIPLoader", clip_name="qwen_2.5_vl_7b_fp8_scaled.safetensors", type="qwen_image")
+    vae = w.node("VAELoader", vae_name="qwen_image_vae.safetensors")
+    w.column()
+    return w.node("ModelSamplingAuraFlow", model=model, shift=3.1), clip, vae
+
+
+def chroma(w: Workflow, card: Card) -> Loaded:
+    name = "Chroma1-HD-fp8_scaled_rev2.safetensors"
+    model = w.node("UNETLoader", size=(400, 0), unet_name=name, weight_dtype="default")
+    clip = w.node("CLIPLoader", clip_name="t5xxl_fp8_e4m3fn_scaled.safetensors", type="chroma")
+    vae = w.node("VAELoader", vae_name="ae.safetensors")
+    w.column()
+    shifted = w.node("ModelSamplingAuraFlow", model=model, shift=1.0)
+    return shifted, w.node("T5TokenizerOptions", clip=clip, min_padding=0, min_length=0), vae
+
+
+MODELS = {
+    "sd35_medium": Model(
+        "SD3.5 medium",
+        sd35,
+        "`models/checkpoints/sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors`",
+        {"cfg": 4.5, "scheduler": "sgm_uniform", "negative_prompt": ""},
+        28,
+        "Training uses cfg 4.5 too, as generation does, which doubles the network calls.",
+    ),
+    "flux1_dev": Model(
+        "FLUX.1-dev (fp8)",
+        flux,
+        "`models/diffusion_models/flux1-dev.safetensors` (loaded as fp8), `models/text_encoders/clip_l.safetensors` "
+        "and `t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
+        {"cfg": 1.0, "guidance": 3.5, "scheduler": "simple"},
+        20,
+        "The paper's own model, here with its weights in fp8; the LoRA beside them is trained in full precision.",
+    ),
+    "z_image_turbo": Model(
+        "Z-Image Turbo",
+        z_image,
+        "`models/diffusion_models/z_image_turbo_bf16.safetensors`, `models/text_encoders/qwen_3_4b.safetensors`, "
+        "`models/vae/ae.safetensors`",
+        {"cfg": 1.0, "scheduler": "simple"},
+        9,
+        "A distilled model that generates in few steps: it trains with 8, as it is used.",
+    ),
+    "qwen_image": Model(
+        "Qwen-Image",
+        qwen_image,
+        "`models/diffusion_models/qwen_image_fp8_e4m3fn.safetensors`, "
+        "`models/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors`, `models/vae/qwen_image_vae.safetensors`",
+        {"cfg": 2.5, "scheduler": "simple"},
+        20,
+        "Its weights alone are 20 GB: ComfyUI keeps part of them in main memory and streams them, which is slow on a "
+        "small card.",
+    ),
+    "chroma": Model(
+        "Chroma1-HD",
+        chroma,
+        "`models/diffusion_models/Chroma1-HD-fp8_scaled_rev2.safetensors`, "
+        "`models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
+        {"cfg": 3.5, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
+        26,
+    ),
+}
+
+
+def real(name: str, card: Card) -> Workflow:
+    """The workflow of one model on one card."""
+    about = MODELS[name]
+    w = Workflow(f"{name}_{card.memory}gb", cover=("1", "2", "3"))
+    w.group("1. The model and the prompts")
+    w.note(
+        f"""
+## {about.title}, {card.memory} GB card
+
+Files: {about.files}; for the rewards, in `models/reward_models`, `{CLIP["checkpoint"]}` (open_clip's ViT-H-14 of
+LAION) and `{HPS["checkpoint"]}` (xswu/HPSv2).
+
+{about.remark}
+
+**The settings are the paper's, fitted to {card.memory} GB by estimate; this file has not been run on such a card.** Set
+`iterations` to 2 for a first try. If memory runs out, lower `width` and `height`, then `group_size`.
+
+HPS v2.1 scores what people prefer, the CLIP score keeps the images true to the prompt; 0.7 to 1.4 is a balance that
+has been published. The guard ends the run when the look of the images has changed by half. Write your own prompts,
+thirty or more, and replace the rewards with what you like.
+""",
+        (400, 520),
+    )
+    model, clip, vae = about.load(w, card)
+    w.column()
+    prompts = w.node("PavePrompts", size=(400, 300), text=PROMPTS, held_out=0.2, seed=0)
+    w.group("2. What you like", "#8A8")
+    adherence = w.node("PaveCLIPScore", "CLIP score: true to the prompt", **CLIP)
+    preference = w.node("PaveHPSv2", "HPS v2.1: what people prefer", **HPS)
+    w.column()
+    weights: dict[str, Any] = {"weight_1": 1.4, "weight_2": 0.7}
+    mix = w.node("PaveRewardMix", reward_1=adherence, reward_2=preference, **weights, normalise="within group")
+    guard = w.node("PaveGuard", "Guard: the look of the images", every=25, max_drop=0.0, max_change=0.5)
+    w.group("3. Train", "#b06634")
+    few = {"steps": 8, "branch_steps": "0, 1, 2, 3"} if about.steps < 16 else {}
+    train = w.node(
+        "PaveTrain",
+        size=(420, 0),
+        model=model,
+        clip=clip,
+        vae=vae,
+        prompts=prompts,
+        reward=mix,
+        guard=guard,
+        run_name=w.name,
+        evaluate_every=50,
+        **about.sampling,
+        **card.widgets(),
+        **few,
+    )
+    w.group("4. What came out")
+    w.preview("Reward curve", train["curve"], (560, 760))
+    w.node("PaveSaveLoRA", lora=train["lora"], name=w.name)
+    w.column()
+    w.preview("Before and after, same seeds", train["grid"], (560, 760))
+    w.text("Summary", train["summary"], (560, 380))
+    w.row()
+    w.group("5. Generate: the model as it was, and the trained model, same prompt, same seed", "#8A8", after=train)
+    generate(w, about, models=(model, train["model"]), clip=clip, vae=vae)
+    return w
+
+
+def generate(
+    w: Workflow, about: Model, *, models: tuple[Ref | Out, Ref | Out], clip: Ref | Out, vae: Ref | Out
+) -> None:
+    """Generate with the stock KSampler and both models, as it was and as trained."""
+    guidance = about.sampling.get("guidance")
+    positive = w.node("CLIPTextEncode", "Prompt", clip=clip, text=PROMPTS.splitlines()[0])
+    negative = w.node("CLIPTextEncode", "Negative prompt", clip=clip, text=about.sampling.get("negative_prompt", ""))
+    latent = w.node("EmptySD3LatentImage", width=1024, height=1024, batch_size=1)
+    w.column()
+    if guidance is not None:
+        positive = w.node("FluxGuidance", conditioning=positive, guidance=guidance)
+        w.column()
+    inputs: dict[str, Any] = {"positive": positive, "negative": negative, "latent_image": latent, "seed": 1}
+    inputs |= {"steps": about.steps, "cfg": about.sampling["cfg"]}
+    inputs |= {"sampler_name": "euler", "scheduler": about.sampling["scheduler"]}
+    samplers = [
+        w.node("KSampler", title, model=model, **inputs)
+        for title, model in zip(("The model as it was", "The trained model"), models, strict=True)
+    ]
+    w.column()
+    decoded = [w.node("VAEDecode", samples=sampler, vae=vae) for sampler in samplers]
+    w.column()
+    for title, images in zip(("Before", "After"), decoded, strict=True):
+        w.preview(title, images, (420, 440))
+
+
+REAL_MODELS: dict[str, Callable[[], Workflow]] = {
+    f"{name}_{card.memory}gb": partial(real, name, card) for name in MODELS for card in (SMALL, LARGE)
+}
+"""The workflows for models that are not bundled."""

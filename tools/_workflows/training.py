@@ -1,0 +1,195 @@
+"""Workflows that train with one node: at its simplest, with settings on wires, resumed, and guarded."""
+
+from __future__ import annotations
+
+from .graph import Workflow
+from .parts import RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
+
+
+def quickstart() -> Workflow:
+    w = Workflow("quickstart", cover=("2", "3", "4"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## Pave-GRPO quickstart
+
+Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at
+64x64, so it takes minutes on a CPU.
+
+1. **Run**. Pave Train shows its progress and the images that it trains on.
+2. **The reward** is a warm colour that the images should take on (*Pave Colour*) and a CLIP score that keeps them
+   true to their prompts. Change the colour or the weights and run again.
+3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is
+   being fooled.
+4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in
+   `output/loras` for the stock *Load LoRA* node.
+5. At the bottom, one prompt and one seed with the model as it was and as it is now.
+
+To tune your own model, replace *Pave Tiny Model* with your loaders, set width and height, and write your own prompts.
+""",
+        (400, 460),
+    )
+    model, prompts = tiny(w)
+    w.group("2. What you like", "#8A8")
+    mix = rewards(w)
+    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    w.group("3. Train", "#b06634")
+    train = w.node(
+        "PaveTrain",
+        size=(420, 0),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        prompts=prompts,
+        reward=mix,
+        judge=judge,
+        run_name="quickstart",
+        evaluation_seeds=16,
+        evaluate_every=10,
+        preset="quick",
+        **SIZE,
+    )
+    w.group("4. What came out")
+    outcome(w, train, "quickstart")
+    w.row()
+    w.group("5. Generate: the model as it was", "#8A8", after=model)
+    picture(w, "Before", model["model"], model)
+    w.group("6. Generate: the trained model, same prompt, same seed", "#8A8", after=train)
+    picture(w, "After", train["model"], model)
+    return w
+
+
+def train_advanced() -> Workflow:
+    w = Workflow("train_advanced", cover=("2", "3", "4"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## Training with its settings on wires
+
+The same training as *quickstart*, with every setting in a small node of its own. Share them between several
+trainings, swap one for another, or read them from a LoRA with *Pave LoRA Recipe*.
+
+Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40
+for a run as long as the quickstart's.
+""",
+        (400, 280),
+    )
+    model, prompts = tiny(w)
+    w.group("2. Settings")
+    policy, wires = settings(w, model, schedule="cosine", decay_steps=10)
+    w.nodes[wires["objective"].id - 1]["widgets"]["plain_weight"] = 0.5
+    w.group("3. What you like", "#8A8")
+    mix = rewards(w)
+    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    w.group("4. Train", "#b06634")
+    train = w.node(
+        "PaveTrainAdvanced",
+        size=(400, 0),
+        policy=policy,
+        prompts=prompts,
+        reward=mix,
+        judge=judge,
+        run_name="advanced",
+        **wires,
+        **RUN,
+    )
+    w.group("5. What came out")
+    outcome(w, train, "advanced")
+    return w
+
+
+def resume_training() -> Workflow:
+    w = Workflow("resume_training", cover=("2", "3", "4"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## Stop and resume
+
+1. **Run**. Press **Cancel** whenever you like, or let it reach its 10 steps.
+2. Press **R**. The run is now in the list of `resume` of Pave Train, as `resume_me_00001`.
+3. Choose it, raise `iterations`, and **Run** again: training goes on where it stopped, bit for bit as if it had never
+   been interrupted.
+
+All other settings must be as they were; Pave Train says which one is not.
+""",
+        (400, 320),
+    )
+    model, prompts = tiny(w)
+    w.group("2. What you like", "#8A8")
+    mix = rewards(w)
+    w.group("3. Train, stop, go on", "#b06634")
+    train = w.node(
+        "PaveTrain",
+        size=(420, 0),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        prompts=prompts,
+        reward=mix,
+        run_name="resume_me",
+        evaluation_seeds=4,
+        checkpoint_every=5,
+        **SHORT,
+    )
+    w.group("4. What came out")
+    outcome(w, train, "resumed")
+    return w
+
+
+def multi_reward_guarded() -> Workflow:
+    w = Workflow("multi_reward_guarded", cover=("4", "5"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## Several rewards, watched by a guard
+
+A reward that is trained on is soon fooled. This workflow does three things about it.
+
+1. **A mix**: a warm colour is what you like, a CLIP score keeps the images true to their prompts, a statistic keeps
+   their contrast. Each is brought to the same scale within a group, then weighted. The curve shows each by itself.
+2. **A check** before a long run: can these rewards tell the images apart, and do they agree? Look at the report and
+   at the groups.
+3. **A guard**: every 2 steps it asks a judge, which is never trained on, whether the images still show what their
+   prompts say, and measures how much their look has changed. If the judge falls or the look changes too much, the run
+   ends, and the best weights come out.
+
+Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `learning_rate` to 0.002 to see the guard at
+work.
+""",
+        (400, 500),
+    )
+    model, prompts = tiny(w)
+    w.group("2. What you like", "#8A8")
+    clip = w.node("PaveCLIPScore", "CLIP score: true to the prompt")
+    colour = w.node("PaveColour", "Colour: what you like", **WARM)
+    contrast = w.node("PaveStatisticsReward", "Contrast: not flat", statistic="contrast", direction="more")
+    w.column()
+    balance = {"weight_1": 1.0, "weight_2": 0.3, "weight_3": 0.1, "normalise": "within group"}
+    mix = w.node("PaveRewardMix", reward_1=clip, reward_2=colour, reward_3=contrast, **balance)
+    w.group("3. Settings, and the check")
+    policy, wires = settings(w, model)
+    w.column()
+    checked = w.node("PaveCheckReward", policy=policy, prompts=prompts, reward=mix, rollout=wires["rollout"])
+    w.column()
+    w.text("Can it teach?", checked["report"], (520, 330))
+    w.preview("The groups of the check", checked["sheet"], (520, 420))
+    w.group("4. Train, guarded", "#b06634")
+    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    w.column()
+    guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
+    w.column()
+    watched = {"judge": judge, "guard": guard}
+    train = w.node(
+        "PaveTrainAdvanced",
+        size=(400, 0),
+        policy=policy,
+        prompts=prompts,
+        reward=mix,
+        run_name="guarded",
+        **watched,
+        **wires,
+        **RUN,
+    )
+    w.group("5. What came out")
+    outcome(w, train, "guarded", height=980)
+    return w
