@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from _host.browser import export_prompt, load_workflow, nodes_2
 from playwright.sync_api import expect
+
+from _host.browser import export_prompt, load_workflow, nodes_2
 
 pytestmark = pytest.mark.browser
 
