@@ -1,9 +1,14 @@
 """Every test can import the tools (`_server`, `_client`, ...) and the core (`pave_core`), as the tools themselves do, and tests/support."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded here, and for the server. The models are tiny: on two busy cores a second thread takes the
+# first one's time to wait for it, and a run 15 times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
@@ -49,7 +54,8 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory):
         (base / name).mkdir()
     link_pack(base / "custom_nodes", ROOT)
     # Without the API nodes the page does not talk to the internet either.
-    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=("--disable-api-nodes",)) as running:
+    options = ("--disable-api-nodes",)
+    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=options) as running:
         yield running
 
 
@@ -62,7 +68,10 @@ def client(server):
 
 @pytest.fixture(scope="session")
 def page(server):
-    """The real page of the server in a headless Chromium, one for all tests; page.problems lists the errors on its console so far."""
+    """The real page of the server in a headless Chromium, one for all tests.
+
+    page.problems lists the errors on its console so far.
+    """
     from _browser import find_chromium, open_page
 
     if not find_chromium():
