@@ -50,6 +50,7 @@ DRAWN = """async () => {
     const places = () => app.graph.nodes.map(node => [...node.pos, ...node.size])
     const look = () => JSON.stringify([app.canvas.ds.scale, [...app.canvas.ds.offset], places()])
     const before = look()
+    app.canvas.setDirty(true, true)
     await frame()
     await frame()
     return look() === before && !app.canvas.dirty_canvas && !app.canvas.dirty_bgcanvas
@@ -144,7 +145,7 @@ def wait_ready(page: Page) -> None:
 
 
 def wait_drawn(page: Page) -> None:
-    """Wait until the page has drawn what it has: from one frame to the next but one nothing moves."""
+    """Wait until the page has drawn what it has: it draws afresh, nothing moves, nothing is left to draw."""
     until(page, "the page is drawn", lambda: page.evaluate(DRAWN))
 
 
