@@ -3,10 +3,15 @@
 It can import tests/support too.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded here, and for the server. The models are tiny: on two busy cores a second thread takes the
+# first one's time to wait for it, and a run 15 times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]

@@ -25,8 +25,11 @@ class Layout:
 
     def problems(self) -> list[str]:
         """Nodes that overlap, groups that overlap, nodes outside every group."""
-        found = [f"{a} and {b} overlap" for boxes in (self.nodes, self.groups) for a, b in combinations(boxes, 2) if overlap(boxes[a], boxes[b])]
-        return found + [f"{name} is in no group" for name, box in self.nodes.items() if not any(inside(box, group) for group in self.groups.values())]
+        pairs = [pair for boxes in (self.nodes, self.groups) for pair in combinations(boxes.items(), 2)]
+        found = [f"{a} and {b} overlap" for (a, here), (b, there) in pairs if overlap(here, there)]
+        groups = self.groups.values()
+        alone = [name for name, box in self.nodes.items() if not any(inside(box, group) for group in groups)]
+        return found + [f"{name} is in no group" for name in alone]
 
 
 def overlap(a: Box, b: Box) -> bool:

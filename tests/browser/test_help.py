@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from _editor import PACK
+from _host.browser import until
 from make_help import NODE_DEFS
 
 pytestmark = pytest.mark.browser
@@ -28,18 +30,18 @@ SHOWN_NAMES = """type => {
 def test_the_info_button_shows_the_page_with_its_picture(page, artifacts):
     page.problems.clear()
     page.evaluate(SELECT, "PaveTrain")
-    page.get_by_test_id("info-button").click()
+    press = page.get_by_test_id("info-button").click
     content = page.locator(".node-help-content")
+    until(page, "the help is open", lambda: content.count() == 1, press)
     content.get_by_role("heading", name="Pave Train").wait_for()
     assert "Cancel loses nothing" in content.inner_text()
     picture = content.locator("img")
-    picture.wait_for()
-    page.wait_for_function("document.querySelector('.node-help-content img').complete")
+    until(page, "the picture has come, or failed", lambda: picture.evaluate("image => image.complete"))
     assert picture.evaluate("image => image.naturalWidth") > 0
     page.screenshot(path=artifacts / "help.png")
-    page.get_by_test_id("info-button").click()
-    content.wait_for(state="detached")
-    assert [problem for problem in page.problems if "comfyui-pave-grpo" in problem and "/docs/PaveTrain/" not in problem] == []
+    until(page, "the help is closed", lambda: content.count() == 0, press)
+    problems = [problem for problem in page.problems if PACK in problem]
+    assert [problem for problem in problems if "/docs/PaveTrain/" not in problem] == []
 
 
 def test_every_picture_of_the_help_loads(page, server):

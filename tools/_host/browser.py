@@ -7,13 +7,17 @@ import json
 import os
 import shutil
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
+
+Result = TypeVar("Result")
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 PLACES = (
@@ -35,6 +39,25 @@ SETTINGS = {
     "Comfy.VueNodes.Enabled": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # readable pictures, however far away
 }
+PATIENCE = 300.0
+"""Seconds that anything on the page may take. A busy machine draws a frame in five, and slow is not wrong."""
+AGAIN = 20.0
+"""Seconds after which a gesture without effect counts as missed."""
+POLL = 50
+"""Milliseconds between two looks."""
+
+READY = """() => Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100
+    && Boolean(window.app?.canvas && window.app.extensionManager?.workflow?.activeWorkflow)"""
+DRAWN = """async () => {
+    const frame = () => new Promise(requestAnimationFrame)
+    const places = () => app.graph.nodes.map(node => [...node.pos, ...node.size])
+    const look = () => JSON.stringify([app.canvas.ds.scale, [...app.canvas.ds.offset], places()])
+    const before = look()
+    app.canvas.setDirty(true, true)
+    await frame()
+    await frame()
+    return look() === before && !app.canvas.dirty_canvas && !app.canvas.dirty_bgcanvas
+}"""
 
 
 def find_chromium() -> str | None:
@@ -58,6 +81,7 @@ def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.problems = collect_problems(page)  # type: ignore[attr-defined]
+            page.set_default_timeout(PATIENCE * 1000)
             page.goto(url)
             wait_ready(page)
             yield page
@@ -85,12 +109,48 @@ def settle(url: str) -> None:
     urllib.request.urlopen(request, timeout=30).close()
 
 
+def until(
+    page: Page,
+    what: str,
+    met: Callable[[], Result],
+    gesture: Callable[[], object] | None = None,
+    seconds: float = PATIENCE,
+) -> Result:
+    """Wait until `met()` is true, and return what it gave.
+
+    A page that is busy can miss a gesture. The one given here is made at once, and again every AGAIN seconds as long as
+    `met()` is not true; a warning tells of it.
+
+    Raises TimeoutError when `what`, as in "the search is open", does not come true within `seconds`; RuntimeError when
+    it was so before the gesture, which then would show nothing.
+    """
+    if gesture and met():
+        raise RuntimeError(f"{what}: so it was before anything was done for it")
+    end = time.monotonic() + seconds
+    tries, next_try = 0, 0.0
+    while not (found := met()):
+        if time.monotonic() > end:
+            tried = f" and {tries} tries" if gesture else ""
+            raise TimeoutError(f"{what}: not so after {seconds:g} seconds{tried}")
+        if gesture and time.monotonic() > next_try:
+            gesture()
+            tries, next_try = tries + 1, time.monotonic() + AGAIN
+        else:
+            page.wait_for_timeout(POLL)
+    if tries > 1:
+        warnings.warn(f"{what}: the page was busy, this took {tries} tries", stacklevel=2)
+    return found
+
+
 def wait_ready(page: Page) -> None:
-    """Wait until the editor accepts workflows."""
-    editor = "window.app?.extensionManager && window.app.graph && window.app.canvas && window.LiteGraph"
-    for ready in editor, "Object.keys(window.LiteGraph.registered_node_types).length > 100":
-        page.wait_for_function(ready, timeout=90_000)
-    page.wait_for_timeout(2_000)
+    """Wait until the editor takes workflows: it has the nodes, and has opened the workflow that it starts with."""
+    until(page, "the editor is ready", lambda: page.evaluate(READY))
+    wait_drawn(page)
+
+
+def wait_drawn(page: Page) -> None:
+    """Wait until the page has drawn what it has: it draws afresh, nothing moves, nothing is left to draw."""
+    until(page, "the page is drawn", lambda: page.evaluate(DRAWN))
 
 
 @contextlib.contextmanager
@@ -98,18 +158,20 @@ def nodes_2(page: Page) -> Iterator[None]:
     """Inside, the page draws its nodes by its newer front end ("Nodes 2.0")."""
     switch = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
     page.evaluate(switch, True)
-    page.wait_for_timeout(1_000)
+    drawn = page.locator("[data-node-id]")
+    until(page, "nodes are drawn by Nodes 2.0", lambda: drawn.count() == page.evaluate("app.graph.nodes.length"))
     try:
         yield
     finally:
         page.evaluate(switch, False)
-        page.wait_for_timeout(1_000)
+        until(page, "nodes are drawn on the canvas", lambda: drawn.count() == 0)
+        wait_drawn(page)
 
 
 def load_workflow(page: Page, file: Path) -> None:
     """Open a UI-format workflow as dropping the file on the page does."""
     page.evaluate("workflow => window.app.loadGraphData(workflow)", json.loads(file.read_text(encoding="utf-8")))
-    page.wait_for_timeout(1_000)
+    wait_drawn(page)
 
 
 def export_prompt(page: Page) -> dict[str, Any]:

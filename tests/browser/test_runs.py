@@ -1,0 +1,71 @@
+"""Every workflow that the bundled model can run, run from the real page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from _editor import SET_WIDGETS, images_of, our_errors, queue, run_workflow, wait_pictures
+from _host.browser import load_workflow, nodes_2, until
+from _workflows.bundled import RUNNABLE
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+SMALL = {
+    **{"preset": "custom", "iterations": 2, "prompts_per_step": 1, "group_size": 3, "steps": 4, "branch_steps": "0, 1"},
+    **{"evaluation_seeds": 1, "evaluate_every": 0, "seeds": 1},
+}
+"""Settings with which a run takes seconds."""
+BATCH = """size => {
+    app.graph.nodes.find(n => n.type === "EmptyImage").widgets.find(w => w.name === "batch_size").value = size
+}"""
+RESUMABLE = """() => {
+    const train = app.graph.nodes.find(n => n.type === "PaveTrain")
+    return train.widgets.find(w => w.name === "resume").options.values
+}"""
+
+
+def open_and_run(page, client, name):
+    """Open a workflow, run it, and wait until its pictures are shown."""
+    load_workflow(page, FOLDER / f"{name}.json")
+    page.evaluate(SET_WIDGETS, SMALL)
+    if name == "custom_reward_graph":  # its plain picture has as many images as are drawn
+        page.evaluate(BATCH, 6)
+    run = run_workflow(page, client, lambda: queue(page))
+    assert run["status"]["status_str"] == "success", run["status"]["messages"]
+    wait_pictures(page, run)
+    assert all(client.view(**image).startswith(b"\x89PNG") for images in images_of(run).values() for image in images)
+    assert our_errors(page) == []
+
+
+@pytest.mark.parametrize("name", RUNNABLE)  # quickstart first: it leaves the LoRA that two others load
+def test_it_runs_from_the_page(page, client, layout, artifacts, name):
+    page.problems.clear()
+    open_and_run(page, client, name)
+    page.screenshot(path=artifacts / f"{name}_after_run.png")
+    assert layout().problems() == [], "a picture made a node grow over another"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "step_by_step_loop"])
+def test_it_runs_in_nodes_2(page, client, artifacts, name):
+    """What differs is how nodes are drawn: two workflows are enough."""
+    page.problems.clear()
+    with nodes_2(page):
+        open_and_run(page, client, name)
+        page.screenshot(path=artifacts / f"{name}_after_run_nodes2.png")
+
+
+def test_training_goes_on_as_the_resume_workflow_says(page, client, server):
+    """Run, refresh the lists, choose the run, raise iterations, run again."""
+    load_workflow(page, FOLDER / "resume_training.json")
+    name = "resume_from_page"
+    page.evaluate(SET_WIDGETS, SMALL | {"run_name": name})
+    assert run_workflow(page, client, lambda: queue(page))["status"]["status_str"] == "success"
+    refresh = "app.extensionManager.command.execute('Comfy.RefreshNodeDefinitions')"
+    first = f"{name}_00001"
+    until(page, f"{first} can be resumed", lambda: first in page.evaluate(RESUMABLE), lambda: page.evaluate(refresh))
+    page.evaluate(SET_WIDGETS, {"resume": first, "iterations": 3})
+    assert run_workflow(page, client, lambda: queue(page))["status"]["status_str"] == "success"
+    lines = (server.output / "pave" / first / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]

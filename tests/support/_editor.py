@@ -1,0 +1,95 @@
+"""What the browser tests do in the open editor, and what they read off it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from _host.browser import until, wait_drawn
+from _host.client import ComfyClient
+
+PACK = "comfyui-pave-grpo"  # in the address of every file of ours that the page loads
+RUN = 600.0
+"""Seconds that a run may take: those here take a few on an idle machine."""
+
+SET_WIDGETS = """values => {
+    for (const node of app.graph.nodes) for (const widget of node.widgets ?? []) {
+        if (node.type.startsWith("Pave") && widget.name in values) widget.value = values[widget.name]
+    }
+}"""
+FIT = """() => {
+    const boxes = [...app.graph.nodes, ...app.graph.groups].map(item => item.boundingRect)
+    const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])))
+    const [right, bottom] = [0, 1].map(side => Math.max(...boxes.map(box => box[side] + box[side + 2])))
+    app.canvas.ds.fitToBounds([left, top, right - left, bottom - top], {zoom: 0.85})
+    app.canvas.setDirty(true, true)
+}"""
+PICTURES = """counts => Object.entries(counts).every(([id, count]) => {
+    const element = document.querySelector(`[data-node-id="${id}"]`)  // Nodes 2.0, which shows one of several
+    const pictures = element ? [...element.querySelectorAll("img")] : app.graph.getNodeById(id).imgs ?? []
+    const loaded = pictures.filter(picture => picture.complete && picture.naturalWidth > 0)
+    return loaded.length === pictures.length && loaded.length >= (element ? 1 : count)
+})"""
+
+
+def missing_nodes(page: Any) -> list[str]:
+    """Node types of the open workflow that the host does not know; the dialog that says so counts as one."""
+    types = page.evaluate("app.graph.nodes.map(node => node.type)")
+    known = page.evaluate("Object.keys(LiteGraph.registered_node_types)")
+    dialog = page.locator("[aria-labelledby=global-missing-nodes]")
+    return [*(name for name in types if name not in known), *dialog.all_inner_texts()]
+
+
+def our_errors(page: Any) -> list[str]:
+    """Errors on the console that come from the pack, and every error or warning that the page shows."""
+    shown = page.locator(".p-toast-message-error, .p-toast-message-warn").all_inner_texts()
+    return [problem for problem in page.problems if PACK in problem] + shown
+
+
+def fit(page: Any) -> None:
+    """Bring the whole workflow into view. The page draws pictures only where it shows them."""
+    page.evaluate(FIT)
+    wait_drawn(page)
+
+
+def fit_and_shoot(page: Any, path: Path) -> None:
+    """A picture of the whole workflow, for people to look at."""
+    fit(page)
+    page.screenshot(path=path)
+
+
+def run_workflow(page: Any, client: ComfyClient, press: Callable[[], object]) -> dict[str, Any]:
+    """Start the open workflow by `press` and wait for its end: the history's entry.
+
+    `press` is not repeated, as it would run the workflow twice; nor need it be, since a click waits until its button
+    takes it.
+    """
+    with page.expect_response(lambda got: got.url.endswith("/prompt") and got.request.method == "POST") as asked:
+        press()
+    answer = asked.value.json()
+    assert asked.value.ok, answer
+    assert not answer["node_errors"], answer
+    run = answer["prompt_id"]
+    return until(page, f"run {run} has ended", lambda: json.loads(client.get(f"/history/{run}")).get(run), seconds=RUN)
+
+
+def queue(page: Any) -> None:
+    """Press Run, as it were."""
+    page.evaluate("app.queuePrompt(0, 1)")
+
+
+def images_of(run: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """{node id: its images} of a history's entry."""
+    return {node: output["images"] for node, output in run["outputs"].items() if output.get("images")}
+
+
+def wait_pictures(page: Any, run: Mapping[str, Any]) -> None:
+    """Wait until every node shows the pictures that the run made for it."""
+    # An id with a dot is that of a node in an expansion, which is not drawn.
+    counts = {node: len(images) for node, images in images_of(run).items() if "." not in node}
+    assert counts
+    fit(page)
+    until(page, f"the pictures of nodes {', '.join(counts)} are shown", lambda: page.evaluate(PICTURES, counts))
+    wait_drawn(page)
