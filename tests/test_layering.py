@@ -1,4 +1,4 @@
-"""nodes/*.py -> nodes/host -> pave_core, never back; inside the core: types, config <- schedule, sde <- pave, rollout <- loss <- trainer.
+"""Which way imports go: every module of the core and of the nodes stands on a floor, and imports from its own floor or below.
 
 Read from the syntax trees, so that an import inside a function counts too; then once for real, with the host's modules blocked.
 """
@@ -6,16 +6,60 @@ Read from the syntax trees, so that an import inside a function counts too; then
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-HOST = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfy_api_nodes", "folder_paths", "server", "nodes", "execution", "latent_preview"}
-RANK = {"errors": 0, "types": 1, "config.train": 1, "flow.schedule": 2, "flow.kernels": 2, "flow.paving": 3, "rollout.branches": 3}
-RANK |= {"objective.loss": 4, "training.loop": 5}
+HOST = {
+    *("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfy_api_nodes", "comfyui_version"),
+    *("folder_paths", "server", "nodes", "execution", "latent_preview", "node_helpers"),
+}
+FLOORS = (
+    # the ground: used by all
+    ("pave_core", "pave_core.errors", "pave_core.seeds", "pave_core.types"),
+    ("pave_core.files", "pave_core.images"),
+    # the method
+    ("pave_core.config.*",),
+    ("pave_core.flow.*",),
+    ("pave_core.scoring.*",),
+    ("pave_core.rewards.networks.*", "pave_core.rewards.http.*"),
+    ("pave_core.rewards.*",),
+    ("pave_core.rollout.*",),
+    ("pave_core.objective.*",),
+    ("pave_core.policies.*",),
+    ("pave_core.training.*",),
+    # what is made of it
+    ("pave_core.evaluation.*",),
+    ("pave_core.pictures.*",),
+    ("pave_core.runs.*",),
+    # the host
+    ("nodes.host.*", "nodes.host.graphs.*", "nodes.host.panel.*", "nodes.host.policy.*"),
+    ("nodes.host.train", "nodes.host.compare", "nodes.host.reward_check"),
+    ("nodes.host.steps.*",),
+    # the nodes
+    ("nodes.shared.*",),
+    ("nodes.*", "nodes.rewards.*", "nodes.steps.*"),
+    ("nodes.extension",),
+)
+"""From below: modules, and folders ("a.*": the modules straight in a, and a itself)."""
+
+
+def modules_below(root: Path) -> dict[str, Path]:
+    """{dotted name: file} of every module of the core and of the nodes; a package is its __init__.py."""
+    files = [file for top in ("pave_core", "nodes") for file in sorted((root / top).rglob("*.py"))]
+    return {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def floor(module: str) -> int | None:
+    """The number of the floor that a module stands on: its own, else its folder's."""
+    for name in (module, f"{module}.*", f"{module.rpartition('.')[0]}.*"):
+        for number, names in enumerate(FLOORS):
+            if name in names:
+                return number
+    return None
 
 
 def imports(file: Path) -> Iterator[tuple[int, str]]:
-    """(level, dotted name) of every import in a file; level counts the leading dots. `from .a import b` yields both a and a.b."""
+    """(level, dotted name) of every import in a file; level counts the leading dots. `from .a import b` yields a and a.b."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
@@ -26,44 +70,53 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.level, f"{module}.{alias.name}".lstrip(".")) for alias in node.names)
 
 
-def core_imports(core: Path, file: Path) -> Iterator[str]:
-    """Modules of the core (dotted below it) that a file of the core imports."""
-    package = file.relative_to(core).parts[:-1]
-    for level, name in imports(file):
-        if level:
-            target = ".".join((*package[: len(package) - level + 1], name))
-            path = core.joinpath(*target.split("."))
-            if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
-                yield target
+def own_imports(modules: Mapping[str, Path], module: str) -> set[str]:
+    """The modules of ours that a module imports; the packages on the way to them do not count."""
+    file = modules[module]
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    found = {".".join((*package[: len(package) - level + 1], name)) for level, name in imports(file) if level}
+    known = found & modules.keys()
+    return {name for name in known if not any(other.startswith(f"{name}.") for other in known)} - {module}
 
 
-def core_violations(core: Path) -> list[str]:
-    """What in the core breaks the rules, one line each."""
+def violations(root: Path) -> list[str]:
+    """What breaks the rules, one line each."""
+    modules = modules_below(root)
+    graph = {module: own_imports(modules, module) for module in modules}
     found = []
-    graph: dict[str, set[str]] = {}
-    for file in sorted(core.rglob("*.py")):
-        where = file.relative_to(core)
-        for level, name in imports(file):
-            top = name.split(".")[0]
-            if level == 0 and top in HOST:
-                found.append(f"{where}: imports the host's {name}")
-            if level == 0 and top == core.name:
-                found.append(f"{where}: imports {name} absolutely")
-            if level > len(where.parts):
-                found.append(f"{where}: a relative import leaves the core: {'.' * level}{name}")
-        module = ".".join(where.with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        if module:
-            graph[module] = set(core_imports(core, file)) - {module}
-    for module in graph:
-        for target in reachable(graph, module):
-            if target == module:
-                found.append(f"{module}: imports itself in a circle")
-            if RANK.get(target, 0) > RANK.get(module, max(RANK.values())):
-                found.append(f"{module}: depends on {target}, which is above it")
+    for module, file in modules.items():
+        here = floor(module)
+        if here is None:
+            found.append(f"{module}: stands on no floor")
+            continue
+        for target in sorted(graph[module]):
+            there = floor(target)
+            if there is not None and there > here:
+                found.append(f"{module}: imports {target}, which is above it")
+        if module in reachable(graph, module):
+            found.append(f"{module}: imports itself in a circle")
+        found += [f"{module}: {problem}" for problem in foreign(module, file)]
     return found
 
 
-def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+def foreign(module: str, file: Path) -> Iterator[str]:
+    """Imports of the host where it may not be, and ways around the package."""
+    depth = len(module.split(".")) - (file.name != "__init__.py")
+    for level, name in imports(file):
+        top = name.split(".")[0]
+        if level > depth + 1 or (module.startswith("pave_core") and level > depth):
+            yield f"a relative import leaves the package: {'.' * level}{name}"
+        if level:
+            continue
+        if top == "pave_core":
+            yield f"imports {name} absolutely"
+        in_schema = name.startswith("comfy_api.latest") or name == "comfy_api"  # what V3 nodes are written in
+        allowed = module.startswith("nodes.host") or (module.startswith("nodes") and in_schema)
+        if top in HOST and not allowed:
+            yield f"imports the host's {name}"
+
+
+def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
     """Every module that `start` imports, also through others."""
     seen: set[str] = set()
     todo = list(graph[start])
@@ -75,58 +128,64 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
     return seen
 
 
-def node_violations(nodes: Path) -> list[str]:
-    """Imports of the host in nodes/*.py outside nodes/host; comfy_api.latest is what V3 nodes are written in."""
-    return [
-        f"{file.relative_to(nodes)}: imports the host's {name}"
-        for file in sorted(nodes.rglob("*.py"))
-        if file.relative_to(nodes).parts[0] != "host"
-        for level, name in imports(file)
-        if level == 0 and name.split(".")[0] in HOST and not name.startswith("comfy_api.latest") and name != "comfy_api"
-    ]
+def test_every_module_stands_on_a_floor_and_imports_only_from_there_and_below(root):
+    modules = modules_below(root)
+    assert violations(root) == []
+    assert len(modules) == len([*(root / "pave_core").rglob("*.py"), *(root / "nodes").rglob("*.py")]) > 100
+    print(f"{len(modules)} modules on {len(FLOORS)} floors")
 
 
-def test_the_core_keeps_its_layers(root):
-    assert core_violations(root / "pave_core") == []
+def test_every_floor_is_a_module_or_a_folder(root):
+    modules = modules_below(root)
+    assert [name for names in FLOORS for name in names if name.removesuffix(".*") not in modules] == []
 
 
-def test_only_nodes_host_imports_the_host(root):
-    assert node_violations(root / "nodes") == []
-    assert list((root / "nodes" / "host").glob("*.py")), "nodes/host is where the host may be imported: has it moved?"
-
-
-def test_every_ranked_module_exists(root):
-    assert [name for name in RANK if not (root / "pave_core" / f"{name.replace('.', '/')}.py").is_file()] == []
+PLANTED = {
+    "pave_core/errors.py": "",
+    "pave_core/flow/kernels.py": "def f():\n    from ..objective import loss",
+    "pave_core/flow/__init__.py": "",
+    "pave_core/objective/__init__.py": "",
+    "pave_core/objective/loss.py": "from ..errors import PaveError",
+    "pave_core/training/optimizer.py": "from . import state",
+    "pave_core/training/state.py": "from .optimizer import x",
+    "pave_core/config/train.py": "import comfy.utils\nimport pave_core.errors",
+    "pave_core/scoring/score.py": "from ...nodes import train\nimport folder_paths",
+    "nodes/train.py": "from comfy_api.latest import io\nfrom comfy import utils",
+    "nodes/shared/presets.py": "",
+    "nodes/host/panel/routes.py": "import server\nfrom ...shared import presets",
+    "elsewhere.py": "",
+}
 
 
 def test_the_scan_finds_what_it_looks_for(tmp_path):
-    core, nodes = tmp_path / "pave_core", tmp_path / "nodes"
-    (core / "rewards").mkdir(parents=True)
-    nodes.mkdir()
-    (core / "__init__.py").write_text("")
-    (core / "errors.py").write_text("")
-    (core / "objective").mkdir()
-    (core / "objective" / "loss.py").write_text("from ..errors import PaveError")
-    (core / "helper.py").write_text("from .objective import loss")
-    (core / "flow").mkdir()
-    (core / "flow" / "kernels.py").write_text("def f():\n    from .. import helper")
-    (core / "config.py").write_text("import comfy.utils\nimport pave_core.errors")
-    (core / "optim.py").write_text("from . import lora")
-    (core / "lora.py").write_text("from .optim import x")
-    (core / "rewards" / "__init__.py").write_text("from ..errors import PaveError")
-    (core / "rewards" / "base.py").write_text("from ...nodes import train\nimport folder_paths")
-    (nodes / "train.py").write_text("from comfy_api.latest import io\nfrom comfy import utils")
+    for name, text in PLANTED.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
-    found = core_violations(core)
+    found = violations(tmp_path)
 
-    assert "config.py: imports the host's comfy.utils" in found
-    assert "config.py: imports pave_core.errors absolutely" in found
-    assert f"{Path('rewards/base.py')}: a relative import leaves the core: ...nodes" in found
-    assert f"{Path('rewards/base.py')}: imports the host's folder_paths" in found
-    assert "flow.kernels: depends on objective.loss, which is above it" in found
-    assert "optim: imports itself in a circle" in found
-    assert not [line for line in found if line.startswith(("loss", "rewards:", f"{Path('rewards/__init__.py')}"))]
-    assert node_violations(nodes) == ["train.py: imports the host's comfy", "train.py: imports the host's comfy.utils"]
+    assert sorted(found) == [
+        "nodes.host.panel.routes: imports nodes.shared.presets, which is above it",
+        "nodes.train: imports the host's comfy",
+        "nodes.train: imports the host's comfy.utils",
+        "pave_core.config.train: imports pave_core.errors absolutely",
+        "pave_core.config.train: imports the host's comfy.utils",
+        "pave_core.flow.kernels: imports pave_core.objective.loss, which is above it",
+        "pave_core.scoring.score: a relative import leaves the package: ...nodes",
+        "pave_core.scoring.score: a relative import leaves the package: ...nodes.train",
+        "pave_core.scoring.score: imports nodes.train, which is above it",
+        "pave_core.scoring.score: imports the host's folder_paths",
+        "pave_core.training.optimizer: imports itself in a circle",
+        "pave_core.training.state: imports itself in a circle",
+    ]
+
+
+def test_a_module_without_a_floor_is_found(tmp_path):
+    monkeypatch.setattr(sys.modules[__name__], "FLOORS", (("pave_core.flow",),))
+    (tmp_path / "pave_core").mkdir()
+    (tmp_path / "pave_core" / "new.py").write_text("")
+    assert violations(tmp_path) == ["pave_core.new: stands on no floor"]
 
 
 def test_the_core_imports_with_the_host_blocked(root):
@@ -149,4 +208,5 @@ print(len(names))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= len(RANK)
+    core = [module for module in modules_below(root) if module.startswith("pave_core.")]
+    assert int(done.stdout) == len(core)

@@ -4,6 +4,7 @@
 
 web/docs/images/<NodeId>.png    each node alone on an empty canvas, for web/docs/<NodeId>.md
 locales/en/nodeDefs.json        names and tooltips in the form that the host gives the page: the base of a translation
+README.md                       the table of the settings of Pave Train
 
 Run it after changing the schema of a node; a test compares nodeDefs.json with the schemas.
 """
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 PREFIX = "Pave"
 DOCS = ROOT / "web" / "docs"
 NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
+README = ROOT / "README.md"
+TABLE = ("<!-- the settings: written by tools/make_help.py -->\n", "<!-- the end of the settings -->\n")
+MOST_OPTIONS = 6  # that are named in the table
 SCALE = 2
 MARGIN = 8  # around a node, in units of the canvas
 COLOURS = 127
@@ -78,6 +82,9 @@ def make(environment: Environment) -> None:
         NODE_DEFS.parent.mkdir(parents=True, exist_ok=True)
         NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
         print(NODE_DEFS.relative_to(ROOT))
+        presets = json.loads(server.client().get("/pave/presets"))
+        README.write_text(with_table(README.read_text(encoding="utf-8"), settings_table(info, presets)), encoding="utf-8")
+        print(README.relative_to(ROOT))
         with open_page(server.url, 1600, 2800) as page:
             draw_nodes(page, our_nodes(info))
 
@@ -112,6 +119,40 @@ def inputs_of(node: Mapping[str, Any]) -> dict[str, str]:
 def outputs_of(node: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, tooltip) of a node in /object_info."""
     return [(name, tooltip or "") for name, tooltip in zip(node["output_name"], node["output_tooltips"], strict=True)]
+
+
+def settings_table(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The settings of Pave Train as a Markdown table, from /object_info and /pave/presets."""
+    rows = [("setting", "default (paper)", "quick", "range", "what it does"), ("---",) * 5]
+    for kind in ("required", "optional"):
+        for name, (type, *more) in info["PaveTrain"]["input"].get(kind, {}).items():
+            said = more[0] if more else {}
+            if type in ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN") and name != "preset":
+                quick = _cell(presets["quick"][name]) if name in presets["quick"] else ""
+                rows.append((name, _cell(said["default"]), quick, _range(name, said), said["tooltip"]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def with_table(text: str, table: str) -> str:
+    """README's text with the table between its marks. ValueError if they are not there."""
+    before, mark, rest = text.partition(TABLE[0])
+    _, end, after = rest.partition(TABLE[1])
+    if not (mark and end):
+        raise ValueError(f"README.md: the marks {TABLE[0].strip()} and {TABLE[1].strip()} are not there")
+    return f"{before}{mark}{table}{end}{after}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+
+
+def _range(name: str, said: Mapping[str, Any]) -> str:
+    if "min" in said:
+        return f"{_cell(said['min'])} to {_cell(said['max'])}"
+    options = said.get("options", ())
+    return ", ".join(options) if name != "resume" and len(options) <= MOST_OPTIONS else ""
 
 
 def _node_def(node: Mapping[str, Any]) -> dict[str, Any]:

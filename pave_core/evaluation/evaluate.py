@@ -11,10 +11,10 @@ from torch import Tensor
 from ..config.rollout import RolloutConfig
 from ..errors import TrainingError
 from ..flow.solvers import ode
+from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import score
 from ..types import Cond, Decoder, Policy, Reward
-from .gain import mean
 
 
 @dataclass(frozen=True)

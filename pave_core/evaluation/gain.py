@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .evaluate import Evaluation
+from ..scoring.groups import mean
+from .evaluate import Evaluation
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,6 @@ class Comparison:
             "rewards": {name: vars(gain) for name, gain in self.rewards.items()},
             "held_out_images": self.images,
         }
-
-
-def mean(scores: Tensor) -> float:
-    """The mean of the images that have a score."""
-    return scores.nanmean().item()
 
 
 def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:

@@ -22,11 +22,11 @@ from torch import Tensor
 from ..config.fields import check, setting
 from ..errors import ConfigError
 from ..rewards.statistics import STATISTICS
+from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import describe
 from ..types import Reward
 from .evaluate import Evaluation
-from .gain import mean
 
 Action = Literal["stop", "lower learning rate"]
 WATCHED_STATISTICS = ("saturation", "contrast", "flatness")

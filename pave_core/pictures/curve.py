@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..evaluation.evaluate import Evaluation, mean
+from ..evaluation.evaluate import Evaluation
 from ..evaluation.gain import paired_gain
 from ..evaluation.guard import Reading
+from ..scoring.groups import mean
 from .sheets import GREEN, INK, MUTED, RED
 
 _BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"

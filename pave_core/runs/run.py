@@ -11,12 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from ..config.train import TrainConfig
-from ..evaluation.gain import Comparison, mean
+from ..evaluation.gain import Comparison
 from ..evaluation.guard import Reading
 from ..files import finite
 from ..pictures.curve import reward_curve
 from ..pictures.sheets import before_after_grid
 from ..policies.lora_file import LoraWeights, save_lora
+from ..scoring.groups import mean
 from ..training.metrics import StepMetrics
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy

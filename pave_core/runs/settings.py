@@ -28,8 +28,8 @@ class RunSettings:
     )
     resume: str = setting(
         NO_RESUME,
-        "Go on with a run that was cancelled or is to be longer. All other settings must be as they were. Press R to "
-        "refresh the list.",
+        "Go on with a run that was cancelled or is to be longer. All settings but iterations, batch_size and "
+        "checkpoint_every must be as they were. Press R to refresh the list.",
     )
     evaluation_seeds: int = setting(
         4,

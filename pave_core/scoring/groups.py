@@ -7,6 +7,11 @@ from math import inf
 from torch import Tensor
 
 
+def mean(scores: Tensor) -> float:
+    """The mean of the images that have a score."""
+    return scores.nanmean().item()
+
+
 def zero_spread(rewards_KG: Tensor) -> Tensor:
     """(K, G) -> (K,) bool: the groups whose rewards are all the same number, or in which fewer than two images have one."""
     return rewards_KG.nan_to_num(-inf).amax(-1) <= rewards_KG.nan_to_num(inf).amin(-1)

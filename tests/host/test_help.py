@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from make_help import DOCS, NODE_DEFS, inputs_of, node_defs, our_nodes, outputs_of
+from make_help import DOCS, NODE_DEFS, README, inputs_of, node_defs, our_nodes, outputs_of, settings_table, with_table
 
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 LARGEST_PICTURE = 64_000
@@ -66,6 +66,18 @@ def test_no_picture_is_of_a_node_that_is_no_more(info):
 
 def test_the_texts_for_translators_are_those_of_the_schemas(info):
     assert json.loads(NODE_DEFS.read_text(encoding="utf-8")) == node_defs(info), "run: python tools/make_help.py"
+
+
+def test_readme_s_table_is_that_of_the_settings(client, info):
+    text = README.read_text(encoding="utf-8")
+    table = settings_table(info, json.loads(client.get("/pave/presets")))
+    assert text == with_table(text, table), "run: python tools/make_help.py"
+    assert table.count("\n") > 30
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(ValueError, match="the marks .* are not there"):
+        with_table("no table", "| a |\n")
 
 
 def test_the_host_gives_the_texts_to_the_page(client):
