@@ -182,10 +182,13 @@ def test_the_scan_finds_what_it_looks_for(tmp_path):
 
 
 def test_a_module_without_a_floor_is_found(tmp_path):
-    monkeypatch.setattr(sys.modules[__name__], "FLOORS", (("pave_core.flow",),))
-    (tmp_path / "pave_core").mkdir()
-    (tmp_path / "pave_core" / "new.py").write_text("")
-    assert violations(tmp_path) == ["pave_core.new: stands on no floor"]
+    for file in ("new.py", "flow/kernels.py", "flow/deep/kernels.py"):
+        (tmp_path / "pave_core" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pave_core" / file).write_text("")
+    assert sorted(violations(tmp_path)) == [
+        "pave_core.flow.deep.kernels: stands on no floor",
+        "pave_core.new: stands on no floor",
+    ]
 
 
 def test_the_core_imports_with_the_host_blocked(root):
