@@ -35,7 +35,9 @@ class PaveCheckReward(io.ComfyNode):
                 *widgets("seed"),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="Verdict and numbers, as Markdown for Preview as Text."),
+                io.String.Output(
+                    display_name="report", tooltip="Verdict and numbers, as Markdown for Preview as Text."
+                ),
                 io.Boolean.Output(display_name="can_teach", tooltip="Whether the reward can tell the images apart."),
                 io.Image.Output(display_name="sheet", tooltip="The groups that were drawn, each sorted by reward."),
             ],

@@ -28,18 +28,29 @@ class PaveCompare(io.ComfyNode):
                 io.Model.Input("model_b", tooltip="The second, such as the one with the LoRA."),
                 io.Clip.Input("clip", tooltip="The text encoder of both."),
                 io.Vae.Input("vae", tooltip="The VAE of both."),
-                schema.Prompts.Input("prompts", tooltip="The held-out prompts are drawn; all of them where none is held out."),
+                schema.Prompts.Input(
+                    "prompts", tooltip="The held-out prompts are drawn; all of them where none is held out."
+                ),
                 schema.Reward.Input("reward", tooltip="What the images are scored with."),
-                io.Int.Input("seeds", default=4, min=1, max=256, tooltip="Images of each prompt, from seeds 1, 2, 3, ..."),
-                io.Int.Input("steps", default=20, min=2, max=200, tooltip="Denoising steps of an image, by the Euler sampler."),
+                io.Int.Input(
+                    "seeds", default=4, min=1, max=256, tooltip="Images of each prompt, from seeds 1, 2, 3, ..."
+                ),
+                io.Int.Input(
+                    "steps", default=20, min=2, max=200, tooltip="Denoising steps of an image, by the Euler sampler."
+                ),
                 *widgets("width", "height", "cfg"),
-                io.String.Input("label_a", default="before", tooltip="What the first model is called in grid and table."),
+                io.String.Input(
+                    "label_a", default="before", tooltip="What the first model is called in grid and table."
+                ),
                 io.String.Input("label_b", default="after", tooltip="What the second is called."),
                 *widgets("batch_size", "negative_prompt", "guidance", "scheduler"),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="Side by side, with the reward below each image."),
-                io.String.Output(display_name="table", tooltip="The rewards, in all and prompt by prompt, with the gain and its standard error."),
+                io.String.Output(
+                    display_name="table",
+                    tooltip="The rewards, in all and prompt by prompt, with the gain and its standard error.",
+                ),
             ],
         )
 

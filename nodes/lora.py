@@ -58,15 +58,21 @@ class PaveLoRARecipe(io.ComfyNode):
             terms=["metadata", "how was it trained", "settings from lora"],
             inputs=[
                 io.Combo.Input(
-                    "lora", options=folders.loras(), tooltip="A LoRA that Pave Train, Pave Finish or Pave Save LoRA wrote. Press R to refresh."
+                    "lora",
+                    options=folders.loras(),
+                    tooltip="A LoRA that Pave Train, Pave Finish or Pave Save LoRA wrote. Press R to refresh.",
                 )
             ],
             outputs=[
                 schema.LoraSettings.Output(display_name="lora_settings", tooltip="For Pave Policy."),
-                schema.RolloutSettings.Output(display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."),
+                schema.RolloutSettings.Output(
+                    display_name="rollout", tooltip="For Pave Train (Advanced) or Pave Begin."
+                ),
                 schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin."),
                 schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin."),
-                schema.Prompts.Output(display_name="prompts", tooltip="The prompts it was trained on, with those that were held out."),
+                schema.Prompts.Output(
+                    display_name="prompts", tooltip="The prompts it was trained on, with those that were held out."
+                ),
                 io.String.Output(display_name="text", tooltip="The whole recipe for reading: connect Preview as Text."),
             ],
         )

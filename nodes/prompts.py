@@ -44,7 +44,14 @@ class PavePrompts(io.ComfyNode):
                     tooltip="The fraction of the prompts that is kept for evaluation. With 0, or one prompt only, the training prompts are "
                     "evaluated.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**32 - 1, control_after_generate=False, tooltip="Chooses which prompts are held out."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=False,
+                    tooltip="Chooses which prompts are held out.",
+                ),
             ],
             outputs=[schema.Prompts.Output(display_name="prompts", tooltip="The prompts, for Pave Train.")],
         )

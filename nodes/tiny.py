@@ -24,7 +24,10 @@ class PaveTinyModel(io.ComfyNode):
             "Replace it by the MODEL, CLIP and VAE of your own workflow.",
             outputs=[
                 io.Model.Output(display_name="model", tooltip="A flow model of the SD3 kind, 64x64 images."),
-                io.Clip.Output(display_name="clip", tooltip="Its text encoder. It knows prompts like: a red circle on a dark background."),
+                io.Clip.Output(
+                    display_name="clip",
+                    tooltip="Its text encoder. It knows prompts like: a red circle on a dark background.",
+                ),
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
             ],
         )

@@ -97,9 +97,7 @@ class PaveTrain(io.ComfyNode):
         return schema.checked(check)
 
     @classmethod
-    def execute(
-        cls, model, clip, vae, prompts, reward, preset, judge=None, guard=None, **values: Any
-    ) -> io.NodeOutput:
+    def execute(cls, model, clip, vae, prompts, reward, preset, judge=None, guard=None, **values: Any) -> io.NodeOutput:
         config = train_config(preset, values)
         policy = PolicySettings(model, clip, vae, config.lora, from_shown(Guidance, values))
         rollout = RolloutSettings(config.rollout, from_shown(Picture, values))

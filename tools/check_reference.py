@@ -45,9 +45,7 @@ def relative_errors(case: dict[str, Any]) -> dict[str, float]:
         return torch.tanh(x @ W + sigma.view(-1, *(1,) * (x.ndim - 1)) * b)
 
     advantages = compute_advantages(rewards.unsqueeze(0), PaveConfig().advantage_clip)[0]
-    transitions = paved_transitions(
-        velocity, x, k=case["k"], sigmas=sigmas, eta=case["eta"], segments=case["segments"]
-    )
+    transitions = paved_transitions(velocity, x, k=case["k"], sigmas=sigmas, eta=case["eta"], segments=case["segments"])
     decomposition_loss(transitions, y, advantages).backward()
     found = {"grad_W": W.grad, "grad_b": b.grad, "advantages": advantages}
 

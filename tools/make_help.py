@@ -83,7 +83,9 @@ def make(environment: Environment) -> None:
         NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
         print(NODE_DEFS.relative_to(ROOT))
         presets = json.loads(server.client().get("/pave/presets"))
-        README.write_text(with_table(README.read_text(encoding="utf-8"), settings_table(info, presets)), encoding="utf-8")
+        README.write_text(
+            with_table(README.read_text(encoding="utf-8"), settings_table(info, presets)), encoding="utf-8"
+        )
         print(README.relative_to(ROOT))
         with open_page(server.url, 1600, 2800) as page:
             draw_nodes(page, our_nodes(info))

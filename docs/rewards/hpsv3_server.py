@@ -115,7 +115,10 @@ def main() -> None:
     options = parser.parse_args()
     Handler.scorer = staticmethod(fake() if options.fake else hpsv3(options.device, options.checkpoint))
     with ThreadingHTTPServer((options.host, options.port), Handler) as server:
-        print(f"serving on http://{options.host}:{server.server_port}  (Pave Judge: api scores, base_url this address)", flush=True)
+        print(
+            f"serving on http://{options.host}:{server.server_port}  (Pave Judge: api scores, base_url this address)",
+            flush=True,
+        )
         try:
             server.serve_forever()
         except KeyboardInterrupt:

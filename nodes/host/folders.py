@@ -40,8 +40,14 @@ def reward_model(field: str, name: str, advice: str, suffixes: tuple[str, ...] =
     place = _reward_models(suffixes).get(name)
     path = folder_paths.get_full_path(*place) if place else None
     if path is None:
-        chosen = "no file is chosen" if name == CHOOSE else f"{name!r} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
-        raise ConfigError(f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose it")
+        chosen = (
+            "no file is chosen"
+            if name == CHOOSE
+            else f"{name!r} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
+        )
+        raise ConfigError(
+            f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose it"
+        )
     return Path(path)
 
 
@@ -80,7 +86,9 @@ def lora(name: str) -> Path:
     """The path of one of them."""
     path = folder_paths.get_full_path("loras", name)
     if path is None:
-        raise ConfigError(f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one of the list")
+        raise ConfigError(
+            f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one of the list"
+        )
     return Path(path)
 
 
@@ -96,7 +104,9 @@ def prompt_files() -> list[str]:
 def read_prompt_file(name: str) -> str:
     """The text of one of them."""
     if name not in prompt_files():
-        raise ConfigError(f"file: {name!r} is not a .txt file of the input folder: put it there and press R in the page to refresh")
+        raise ConfigError(
+            f"file: {name!r} is not a .txt file of the input folder: put it there and press R in the page to refresh"
+        )
     try:
         return (Path(folder_paths.get_input_directory()) / name).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -21,7 +21,9 @@ logger = logging.getLogger("pave")
 def publish() -> None:
     """Make every module of the core importable as pave_core.<module>, the same objects that the nodes use. An unrelated pave_core is left alone."""
     if sys.modules.setdefault(NAME, pave_core) is not pave_core:
-        logger.warning("Pave-GRPO: another package is called pave_core: rewards that other packs register there are not seen by this pack's nodes")
+        logger.warning(
+            "Pave-GRPO: another package is called pave_core: rewards that other packs register there are not seen by this pack's nodes"
+        )
         return
     for info in pkgutil.walk_packages(pave_core.__path__, f"{pave_core.__name__}."):
         name = NAME + info.name.removeprefix(pave_core.__name__)

@@ -66,7 +66,9 @@ def load_clip() -> comfy.sd.CLIP:
     clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(weights))
     missing, unexpected = clip.load_sd(weights)
     if missing or unexpected:
-        raise RuntimeError(f"{TEXT_ENCODER.name} does not fit: missing {missing}, unexpected {unexpected}; rebuild it with tools/make_tiny.py")
+        raise RuntimeError(
+            f"{TEXT_ENCODER.name} does not fit: missing {missing}, unexpected {unexpected}; rebuild it with tools/make_tiny.py"
+        )
     return clip
 
 

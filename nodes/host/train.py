@@ -65,7 +65,9 @@ def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, n
                     break
         return finish(run, policy.model)
     except BaseException as error:
-        run.stop("cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})")
+        run.stop(
+            "cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})"
+        )
         raise
 
 

@@ -20,7 +20,11 @@ class PaveRewardMix(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         inputs = []
         for i in range(1, MIX_SIZE + 1):
-            inputs.append(Reward.Input(f"reward_{i}", optional=i > 1, tooltip="A reward. Each is there to keep the others honest."))
+            inputs.append(
+                Reward.Input(
+                    f"reward_{i}", optional=i > 1, tooltip="A reward. Each is there to keep the others honest."
+                )
+            )
             inputs.append(
                 io.Float.Input(
                     f"weight_{i}",

@@ -110,7 +110,14 @@ class PaveColour(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         def channel(name: str, default: float) -> Any:
-            return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=f"How much {name} the colour has that you like.")
+            return io.Float.Input(
+                name,
+                default=default,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip=f"How much {name} the colour has that you like.",
+            )
 
         return schema.schema(
             "PaveColour",

@@ -52,7 +52,9 @@ def train_config(preset: str, values: Mapping[str, Any]) -> TrainConfig:
     """
     if preset in PRESETS:
         filled = _filled(PRESETS[preset])
-        changed = [f"{name} {values[name]!r} instead of {value!r}" for name, value in filled.items() if values[name] != value]
+        changed = [
+            f"{name} {values[name]!r} instead of {value!r}" for name, value in filled.items() if values[name] != value
+        ]
         if changed:
             logger.info(f"Pave-GRPO: preset {preset} was changed: {', '.join(changed)}")
     parts = {part.name: from_shown(type(getattr(TrainConfig(), part.name)), values) for part in fields(TrainConfig)}

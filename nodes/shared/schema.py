@@ -41,7 +41,9 @@ def advanced(widget: Any) -> Any:
     return widget
 
 
-def schema(node_id: str, display_name: str, description: str, *, terms: list[str], category: str = CATEGORY, **parts: Any) -> io.Schema:
+def schema(
+    node_id: str, display_name: str, description: str, *, terms: list[str], category: str = CATEGORY, **parts: Any
+) -> io.Schema:
     """A node's schema. `terms` are what else people call it: hosts whose search knows aliases find it by them."""
     made = io.Schema(node_id=node_id, display_name=display_name, category=category, description=description, **parts)
     if hasattr(made, "search_aliases"):

@@ -22,8 +22,18 @@ class PaveLoopBegin(io.ComfyNode):
             category=schema.STEPS,
             inputs=[
                 schema.State.Input("state", tooltip="The state to begin with, from Pave Begin."),
-                io.Int.Input("iterations", default=40, min=1, max=10_000, tooltip="Training steps to make; after a resume, that many more."),
-                io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop, such as a count or a text."),
+                io.Int.Input(
+                    "iterations",
+                    default=40,
+                    min=1,
+                    max=10_000,
+                    tooltip="Training steps to make; after a resume, that many more.",
+                ),
+                io.AnyType.Input(
+                    "value",
+                    optional=True,
+                    tooltip="Anything else that is to go around the loop, such as a count or a text.",
+                ),
             ],
             outputs=[
                 schema.Loop.Output(display_name="loop", tooltip="To Pave Loop End."),

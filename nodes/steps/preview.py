@@ -23,7 +23,9 @@ class PavePreviewGroup(io.ComfyNode):
             category=schema.STEPS,
             is_output_node=True,
             inputs=[
-                schema.Advantages.Input("advantages", tooltip="From Pave Advantage: the images, their scores and how they compare."),
+                schema.Advantages.Input(
+                    "advantages", tooltip="From Pave Advantage: the images, their scores and how they compare."
+                ),
                 io.Int.Input("rows", default=12, min=1, max=200, tooltip="Groups shown at most."),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The picture that is shown.")],

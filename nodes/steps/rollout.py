@@ -23,10 +23,19 @@ class PaveRollout(io.ComfyNode):
             category=schema.STEPS,
             inputs=[schema.State.Input("state", tooltip=STATE)],
             outputs=[
-                schema.Rollout.Output(display_name="rollout", tooltip="What was drawn, for Pave Advantage and Pave Decomposition Loss."),
-                io.Image.Output(display_name="images", tooltip="All images in one batch: prompts x branch steps x group size, group by group."),
-                io.String.Output(display_name="prompts", is_output_list=True, tooltip="The prompt of each image, as a list."),
-                io.Image.Output(display_name="anchors", tooltip="One image a prompt without exploration: what the model makes now."),
+                schema.Rollout.Output(
+                    display_name="rollout", tooltip="What was drawn, for Pave Advantage and Pave Decomposition Loss."
+                ),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="All images in one batch: prompts x branch steps x group size, group by group.",
+                ),
+                io.String.Output(
+                    display_name="prompts", is_output_list=True, tooltip="The prompt of each image, as a list."
+                ),
+                io.Image.Output(
+                    display_name="anchors", tooltip="One image a prompt without exploration: what the model makes now."
+                ),
             ],
         )
 

@@ -29,11 +29,19 @@ class PaveScore(io.ComfyNode):
             inputs=[
                 schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
                 io.Image.Input("images", tooltip="The images, as a batch or a list."),
-                io.String.Input("prompts", force_input=True, tooltip="The prompt of each image, as a list; a single prompt counts for all."),
+                io.String.Input(
+                    "prompts",
+                    force_input=True,
+                    tooltip="The prompt of each image, as a list; a single prompt counts for all.",
+                ),
             ],
             outputs=[
                 schema.Scores.Output(display_name="scores", tooltip="The score of each image, for Pave Advantage."),
-                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers; of a mix, the weighted sum."),
+                io.Float.Output(
+                    display_name="numbers",
+                    is_output_list=True,
+                    tooltip="The same as a list of numbers; of a mix, the weighted sum.",
+                ),
             ],
         )
 
@@ -42,7 +50,9 @@ class PaveScore(io.ComfyNode):
         pictures = [picture for batch in images for picture in batch]
         texts = prompts * len(pictures) if len(prompts) == 1 else prompts
         if len(texts) != len(pictures):
-            raise ConfigError(f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all")
+            raise ConfigError(
+                f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all"
+            )
         scores = from_wires.score(RewardMix.of(reward[0]), pictures, texts)
         return io.NodeOutput(scores, scores.total().tolist())
 
@@ -61,7 +71,9 @@ class PaveScoresFromNumbers(io.ComfyNode):
             is_input_list=True,
             inputs=[
                 io.MultiType.Input(
-                    "numbers", [io.Float, io.Int, io.Boolean], tooltip="One number an image, in the order of the images; higher is better."
+                    "numbers",
+                    [io.Float, io.Int, io.Boolean],
+                    tooltip="One number an image, in the order of the images; higher is better.",
                 ),
                 io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
                 io.Float.Input(
@@ -73,14 +85,22 @@ class PaveScoresFromNumbers(io.ComfyNode):
                     tooltip="How much they count beside other scores. Negative: lower numbers are better.",
                 ),
                 schema.Scores.Input(
-                    "scores", optional=True, tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes."
+                    "scores",
+                    optional=True,
+                    tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes.",
                 ),
             ],
-            outputs=[schema.Scores.Output(display_name="scores", tooltip="For Pave Advantage, or another Pave Scores From Numbers.")],
+            outputs=[
+                schema.Scores.Output(
+                    display_name="scores", tooltip="For Pave Advantage, or another Pave Scores From Numbers."
+                )
+            ],
         )
 
     @classmethod
-    def execute(cls, numbers: list, name: list[str], weight: list[float], scores: list[RawScores] | None = None) -> io.NodeOutput:
+    def execute(
+        cls, numbers: list, name: list[str], weight: list[float], scores: list[RawScores] | None = None
+    ) -> io.NodeOutput:
         return io.NodeOutput(from_wires.scores_from_numbers(numbers, name[0], weight[0], scores[0] if scores else None))
 
 
@@ -100,8 +120,12 @@ class PaveAdvantage(io.ComfyNode):
                 schema.Scores.Input("scores", tooltip="One score for each of its images."),
             ],
             outputs=[
-                schema.Advantages.Output(display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."),
-                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."),
+                schema.Advantages.Output(
+                    display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."
+                ),
+                io.Float.Output(
+                    display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."
+                ),
             ],
         )
 
@@ -131,7 +155,9 @@ class PaveImageStatistic(io.ComfyNode):
                     tooltip="mean: brightness. standard deviation: contrast. Over all pixels and colours.",
                 ),
             ],
-            outputs=[io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number an image, as a list.")],
+            outputs=[
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number an image, as a list.")
+            ],
         )
 
     @classmethod

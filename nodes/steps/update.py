@@ -30,7 +30,8 @@ class PaveDecompositionLoss(io.ComfyNode):
             outputs=[
                 schema.State.Output(display_name="state", tooltip="The state with the gradient added."),
                 io.Float.Output(
-                    display_name="loss", tooltip="Its value: about 0 whatever happens, since advantages have mean 0. Its gradient is what counts."
+                    display_name="loss",
+                    tooltip="Its value: about 0 whatever happens, since advantages have mean 0. Its gradient is what counts.",
                 ),
                 io.String.Output(
                     display_name="segments",
@@ -46,7 +47,10 @@ class PaveDecompositionLoss(io.ComfyNode):
     @classmethod
     def execute(cls, state, rollout, advantages) -> io.NodeOutput:
         after, loss, segments = actions.accumulate(state, rollout, advantages)
-        lines = [f"- n = {n}: log-probability {f.log_prob:.4f}, std {f.std:.4f}, push {f.push:.4g}" for n, f in sorted(segments.items())]
+        lines = [
+            f"- n = {n}: log-probability {f.log_prob:.4f}, std {f.std:.4f}, push {f.push:.4g}"
+            for n, f in sorted(segments.items())
+        ]
         return io.NodeOutput(after, loss, "\n".join(lines))
 
 
@@ -63,7 +67,9 @@ class PaveOptimizerStep(io.ComfyNode):
             category=schema.STEPS,
             inputs=[schema.State.Input("state", tooltip=STATE)],
             outputs=[
-                schema.State.Output(display_name="state", tooltip="The state after the step, for Pave Loop End or Pave Finish."),
+                schema.State.Output(
+                    display_name="state", tooltip="The state after the step, for Pave Loop End or Pave Finish."
+                ),
                 io.Int.Output(display_name="step", tooltip="How many steps are done."),
                 io.Float.Output(display_name="reward", tooltip="The mean reward of this step's images."),
                 io.Float.Output(display_name="gradient", tooltip="The gradient's norm before clipping."),

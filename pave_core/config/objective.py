@@ -73,4 +73,7 @@ class PaveConfig:
 
     def weights(self) -> dict[int, float]:
         """{n: weight of L_n}, with 1 for the plain step."""
-        return {1: self.plain_weight, **dict(zip(self.segments, self.segment_weights or (1.0,) * len(self.segments), strict=True))}
+        return {
+            1: self.plain_weight,
+            **dict(zip(self.segments, self.segment_weights or (1.0,) * len(self.segments), strict=True)),
+        }

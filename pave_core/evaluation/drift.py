@@ -39,6 +39,8 @@ class DriftProbe:
     @torch.no_grad()
     def measure(self, policy: Policy) -> float:
         """The drift of the policy as it is now."""
-        moved = torch.stack([(policy.velocity(x, sigma, cond) - v).square().mean() for cond, x, sigma, v in self._points])
+        moved = torch.stack(
+            [(policy.velocity(x, sigma, cond) - v).square().mean() for cond, x, sigma, v in self._points]
+        )
         base = torch.stack([v.square().mean() for *_, v in self._points])
         return (moved.mean() / base.mean()).item()

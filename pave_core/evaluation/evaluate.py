@@ -75,6 +75,4 @@ def evaluate(
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None
     guarded = judged if held_out is judge else score(held_out, images, prompts) if held_out is not None else None
-    return Evaluation(
-        prompts, tuple(seeds) * len(conds), images, dict(scores.values), scores.total(), judged, guarded
-    )
+    return Evaluation(prompts, tuple(seeds) * len(conds), images, dict(scores.values), scores.total(), judged, guarded)

@@ -90,11 +90,19 @@ class RewardCheck:
         rows = [("reward", "mean", "spread", "noise", "flat groups", "s / image"), ("---", *5 * ("---:",))]
         for name, f in [*self.rewards.items(), *([("the mix", self.mix)] if len(self.rewards) > 1 else [])]:
             flat = f"{f.flat_groups} of {f.groups}"
-            rows.append((name.replace("|", "/"), f"{f.mean:.4g}", f"{f.spread:.3g}", f"{f.noise:.3g}", flat, f"{f.seconds:.3g}"))
+            rows.append(
+                (name.replace("|", "/"), f"{f.mean:.4g}", f"{f.spread:.3g}", f"{f.noise:.3g}", flat, f"{f.seconds:.3g}")
+            )
         parts = [f"**{self.verdict}**", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
         notes = [f"{name}: {f.problem}" for name, f in self.rewards.items() if len(self.rewards) > 1 and f.problem]
-        notes += [f"{name}: {f.unscored} of {f.images} images were not scored" for name, f in self.rewards.items() if f.unscored]
-        notes += [f"{a} and {b}: correlation {value:+.2f}{_remark(value)}" for (a, b), value in self.correlations.items()]
+        notes += [
+            f"{name}: {f.unscored} of {f.images} images were not scored"
+            for name, f in self.rewards.items()
+            if f.unscored
+        ]
+        notes += [
+            f"{a} and {b}: correlation {value:+.2f}{_remark(value)}" for (a, b), value in self.correlations.items()
+        ]
         if notes:
             parts.append("\n".join(f"- {note}" for note in notes))
         return "\n\n".join(parts)
@@ -171,7 +179,10 @@ def check_scores(
     return RewardCheck(
         mix=figures(scores.total(), repeated.total(), sum(seconds.values())),
         rewards={name: figures(values[name], again[name], seconds[name]) for name in values},
-        correlations={(a, b): _correlation(values[a].view(-1, group), values[b].view(-1, group)) for a, b in combinations(values, 2)},
+        correlations={
+            (a, b): _correlation(values[a].view(-1, group), values[b].view(-1, group))
+            for a, b in combinations(values, 2)
+        },
         images=images,
         prompts=tuple(prompts),
         branch_steps=branch_steps,
@@ -182,7 +193,11 @@ def check_scores(
 def _few(config: RolloutConfig) -> RolloutConfig:
     """The same drawing with fewer branch steps (the first and the last) and smaller groups."""
     steps = config.branch_steps
-    return replace(config, branch_steps=steps if len(steps) <= BRANCH_STEPS else (steps[0], steps[-1]), group_size=min(config.group_size, GROUP_SIZE))
+    return replace(
+        config,
+        branch_steps=steps if len(steps) <= BRANCH_STEPS else (steps[0], steps[-1]),
+        group_size=min(config.group_size, GROUP_SIZE),
+    )
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

@@ -21,18 +21,20 @@ from ..errors import ConfigError
 from ..types import Gaussian
 
 
-def transition(
-    x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float
-) -> Gaussian:
+def transition(x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float) -> Gaussian:
     """p(x' | x) of one stochastic step.
 
     x, v: (B, *S), any float dtype; the maths is fp32. 1 >= sigma > sigma_next >= 0; eta > 0; sigma_ceiling < 1: the largest sigma
     at which 1 / (1 - sigma) is taken, the second sigma of the grid that the step belongs to.
     """
     if eta <= 0:
-        raise ConfigError(f"eta: {eta} is not positive: without noise all branches are the same image; the paper uses 0.8")
+        raise ConfigError(
+            f"eta: {eta} is not positive: without noise all branches are the same image; the paper uses 0.8"
+        )
     if not 0 <= sigma_next < sigma <= 1:
-        raise ConfigError(f"sigma: a step from {sigma} to {sigma_next} does not go down inside [0, 1]: check the sigmas")
+        raise ConfigError(
+            f"sigma: a step from {sigma} to {sigma_next} does not go down inside [0, 1]: check the sigmas"
+        )
     x, v = x.float(), v.float()
     dt = sigma_next - sigma
     s2 = eta**2 * sigma / (1 - min(sigma, sigma_ceiling))

@@ -39,7 +39,9 @@ def paved_transitions(
         under_way = [n for n in dt if n > j]
         for n in under_way:
             x[n] = x[n] + dt[n] * v[n]
-        sigma = torch.cat([x_k.new_full((1,), sigma_k + j * dt[n]) for n in under_way])  # filled on the device: no copy to wait for
+        sigma = torch.cat(
+            [x_k.new_full((1,), sigma_k + j * dt[n]) for n in under_way]
+        )  # filled on the device: no copy to wait for
         velocities = velocity(torch.cat([x[n] for n in under_way]), sigma)
         v |= dict(zip(under_way, velocities.split(1), strict=True))
 

@@ -24,9 +24,13 @@ def check_sigmas(sigmas: Sequence[float], steps: int) -> tuple[float, ...]:
     """Return `sigmas` (T + 1) as floats if they fall strictly from at most 1 to 0, else raise ConfigError."""
     grid = tuple(float(s) for s in sigmas)
     if len(grid) != steps + 1:
-        raise ConfigError(f"sigmas: {len(grid)} values for {steps} steps, expected {steps + 1}: choose another scheduler or step count")
+        raise ConfigError(
+            f"sigmas: {len(grid)} values for {steps} steps, expected {steps + 1}: choose another scheduler or step count"
+        )
     falling = all(a > b for a, b in zip(grid, grid[1:], strict=False))
     if not falling or grid[0] > 1 or grid[-1] != 0:
         shown = ", ".join(f"{s:.4f}" for s in grid)
-        raise ConfigError(f"sigmas: {shown} do not fall strictly from at most 1 to 0: choose another scheduler (simple always works)")
+        raise ConfigError(
+            f"sigmas: {shown} do not fall strictly from at most 1 to 0: choose another scheduler (simple always works)"
+        )
     return grid

@@ -27,10 +27,16 @@ def policy_gradient_loss(p: Gaussian, branches: Tensor, advantages: Tensor) -> T
 
 
 def decomposition_loss(
-    transitions: Mapping[int, Gaussian], branches: Tensor, advantages: Tensor, weights: Mapping[int, float] | None = None
+    transitions: Mapping[int, Gaussian],
+    branches: Tensor,
+    advantages: Tensor,
+    weights: Mapping[int, float] | None = None,
 ) -> Tensor:
     """loss_k from {1: p^(1), n: p^(n)} and {n: w_n} (None: all 1); branches (G, *S); advantages (G,)."""
-    losses = {n: (weights[n] if weights else 1.0) * policy_gradient_loss(p, branches, advantages) for n, p in transitions.items()}
+    losses = {
+        n: (weights[n] if weights else 1.0) * policy_gradient_loss(p, branches, advantages)
+        for n, p in transitions.items()
+    }
     plain = losses.pop(1)
     return plain + torch.stack(list(losses.values())).mean() if losses else plain
 

@@ -24,7 +24,10 @@ Panel = Callable[[Any], None]
 
 
 def reward_curve(
-    history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading] = (), chosen: int | None = None
+    history: Sequence[Mapping[str, Any]],
+    evaluations: Mapping[int, Evaluation],
+    readings: Sequence[Reading] = (),
+    chosen: int | None = None,
 ) -> Tensor:
     """The run over its steps, as an (H, W, 3) tensor in [0, 1].
 
@@ -60,7 +63,9 @@ def reward_curve(
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
-def _panels(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading]) -> list[tuple[float, Panel]]:
+def _panels(
+    history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading]
+) -> list[tuple[float, Panel]]:
     """(height in inches, what draws it) of each panel, from above."""
     panels: list[tuple[float, Panel]] = []
     if evaluations:
@@ -76,7 +81,14 @@ def _panels(history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Eval
     if len(names) > 1:
         for name, colour in zip(names, _repeated(_REWARDS), strict=False):
             own = [record["rewards"].get(name, (None, None)) for record in history]
-            panels.append((1.3, lambda axes, name=name, own=own, colour=colour: _plot_training(axes, history, own, name, "", colour)))
+            panels.append(
+                (
+                    1.3,
+                    lambda axes, name=name, own=own, colour=colour: _plot_training(
+                        axes, history, own, name, "", colour
+                    ),
+                )
+            )
     return panels
 
 
@@ -92,7 +104,9 @@ def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     if len(before.scores) > 1:
         for name, colour in zip(before.scores, _repeated(_REWARDS), strict=False):
             style = {"color": colour, "linewidth": 1.2, "alpha": 0.8}
-            _plot_paired(axes, evaluations, lambda e, name=name: e.scores[name], f"{name} alone", relative=True, **style)
+            _plot_paired(
+                axes, evaluations, lambda e, name=name: e.scores[name], f"{name} alone", relative=True, **style
+            )
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("gain since step 0")
     _title(axes, "Held-out prompts, same seeds", 12)
@@ -115,7 +129,12 @@ def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
 
 
 def _plot_paired(
-    axes: Any, evaluations: Mapping[int, Evaluation], values: Callable[[Evaluation], Tensor | None], label: str, relative: bool, **style: Any
+    axes: Any,
+    evaluations: Mapping[int, Evaluation],
+    values: Callable[[Evaluation], Tensor | None],
+    label: str,
+    relative: bool,
+    **style: Any,
 ) -> None:
     """Means over the steps, or gains since step 0, with the standard error of the paired difference to step 0."""
     steps, heights, errors = [], [], []
@@ -134,7 +153,9 @@ def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
     steps = [0, *(reading.step for reading in readings)]
     axes.plot(steps, [0.0, *(100 * reading.drift for reading in readings)], marker="o", color=RED, label="drift")
     for name, colour in zip(readings[0].changes, (_ORANGE, _BLUE, MUTED), strict=False):
-        axes.plot(steps, [0.0, *(100 * reading.changes[name] for reading in readings)], marker=".", color=colour, label=name)
+        axes.plot(
+            steps, [0.0, *(100 * reading.changes[name] for reading in readings)], marker=".", color=colour, label=name
+        )
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("percent")
     _title(axes, "Guard: drift of the velocity from the base, change of the images' statistics", 10)
@@ -142,7 +163,12 @@ def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
 
 
 def _plot_training(
-    axes: Any, history: Sequence[Mapping[str, Any]], figures: Sequence[tuple[float | None, float | None]], label: str, title: str, colour: str
+    axes: Any,
+    history: Sequence[Mapping[str, Any]],
+    figures: Sequence[tuple[float | None, float | None]],
+    label: str,
+    title: str,
+    colour: str,
 ) -> None:
     steps = [record["step"] for record in history]
     means, spread = np.array(figures, dtype=float).reshape(-1, 2).T
@@ -164,4 +190,9 @@ def _repeated(colours: Sequence[str]) -> Sequence[str]:
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value itself is."""
-    return np.array([np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan for i in range(len(values))])
+    return np.array(
+        [
+            np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan
+            for i in range(len(values))
+        ]
+    )

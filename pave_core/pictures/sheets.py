@@ -52,7 +52,13 @@ def before_after_grid(
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
                 canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
                 colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
-                draw.text((x + w / 2, y + caption + h + 3), _score(evaluation.total[i].item(), ".3f"), colour, small, anchor="mt")
+                draw.text(
+                    (x + w / 2, y + caption + h + 3),
+                    _score(evaluation.total[i].item(), ".3f"),
+                    colour,
+                    small,
+                    anchor="mt",
+                )
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 
@@ -74,7 +80,10 @@ def group_sheet(
     gap, margin, caption, foot = 6, 14, 22, 34
     shown = min(P * K, rows)
     note = f"the first {shown} of {P * K} groups" if shown < P * K else ""
-    size = (max(2 * margin + G * w + (G - 1) * gap, 420), margin + shown * (caption + h + foot + gap) + (20 if note else 0))
+    size = (
+        max(2 * margin + G * w + (G - 1) * gap, 420),
+        margin + shown * (caption + h + foot + gap) + (20 if note else 0),
+    )
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     font, small = ImageFont.load_default(14), ImageFont.load_default(12)

@@ -97,7 +97,10 @@ class LoraAdapter:
         values: those of an earlier state, by the names of parameters(); None: as they are. A missing alpha would mean a scale of 1 there, so it is
         always written.
         """
-        weights = {prefix + name: p.detach().to("cpu", copy=True).contiguous() for name, p in (values or self.parameters()).items()}
+        weights = {
+            prefix + name: p.detach().to("cpu", copy=True).contiguous()
+            for name, p in (values or self.parameters()).items()
+        }
         return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
 
 

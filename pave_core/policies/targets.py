@@ -31,10 +31,15 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
         kinds = _ATTENTION + _FUSED if targets == "attention" else _ATTENTION + _FUSED + _MLP
 
         def wanted(name: str) -> bool:
-            return any(part in kinds or (part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds) for part in name.split("."))
+            return any(
+                part in kinds or (part.endswith(("_attn", "_mlp")) and part.split("_")[-1] in kinds)
+                for part in name.split(".")
+            )
 
         chosen = [name for name in names if wanted(name) and "modulation" not in name and "embed" not in name]
     if not chosen:
         shown = ", ".join(names[:6]) or "none"
-        raise ConfigError(f"targets: {targets!r} matches no layer of this model (its linear layers: {shown}, ...): choose all linear")
+        raise ConfigError(
+            f"targets: {targets!r} matches no layer of this model (its linear layers: {shown}, ...): choose all linear"
+        )
     return chosen

@@ -29,11 +29,17 @@ def register(name: str, factory: Callable[[], Reward], description: str = "") ->
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"name: {name!r} is no name for a reward: give a text that tells users what it likes")
     if name in _entries:
-        raise ConfigError(f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's in it")
+        raise ConfigError(
+            f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's in it"
+        )
     if not callable(factory):
-        raise ConfigError(f"factory: {factory!r} of reward {name!r} cannot be called: give a function without arguments that makes the reward")
+        raise ConfigError(
+            f"factory: {factory!r} of reward {name!r} cannot be called: give a function without arguments that makes the reward"
+        )
     if not isinstance(description, str):
-        raise ConfigError(f"description: {description!r} of reward {name!r} is not a text: give one line, or leave it out")
+        raise ConfigError(
+            f"description: {description!r} of reward {name!r} is not a text: give one line, or leave it out"
+        )
     _entries[name] = Entry(factory, description)
 
 
@@ -45,13 +51,19 @@ def registered() -> dict[str, str]:
 def make(name: str) -> Reward:
     """A new reward of that name. ConfigError if there is none, or its pack cannot make it."""
     if name not in _entries:
-        raise ConfigError(f"reward: {name!r} is not registered: install or update the pack that it comes from, and restart")
+        raise ConfigError(
+            f"reward: {name!r} is not registered: install or update the pack that it comes from, and restart"
+        )
     try:
         reward = _entries[name].factory()
     except PaveError:
         raise
     except Exception as error:  # the other pack's own
-        raise ConfigError(f"reward: {name!r} could not be made by its pack ({type(error).__name__}: {error}): tell that pack's author") from error
+        raise ConfigError(
+            f"reward: {name!r} could not be made by its pack ({type(error).__name__}: {error}): tell that pack's author"
+        ) from error
     if not isinstance(getattr(reward, "name", None), str) or not callable(reward):
-        raise ConfigError(f"reward: the pack of {name!r} made {reward!r}, which has no name or cannot be called: tell that pack's author")
+        raise ConfigError(
+            f"reward: the pack of {name!r} made {reward!r}, which has no name or cannot be called: tell that pack's author"
+        )
     return reward

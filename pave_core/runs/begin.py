@@ -73,9 +73,7 @@ def begin(
     )
 
 
-def _resume(
-    policy: RunPolicy, state: TrainState, task: Task, *, places: Places, base: str
-) -> RunFolder | None:
+def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places, base: str) -> RunFolder | None:
     """Restore `state` from the run that the settings name; its folder. None where a run begins anew."""
     name = task.settings.resume
     if name == NO_RESUME:

@@ -42,11 +42,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"resume: {path} cannot be read as a checkpoint ({error}): start afresh with resume = none") from error
+        raise ConfigError(
+            f"resume: {path} cannot be read as a checkpoint ({error}): start afresh with resume = none"
+        ) from error
     return Checkpoint(
         step=header["step"],
         recipe=header["recipe"],
-        adapter={name.removeprefix("adapter."): value for name, value in tensors.items() if name.startswith("adapter.")},
-        optimizer={name.removeprefix("optimizer."): value for name, value in tensors.items() if name.startswith("optimizer.")},
+        adapter={
+            name.removeprefix("adapter."): value for name, value in tensors.items() if name.startswith("adapter.")
+        },
+        optimizer={
+            name.removeprefix("optimizer."): value for name, value in tensors.items() if name.startswith("optimizer.")
+        },
         counters=header["counters"],
     )

@@ -22,9 +22,7 @@ class GuardSummary:
     held_out: float | None  # and of the chosen step
 
     @classmethod
-    def of(
-        cls, readings: Sequence[Reading], *, stopped: str | None, chosen: int, base: float | None
-    ) -> GuardSummary:
+    def of(cls, readings: Sequence[Reading], *, stopped: str | None, chosen: int, base: float | None) -> GuardSummary:
         """From the readings of a run."""
         held_out = next((reading.held_out for reading in readings if reading.step == chosen), None)
         alarms = sum(bool(reading.alarms) for reading in readings)

@@ -209,9 +209,7 @@ class Run:
             comparison=None if measured is None else Comparison.of(measured.before, measured.evaluations[chosen]),
             guard=None
             if watch is None
-            else GuardSummary.of(
-                watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out
-            ),
+            else GuardSummary.of(watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out),
             files={
                 "run_folder": str(self.folder.path),
                 "lora": str(self.places.lora(self.folder.name)),

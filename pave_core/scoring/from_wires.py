@@ -18,7 +18,11 @@ def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -
     with torch.inference_mode(False), torch.no_grad():
         runs = [list(group) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
         parts = [reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run]) for run in runs]
-    return Scores({name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values}, reward.weights, reward.normalise)
+    return Scores(
+        {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
+        reward.weights,
+        reward.normalise,
+    )
 
 
 def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, beside: Scores | None) -> Scores:
@@ -41,7 +45,9 @@ def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, bes
         raise ConfigError(f"name: {name!r} is the name of scores that these are added to: give them another")
     for other, theirs in beside.values.items():
         if len(theirs) != len(values):
-            raise ConfigError(f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images")
+            raise ConfigError(
+                f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images"
+            )
     return replace(beside, values={**beside.values, name: values}, weights=(*beside.weights, weight))
 
 
@@ -54,4 +60,6 @@ def _numbers(values: Sequence[object]) -> Iterator[float]:
         elif isinstance(value, int | float):
             yield float(value)
         else:
-            raise ConfigError(f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number an image")
+            raise ConfigError(
+                f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number an image"
+            )

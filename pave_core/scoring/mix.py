@@ -22,7 +22,9 @@ def require_spread(scores: Mapping[str, Tensor]) -> None:
     if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
         shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
         count = len(next(iter(scores.values())).flatten())
-        raise ConfigError(f"reward: {shown} for all {count} images: it cannot tell them apart; connect a reward that grades these images")
+        raise ConfigError(
+            f"reward: {shown} for all {count} images: it cannot tell them apart; connect a reward that grades these images"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,21 @@ class RewardMix:
 
     def __post_init__(self) -> None:
         if not self.rewards or len(self.rewards) != len(self.weights):
-            raise ConfigError(f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight a reward, and one reward at least")
+            raise ConfigError(
+                f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight a reward, and one reward at least"
+            )
         if self.normalise not in get_args(Normalise):
-            raise ConfigError(f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}")
+            raise ConfigError(
+                f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}"
+            )
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
         described = [describe(reward) for reward in self.rewards]
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:
-                raise ConfigError(f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise its weight")
+                raise ConfigError(
+                    f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise its weight"
+                )
 
     @property
     def name(self) -> str:
@@ -81,7 +89,9 @@ class RewardMix:
     def names(self) -> tuple[str, ...]:
         """Its rewards' names; a second one of the same kind, with other settings, gets a number."""
         plain = [reward.name for reward in self.rewards]
-        return tuple(name if name not in plain[:i] else f"{name} {plain[: i + 1].count(name)}" for i, name in enumerate(plain))
+        return tuple(
+            name if name not in plain[:i] else f"{name} {plain[: i + 1].count(name)}" for i, name in enumerate(plain)
+        )
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """The weighted raw sum: a mix is a reward itself, for a judge or for another mix."""
@@ -99,4 +109,8 @@ class RewardMix:
 
     def describe(self) -> dict[str, object]:
         """The mix as JSON values, for recipes."""
-        return {"rewards": [describe(r) for r in self.rewards], "weights": list(self.weights), "normalise": self.normalise}
+        return {
+            "rewards": [describe(r) for r in self.rewards],
+            "weights": list(self.weights),
+            "normalise": self.normalise,
+        }

@@ -21,7 +21,9 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
     check_images(reward.name, images, prompts)
     scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
     if scores.shape != (len(images),):
-        raise TrainingError(f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number an image")
+        raise TrainingError(
+            f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number an image"
+        )
     allowed = scores.isnan() if getattr(reward, "may_abstain", False) else torch.zeros_like(scores, dtype=torch.bool)
     bad = (~(scores.isfinite() | allowed)).nonzero().flatten().tolist()
     if bad:
@@ -36,15 +38,23 @@ def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
     """ConfigError unless `images` are (N, H, W, 3) in [0, 1], one for each of the prompts."""
     where = f"images: reward {reward} was given"
     if images.ndim != 4 or not images.numel():
-        raise ConfigError(f"{where} a tensor of shape {tuple(images.shape)}: images are (N, height, width, 3), at least one")
+        raise ConfigError(
+            f"{where} a tensor of shape {tuple(images.shape)}: images are (N, height, width, 3), at least one"
+        )
     if images.shape[-1] != 3:
-        remedy = "take the transparency off, such as with Split Image with Alpha" if images.shape[-1] == 4 else "rewards score RGB images"
+        remedy = (
+            "take the transparency off, such as with Split Image with Alpha"
+            if images.shape[-1] == 4
+            else "rewards score RGB images"
+        )
         raise ConfigError(f"{where} images with {images.shape[-1]} channels instead of 3: {remedy}")
     if len(prompts) != len(images):
         raise ConfigError(f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: one an image")
     low, high = (value.item() for value in images.aminmax())
     if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # False for NaN too
-        raise ConfigError(f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255")
+        raise ConfigError(
+            f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255"
+        )
 
 
 def describe(reward: Reward) -> dict[str, object]:

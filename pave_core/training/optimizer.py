@@ -34,7 +34,9 @@ def learning_rate(config: OptimConfig, step: int) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     progress = min((step - config.warmup_steps) / (config.decay_steps - config.warmup_steps), 1.0)
-    return config.learning_rate * (1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2)
+    return config.learning_rate * (
+        1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    )
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, config: OptimConfig, rate: float) -> float:

@@ -53,7 +53,8 @@ class TrainState:
         counters = {name: getattr(self, name) for name in COUNTERS}
         adapter = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         moments = {
-            name: value.to("cpu", copy=True) for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
+            name: value.to("cpu", copy=True)
+            for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
         }
         return Checkpoint(self.step, recipe, adapter, moments, counters)
 

@@ -57,7 +57,9 @@ def sent(page) -> dict:
 def assert_shown_is_sent(page, node) -> None:
     for name, value in sent(page).items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            expect(node.get_by_label(name, exact=True)).to_have_value(re.compile(rf"^{re.escape(f'{value:.10f}'.rstrip('0').rstrip('.'))}0*$"))
+            expect(node.get_by_label(name, exact=True)).to_have_value(
+                re.compile(rf"^{re.escape(f'{value:.10f}'.rstrip('0').rstrip('.'))}0*$")
+            )
 
 
 def test_a_typed_number_is_sent_and_leaves_the_preset(page, train):

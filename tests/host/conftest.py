@@ -30,12 +30,20 @@ def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
     args.cpu = not torch.cuda.is_available()
     args.base_directory = str(base)
     folder_paths = importlib.import_module("folder_paths")
-    for folder in ("input", "output", "temp", "user", *(f"models/{name}" for name in ("loras", "vae", "diffusion_models", "text_encoders"))):
+    for folder in (
+        "input",
+        "output",
+        "temp",
+        "user",
+        *(f"models/{name}" for name in ("loras", "vae", "diffusion_models", "text_encoders")),
+    ):
         (base / folder).mkdir(parents=True, exist_ok=True)
     folder_paths.add_model_folder_path("loras", str(base / "output" / "loras"))
     importlib.import_module("utils.install_util")  # before nodes, which puts comfy/ with its utils.py on sys.path
     nodes = importlib.import_module("nodes")
-    server = importlib.import_module("server").PromptServer(asyncio.new_event_loop())  # packs register their routes on it
+    server = importlib.import_module("server").PromptServer(
+        asyncio.new_event_loop()
+    )  # packs register their routes on it
     run(nodes.init_builtin_extra_nodes())
     torch.set_num_threads(1)  # two threads that wait for each other crawl when another program has a core
     return SimpleNamespace(
@@ -127,9 +135,16 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
         """KSampler (euler, simple) from an empty 64x64 latent: the latent."""
         empty = {"samples": torch.zeros(1, 16, 8, 8)}
         inputs = {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "latent_image": empty}
-        return call("KSampler", model=model, seed=seed, steps=steps, cfg=cfg, positive=positive, negative=negative or positive, **inputs)[0][
-            "samples"
-        ]
+        return call(
+            "KSampler",
+            model=model,
+            seed=seed,
+            steps=steps,
+            cfg=cfg,
+            positive=positive,
+            negative=negative or positive,
+            **inputs,
+        )[0]["samples"]
 
     (model,) = call("UNETLoader", unet_name=tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     (vae,) = call("VAELoader", vae_name=tiny.VAE.name)
@@ -159,9 +174,7 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
     def ode(policy, prompt="a red circle on a dark background", seed=5):
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas = policy.sigmas(4)
-        latent = modules.solvers.ode(
-            policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1
-        )
+        latent = modules.solvers.ode(policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1)
         return policy._patcher.model.process_latent_out(latent)
 
     return ode

@@ -91,7 +91,9 @@ def test_a_recipe_of_0_3_0_gives_its_settings_back(host, modules, execute):
     target = host.base / "output" / "loras" / "of_0_3_0.safetensors"
     shutil.copy(DATA / "v030_train_00001" / "lora.safetensors", target)
     host.folder_paths.filename_list_cache.clear()
-    shown = execute({"recipe": node("PaveLoRARecipe", lora=target.name), "text": node("PreviewAny", source=["recipe", 5])}, ["text"])
+    shown = execute(
+        {"recipe": node("PaveLoRARecipe", lora=target.name), "text": node("PreviewAny", source=["recipe", 5])}, ["text"]
+    )
     (text,) = shown["text"]["text"]
     for setting in ("warmup_steps: 1", "segments: [2, 3]", "targets: attention", "cfg: 1.5", "group_size: 3"):
         assert setting in text
@@ -120,7 +122,16 @@ def as_ours(described: dict[str, Any]) -> dict[str, Any]:
             plain = dict(options[0]) if options else {}
             if type == "INT":
                 plain.setdefault("step", 1)  # as the page does
-            if name in ("resume", "lora", "file", "checkpoint", "clip_weights", "siglip_weights", "vocabulary", "reward"):
+            if name in (
+                "resume",
+                "lora",
+                "file",
+                "checkpoint",
+                "clip_weights",
+                "siglip_weights",
+                "vocabulary",
+                "reward",
+            ):
                 plain.pop("options", None)
             inputs[name] = [kind, type, plain]
     keys = ("input_order", "output", "output_is_list", "output_name", "name", "display_name", "category", "output_node")

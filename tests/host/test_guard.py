@@ -9,7 +9,9 @@ from _training_graphs import composed, looped, lora, metrics, node, same, traine
 
 AGAINST = {
     "against": node("PaveStatisticsReward", statistic="contrast", direction="more", target=0.0),
-    "guard": node("PaveGuard", held_out=["against", 0], every=2, action="stop", max_drop=2.5, max_drift=0.0, max_change=0.0),
+    "guard": node(
+        "PaveGuard", held_out=["against", 0], every=2, action="stop", max_drop=2.5, max_drift=0.0, max_change=0.0
+    ),
 }
 """A guard whose held-out reward falls as the colour that is trained on rises."""
 
@@ -29,7 +31,9 @@ def readings(server, run_name: str):
 
 def test_a_guard_ends_a_drawn_loop_where_it_ends_pave_train(client, server):
     client.run(guarded(trained("guarded_node", 30), "train"), timeout=600)
-    client.run(guarded(looped("guarded_loop", 30), "begin") | {"text": node("PreviewAny", source=["finish", 4])}, timeout=600)
+    client.run(
+        guarded(looped("guarded_loop", 30), "begin") | {"text": node("PreviewAny", source=["finish", 4])}, timeout=600
+    )
     steps = len(metrics(server, "guarded_node"))
     assert steps < 30
     *calm, last = readings(server, "guarded_node")
@@ -45,13 +49,23 @@ def test_a_guard_ends_a_drawn_loop_where_it_ends_pave_train(client, server):
 def test_a_guard_needs_a_reward_that_measures(client):
     graph = guarded(looped("unmeasured"), "begin")
     del graph["begin"]["inputs"]["reward"]
-    with pytest.raises(PromptError, match=r"PaveBegin \(node begin\): guard: it is measured together with the reward: connect a reward as well"):
+    with pytest.raises(
+        PromptError,
+        match=r"PaveBegin \(node begin\): guard: it is measured together with the reward: connect a reward as well",
+    ):
         client.run(graph, timeout=120)
 
 
 def test_the_check_says_what_a_reward_can_do(client):
     graph = composed() | {
-        "check": node("PaveCheckReward", policy=["policy", 0], prompts=["prompts", 0], reward=["reward", 0], rollout=["rollout", 0], seed=0),
+        "check": node(
+            "PaveCheckReward",
+            policy=["policy", 0],
+            prompts=["prompts", 0],
+            reward=["reward", 0],
+            rollout=["rollout", 0],
+            seed=0,
+        ),
         "report": node("PreviewAny", source=["check", 0]),
         "sheet": node("PreviewImage", images=["check", 2]),
         "verdict": node("PreviewAny", source=["check", 1]),
@@ -70,7 +84,9 @@ def test_a_reward_that_cannot_teach_stops_the_run_before_it_begins(client, serve
     graph["judge"] = node("PaveTinyAdherence")
     graph["train"]["inputs"]["evaluation_seeds"] = 16
     graph["rollout"]["inputs"]["eta"] = 0.01  # branches that hardly differ: the classifier sees the same in all
-    with pytest.raises(PromptError, match="reward: it cannot tell your images apart: it gives all images of a group the same number"):
+    with pytest.raises(
+        PromptError, match="reward: it cannot tell your images apart: it gives all images of a group the same number"
+    ):
         client.run(graph, timeout=300)
     assert not list((server.output / "pave").glob("unteachable_*"))
     graph["train"]["inputs"]["check_reward"] = False

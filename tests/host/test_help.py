@@ -95,4 +95,6 @@ def test_a_message_escapes_what_the_page_would_interpret():
         "output_tooltips": [],
     }
     made = node_defs({"PaveX": node, "Other": node})
-    assert made == {"PaveX": {"display_name": "a {'|'} b", "inputs": {"x_y": {"name": "x.y", "tooltip": "{'{'}0{'}'} or a{'@'}b"}}}}
+    assert made == {
+        "PaveX": {"display_name": "a {'|'} b", "inputs": {"x_y": {"name": "x.y", "tooltip": "{'{'}0{'}'} or a{'@'}b"}}}
+    }

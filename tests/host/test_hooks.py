@@ -40,7 +40,9 @@ def hooked(host, stock):
         (hooks,) = stock.call("CreateHookLora", lora_name=file, strength_model=1.0, strength_clip=0.0)
         frames = None
         for strength, start in keyframes:
-            (frames,) = stock.call("CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=frames)
+            (frames,) = stock.call(
+                "CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=frames
+            )
         if frames is not None:
             (hooks,) = stock.call("SetHookKeyframes", hooks=hooks, hook_kf=frames)
         return stock.call("SetClipHooks", clip=stock.clip, apply_to_conds=True, schedule_clip=schedule, hooks=hooks)[0]
@@ -172,7 +174,11 @@ def attention_patch(model):
     model.set_model_unet_function_wrapper(lambda apply, args: 0.9 * apply(args["input"], args["timestep"], **args["c"]))
 
 
-@pytest.mark.parametrize("change", [strength_by_time, prediction_wrapper, network_wrapper, attention_patch], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [strength_by_time, prediction_wrapper, network_wrapper, attention_patch],
+    ids=lambda change: change.__name__,
+)
 def test_patches_and_wrappers_on_the_model_count(make_policy, draw, stock, change):
     model = patched(stock, change)
     expected = sampled(stock, model=model)

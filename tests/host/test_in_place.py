@@ -69,12 +69,16 @@ def test_with_gradients_it_computes_the_bits_that_it_computes_without(make_polic
 
 
 def test_nothing_of_it_is_left_behind(make_policy, model):
-    before = {name: getattr(torch.Tensor, name) for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")}
+    before = {
+        name: getattr(torch.Tensor, name) for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")
+    }
     with make_policy(model) as policy:
         policy.velocity(start(policy), torch.tensor([0.8]), policy.encode(PROMPT))
 
         def fails(*_):
-            assert torch.Tensor.__iadd__ is not before["__iadd__"], "out_of_place is off while the network runs: this test shows nothing"
+            assert torch.Tensor.__iadd__ is not before["__iadd__"], (
+                "out_of_place is off while the network runs: this test shows nothing"
+            )
             raise RuntimeError("in the middle")
 
         policy._patcher.set_model_sampler_post_cfg_function(fails)

@@ -50,7 +50,9 @@ def test_training_works_under_inference_mode_with_a_model_that_has_sampled(make_
     assert any(p.is_inference() for p in stock.model.model.diffusion_model.parameters())
     with torch.inference_mode(), make_policy() as policy:  # as nodes run, and as the run leaves it
         records = train_briefly(policy)
-        moved = [name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0]
+        moved = [
+            name for name, p in policy.parameters().items() if name.endswith("lora_B.weight") and p.abs().max() > 0
+        ]
     assert all(m.grad_norm > 0 for m in records)
     assert moved
 
@@ -116,7 +118,10 @@ def test_policy_lora_model_saved_file_and_stock_loaders_agree(make_policy, draw,
         assert path == str(host.base / "output" / "loras" / "ours.safetensors")
         models = [
             by_type,
-            *(stock.call("LoraLoaderModelOnly", model=stock.model, lora_name=name, strength_model=1.0)[0] for name in (theirs, "ours.safetensors")),
+            *(
+                stock.call("LoraLoaderModelOnly", model=stock.model, lora_name=name, strength_model=1.0)[0]
+                for name in (theirs, "ours.safetensors")
+            ),
         ]
         images = [stock.sample(model, positive, seed=5) for model in models]
     assert "not loaded" not in caplog.text
@@ -211,7 +216,9 @@ def moved_outside_inference_mode(model):
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["as loaded", "moved as to a card"])
-def test_weights_made_in_inference_mode_are_trained_whatever_their_flag_says(make_policy, train_briefly, modules, stock, moved):
+def test_weights_made_in_inference_mode_are_trained_whatever_their_flag_says(
+    make_policy, train_briefly, modules, stock, moved
+):
     (expected,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
     if moved:
@@ -232,7 +239,9 @@ def test_the_hosts_parameters_are_the_same_objects_afterwards(make_policy, train
     network = model.model.diffusion_model
     for p in network.parameters():
         p._model_dtype = torch.float16  # as newer hosts hang on them
-    before = {name: (tensor, tensor.data_ptr()) for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
+    before = {
+        name: (tensor, tensor.data_ptr()) for name, tensor in [*network.named_parameters(), *network.named_buffers()]
+    }
     with make_policy(model=model) as policy:
         train_briefly(policy, iterations=1)
         assert all(p._model_dtype == torch.float16 for name, p in network.named_parameters() if "lora_" not in name)

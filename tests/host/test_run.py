@@ -9,7 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-PROMPTS = ("a red circle on a dark background", "a blue star on a light background", "a green square on a dark background")
+PROMPTS = (
+    "a red circle on a dark background",
+    "a blue star on a light background",
+    "a green square on a dark background",
+)
 
 
 @pytest.fixture
@@ -17,7 +21,17 @@ def make(modules, stock):
     """make(iterations=..., reward=..., name=..., resume=..., ...) -> run it and return the RunResult; `more` are of RunSettings."""
 
     def run(
-        iterations=3, reward=None, judge=None, name="test", resume="none", model=None, eta=0.8, evaluate_every=0, seed=0, learning_rate=5e-3, **more
+        iterations=3,
+        reward=None,
+        judge=None,
+        name="test",
+        resume="none",
+        model=None,
+        eta=0.8,
+        evaluate_every=0,
+        seed=0,
+        learning_rate=5e-3,
+        **more,
     ):
         config = modules.config.TrainConfig(
             rollout=modules.config.RolloutConfig(steps=3, branch_steps=(0, 1), group_size=3, eta=eta, batch_size=16),
@@ -44,7 +58,9 @@ def guard(modules):
     """guard(...) -> a guard whose held-out reward falls as the default reward of `make` rises."""
 
     def made(**config):
-        return modules.guard.GuardSettings(modules.guard.GuardConfig(**config), modules.statistics.StatisticReward("contrast", "more"))
+        return modules.guard.GuardSettings(
+            modules.guard.GuardConfig(**config), modules.statistics.StatisticReward("contrast", "more")
+        )
 
     return made
 
@@ -55,7 +71,10 @@ def runs(modules):
 
 
 def metrics(folder):
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def newest(runs, name):
@@ -123,11 +142,16 @@ def test_cancel_keeps_the_work_and_resume_is_the_uninterrupted_run(make, runs, m
     colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
     whole = make(iterations=4, reward=colour, name="uninterrupted")
     with caplog.at_level("WARNING"), pytest.raises(comfy.model_management.InterruptProcessingException):
-        make(iterations=4, reward=CancelAt(colour, 2 + 1 + 2 + 1), name="cancelled")  # two to check the reward, one to evaluate, two a step
+        make(
+            iterations=4, reward=CancelAt(colour, 2 + 1 + 2 + 1), name="cancelled"
+        )  # two to check the reward, one to evaluate, two a step
     folder = newest(runs, "cancelled")
     lora = modules.folders.places().lora(folder.name)
     assert len(metrics(folder)) == 1
-    assert f"cancelled after step 1: LoRA so far in {lora}, checkpoint in {folder / 'checkpoint.safetensors'}" in caplog.text
+    assert (
+        f"cancelled after step 1: LoRA so far in {lora}, checkpoint in {folder / 'checkpoint.safetensors'}"
+        in caplog.text
+    )
     assert any(v.abs().max() > 0 for k, v in load_file(lora).items() if "lora_B" in k)
     assert folder.name in modules.folders.resumable_runs()
 
@@ -157,13 +181,17 @@ def test_a_failing_reward_keeps_the_work_too(make, runs, modules):
 def test_resume_of_another_recipe_or_model_or_of_a_finished_run_is_refused(make, runs, modules, stock):
     make(iterations=2, name="base")
     name = newest(runs, "base").name
-    with pytest.raises(modules.errors.ConfigError, match=r"config\.rollout\.eta: the checkpoint was made with 0\.8, now it is 0\.5"):
+    with pytest.raises(
+        modules.errors.ConfigError, match=r"config\.rollout\.eta: the checkpoint was made with 0\.8, now it is 0\.5"
+    ):
         make(iterations=4, resume=name, eta=0.5)
     with pytest.raises(modules.errors.ConfigError, match=r"^reward\.rewards: the checkpoint was made with .*colour"):
         make(iterations=4, resume=name, reward=modules.colour.ColourReward(0.0, 0.5, 0.0))
     with pytest.raises(modules.errors.ConfigError, match="^iterations: .* has done 2 of 2 already"):
         make(iterations=2, resume=name)
-    other = SimpleNamespace(model=stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")[0])
+    other = SimpleNamespace(
+        model=stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")[0]
+    )
     with torch.no_grad(), torch.inference_mode():
         next(iter(other.model.model.diffusion_model.parameters())).add_(1.0)
     with pytest.raises(modules.errors.ConfigError, match="^model: .* another base model"):
@@ -180,7 +208,9 @@ def test_a_constant_reward_is_refused_before_training(make, runs, modules):
         def __call__(self, images, prompts):
             return torch.full((len(images),), 0.5)
 
-    with pytest.raises(modules.errors.ConfigError, match="^reward: it cannot tell your images apart: it gives all images of"):
+    with pytest.raises(
+        modules.errors.ConfigError, match="^reward: it cannot tell your images apart: it gives all images of"
+    ):
         make(reward=Constant(), name="constant")
     with pytest.raises(modules.errors.ConfigError, match=r"^reward: constant = 0\.5 for all 2 images"):
         make(reward=Constant(), name="constant", check_reward=False)
@@ -214,7 +244,9 @@ def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs,
     arguments = {"iterations": 7, "guard": guard(every=2, max_drop=1.2, action="lower learning rate")}
     whole = make(reward=colour, name="watched", **arguments)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        make(reward=CancelAt(colour, 2 + 1 + 4 + 1 + 2 + 1), name="watched_cut", **arguments)  # measured after two steps; in the fourth
+        make(
+            reward=CancelAt(colour, 2 + 1 + 4 + 1 + 2 + 1), name="watched_cut", **arguments
+        )  # measured after two steps; in the fourth
     folder = newest(runs, "watched_cut")
     assert len(metrics(folder)) == 3
     with safe_open(modules.folders.places().lora(folder.name), "pt") as file:
@@ -223,7 +255,9 @@ def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs,
     resumed = make(reward=colour, resume=folder.name, **arguments)
     other = newest(runs, "watched")
     assert metrics(folder) == metrics(other)
-    readings = [[json.loads(line) for line in (path / "guard.jsonl").read_text().splitlines()] for path in (folder, other)]
+    readings = [
+        [json.loads(line) for line in (path / "guard.jsonl").read_text().splitlines()] for path in (folder, other)
+    ]
     assert readings[0] == readings[1]
     assert any(reading["alarms"] for reading in readings[0])
     assert all(torch.equal(resumed.lora[key], whole.lora[key]) for key in whole.lora)

@@ -81,7 +81,10 @@ def kinds(events, kind):
 def test_train_save_generate_and_the_stock_loader_in_one_queue(client, server):
     prompt = graph(run_name="whole")
     prompt |= {
-        "text": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red circle on a dark background", "clip": ["model", 1]}},
+        "text": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": "a red circle on a dark background", "clip": ["model", 1]},
+        },
         "empty": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         "sample": {
             "class_type": "KSampler",
@@ -111,7 +114,11 @@ def test_train_save_generate_and_the_stock_loader_in_one_queue(client, server):
     assert kinds(events, "execution_error") == []
     steps = kinds(events, "pave.step")
     assert [(s["node"], s["step"], s["steps"]) for s in steps] == [("train", 1, 2), ("train", 2, 2)]
-    assert all(isinstance(s[name], float) for s in steps for name in ("reward_mean", "reward_std", "loss", "grad_norm", "seconds"))
+    assert all(
+        isinstance(s[name], float)
+        for s in steps
+        for name in ("reward_mean", "reward_std", "loss", "grad_norm", "seconds")
+    )
     bars = [state["nodes"]["train"] for state in kinds(events, "progress_state") if "train" in state["nodes"]]
     assert any((bar["value"], bar["max"]) == (2, 2) for bar in bars)
     outputs = client.history(prompt_id)["outputs"]
@@ -235,7 +242,9 @@ def test_no_prompts_is_an_error_of_that_node(client):
 
 
 def test_prompts_come_from_a_file_too(client, server):
-    (server.folder / "input" / "mine.txt").write_text("a green square on a dark background\na red square on a dark background\n", encoding="utf-8")
+    (server.folder / "input" / "mine.txt").write_text(
+        "a green square on a dark background\na red square on a dark background\n", encoding="utf-8"
+    )
     (server.folder / "input" / "latin1.txt").write_bytes(b"caf\xe9")
     prompt = graph(run_name="file", iterations=1)
     prompt["prompts"]["inputs"] |= {"text": "", "file": "mine.txt"}

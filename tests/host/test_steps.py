@@ -84,7 +84,10 @@ def cancel_after(client, graph: Graph, step: int) -> None:
 def test_cancel_in_a_loop_keeps_what_cancel_in_pave_train_keeps(client, server):
     client.run(looped("uncut", 6), timeout=300)
     kept = {}
-    for name, graph in (("cut_loop", looped("cut_loop", 50, reward=["reward", 0])), ("cut_node", trained("cut_node", 50))):
+    for name, graph in (
+        ("cut_loop", looped("cut_loop", 50, reward=["reward", 0])),
+        ("cut_node", trained("cut_node", 50)),
+    ):
         cancel_after(client, graph, 2)
         done = len(metrics(server, name))
         checkpoint = server.output / "pave" / f"{name}_00001" / "checkpoint.safetensors"
@@ -112,7 +115,9 @@ def test_a_failure_between_our_nodes_keeps_the_work_too(client, server):
         "show": node("PreviewImage", images=["scaled", 0]),
     }
     graph["loop"]["inputs"]["value"], graph["end"]["inputs"]["value"] = ["one", 0], ["none", 0]
-    errors = [event.data for event in client.events(client.queue(graph), timeout=300) if event.kind == "execution_error"]
+    errors = [
+        event.data for event in client.events(client.queue(graph), timeout=300) if event.kind == "execution_error"
+    ]
     assert "input has sizes" in errors[0]["exception_message"]
     assert len(metrics(server, "broken")) == 1
     assert lora(server, "broken")
@@ -169,9 +174,13 @@ def test_any_graph_from_image_to_number_is_a_reward(client, server):
     count = 2 * 2 * 3  # prompts, branch steps, group size
     graph |= {
         "target": node("EmptyImage", width=64, height=64, batch_size=count, color=0xFF8000),
-        "difference": node("ImageBlend", image1=["draw", 1], image2=["target", 0], blend_factor=1.0, blend_mode="difference"),
+        "difference": node(
+            "ImageBlend", image1=["draw", 1], image2=["target", 0], blend_factor=1.0, blend_mode="difference"
+        ),
         "number": node("PaveImageStatistic", images=["difference", 0], statistic="mean"),
-        "graded": node("PaveScoresFromNumbers", numbers=["number", 0], name="orange distance", weight=-1.0, scores=["score", 0]),
+        "graded": node(
+            "PaveScoresFromNumbers", numbers=["number", 0], name="orange distance", weight=-1.0, scores=["score", 0]
+        ),
         "seen": node("PreviewAny", source=["number", 0]),
     }
     graph["advantage"]["inputs"]["scores"] = ["graded", 0]
@@ -180,7 +189,9 @@ def test_any_graph_from_image_to_number_is_a_reward(client, server):
     assert len(records) == 2
     assert set(records[0]["rewards"]) == {"clip", "colour", "orange distance"}
     means = {name: mean for name, (mean, spread) in records[0]["rewards"].items()}
-    assert records[0]["reward_mean"] == pytest.approx(means["clip"] + 0.5 * means["colour"] - means["orange distance"], abs=1e-6)
+    assert records[0]["reward_mean"] == pytest.approx(
+        means["clip"] + 0.5 * means["colour"] - means["orange distance"], abs=1e-6
+    )
     assert 0 < means["orange distance"] < 1
     assert any(value.abs().max() > 0 for key, value in lora(server, "stock").items() if "lora_B" in key)
 
@@ -191,17 +202,30 @@ def test_settings_on_wires_are_those_that_train(client, server):
         graph["sigmas"] = node("BasicScheduler", model=["tiny", 0], scheduler="beta", steps=4, denoise=1.0)
         graph["rollout"]["inputs"] |= {"sigmas": ["sigmas", 0], "steps": 7}
         graph["objective"]["inputs"] |= {"segments": "3, 2", "segment_weights": "0.5, 0", "plain_weight": 2.0}
-        graph["optimizer"]["inputs"] |= {"optimizer": "SGD", "schedule": "cosine", "decay_steps": 5, "learning_rate": 0.5}
+        graph["optimizer"]["inputs"] |= {
+            "optimizer": "SGD",
+            "schedule": "cosine",
+            "decay_steps": 5,
+            "learning_rate": 0.5,
+        }
         client.run(graph, timeout=300)
     assert same(lora(server, "own_loop"), lora(server, "own_node"))
 
     recipe: Graph = composed() | {
         "recipe": node("PaveLoRARecipe", lora="pave/own_node_00001.safetensors"),
-        "again": node("PaveTrainAdvanced", **RUN | {"run_name": "again", "iterations": 2, "policy": ["policy", 0], "reward": ["reward", 0]}),
+        "again": node(
+            "PaveTrainAdvanced",
+            **RUN | {"run_name": "again", "iterations": 2, "policy": ["policy", 0], "reward": ["reward", 0]},
+        ),
         "text": node("PreviewAny", source=["recipe", 5]),
     }
     recipe["policy"]["inputs"]["lora"] = ["recipe", 0]
-    recipe["again"]["inputs"] |= {"rollout": ["recipe", 1], "objective": ["recipe", 2], "optimizer": ["recipe", 3], "prompts": ["recipe", 4]}
+    recipe["again"]["inputs"] |= {
+        "rollout": ["recipe", 1],
+        "objective": ["recipe", 2],
+        "optimizer": ["recipe", 3],
+        "prompts": ["recipe", 4],
+    }
     text = client.run(recipe, timeout=300)["text"]["text"][0]
     assert "optimizer: SGD" in text
     assert "segment_weights: [0.0, 0.5]" in text
@@ -288,14 +312,35 @@ def no_step(g: Graph) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_end, r"PaveLoopBegin \(node loop\): .*loop: this loop has no end: connect the loop socket to a Pave Loop End"),
+        (
+            without_end,
+            r"PaveLoopBegin \(node loop\): .*loop: this loop has no end: connect the loop socket to a Pave Loop End",
+        ),
         (two_ends, r"PaveLoopBegin \(node loop\): .*loop: this loop has 2 ends \(nodes end, end2\): keep one"),
-        (around_the_loop, r"PaveLoopEnd \(node end\): .*state: it does not come out of the loop that begins at node loop"),
-        (crossed, r"PaveLoopEnd \(node end\): .*loop: the loop that begins at node loop2 begins inside this one and does not end in it"),
-        (from_inside, r"PaveLoopEnd \(node end\): .*image2: node late \(ImageBlend\) runs after the loop and reads from node draw inside it"),
-        (used_twice, r"PaveDecompositionLoss \(node loss2?\): .*state: nodes loss2? and loss2? both change the state that node loop gives"),
-        (another_state, r"PaveDecompositionLoss \(node loss\): .*rollout: node draw draws from the state of node begin, this loss belongs to"),
-        (another_rollout, r"PaveDecompositionLoss \(node loss\): .*advantages: node advantage compares another rollout"),
+        (
+            around_the_loop,
+            r"PaveLoopEnd \(node end\): .*state: it does not come out of the loop that begins at node loop",
+        ),
+        (
+            crossed,
+            r"PaveLoopEnd \(node end\): .*loop: the loop that begins at node loop2 begins inside this one and does not end in it",
+        ),
+        (
+            from_inside,
+            r"PaveLoopEnd \(node end\): .*image2: node late \(ImageBlend\) runs after the loop and reads from node draw inside it",
+        ),
+        (
+            used_twice,
+            r"PaveDecompositionLoss \(node loss2?\): .*state: nodes loss2? and loss2? both change the state that node loop gives",
+        ),
+        (
+            another_state,
+            r"PaveDecompositionLoss \(node loss\): .*rollout: node draw draws from the state of node begin, this loss belongs to",
+        ),
+        (
+            another_rollout,
+            r"PaveDecompositionLoss \(node loss\): .*advantages: node advantage compares another rollout",
+        ),
         (no_loss, r"PaveOptimizerStep \(node step\): .*state: it comes straight from node loop, with no gradient"),
         (no_step, r"PaveFinish \(node finish\): .*state: no training step comes before Pave Finish"),
     ],
@@ -338,7 +383,9 @@ def an_old_rollout(g: Graph) -> None:
 
 
 def unused_gradient(g: Graph) -> None:
-    g["loss_after"] = node("PaveDecompositionLoss", state=["end", 0], rollout=["draw_after", 0], advantages=["advantage_after", 0])
+    g["loss_after"] = node(
+        "PaveDecompositionLoss", state=["end", 0], rollout=["draw_after", 0], advantages=["advantage_after", 0]
+    )
     g["draw_after"] = node("PaveRollout", state=["end", 0])
     g["score_after"] = node("PaveScore", reward=["reward", 0], images=["draw_after", 1], prompts=["draw_after", 2])
     g["advantage_after"] = node("PaveAdvantage", rollout=["draw_after", 0], scores=["score_after", 0])
@@ -377,15 +424,24 @@ def short_decay(g: Graph) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (too_few_numbers, r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 branch"),
+        (
+            too_few_numbers,
+            r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 branch",
+        ),
         (no_number, r"PaveAdvantage \(node advantage\): scores: x has 1 for the 12 images"),
-        (the_same_name, r"PaveScoresFromNumbers \(node graded\): name: 'clip' is the name of scores that these are added to"),
+        (
+            the_same_name,
+            r"PaveScoresFromNumbers \(node graded\): name: 'clip' is the name of scores that these are added to",
+        ),
         (of_other_images, r"PaveScoresFromNumbers \(node graded\): numbers: 5 beside 12 of clip"),
         (another_run, r"PaveDecompositionLoss \(node loss\): rollout: it was drawn by the run of another Pave Begin"),
         (an_old_rollout, r"rollout: it was drawn in step 1, the run is at step 2: connect this step's Pave Rollout"),
         (unused_gradient, r"PaveFinish \(node finish\): state: a gradient was accumulated and not used"),
         (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step cannot be drawn as step nodes"),
-        (only_a_part_of_the_sigmas, r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are drawn from pure noise"),
+        (
+            only_a_part_of_the_sigmas,
+            r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are drawn from pure noise",
+        ),
         (a_judge_alone, r"PaveBegin \(node begin\): judge: it is measured together with the reward"),
         (short_decay, r"PaveLoopBegin \(node loop\): decay_steps: 2 is below the 3 optimizer steps"),
     ],
@@ -435,7 +491,9 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
     from concurrent.futures import ThreadPoolExecutor
 
     graph = looped("memory", 18)
-    executor = host.execution.PromptExecutor(host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 16.0})
+    executor = host.execution.PromptExecutor(
+        host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 16.0}
+    )
     with ThreadPoolExecutor(1) as thread:
         thread.submit(executor.execute, graph, "memory", {}, ["finish"]).result()
     assert executor.success, executor.status_messages
@@ -447,7 +505,12 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
             else:
                 yield from entries(entry["subcache"])
 
-    outputs = [value for slot in entries(executor.caches.outputs.recursive_debug_dump()) for value in slot if isinstance(value, torch.Tensor)]
+    outputs = [
+        value
+        for slot in entries(executor.caches.outputs.recursive_debug_dump())
+        for value in slot
+        if isinstance(value, torch.Tensor)
+    ]
     batches = [value for value in outputs if value.shape == (12, 64, 64, 3)]
     emptied = [value for value in outputs if value.numel() == 0]
     assert len(batches) == 1 + 3, "the first, and the newest with the two behind it"
@@ -464,6 +527,9 @@ def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path)
     client.run(looped("cached", 3), timeout=300)
     link_pack(tmp_path / "custom_nodes", Path(__file__).resolve().parents[2])
     options = ("--disable-api-nodes", "--cache-none")
-    with ComfyServer(Path(sys.executable), comfyui, tmp_path / "server.log", base=tmp_path, options=options) as other, other.client() as uncached:
+    with (
+        ComfyServer(Path(sys.executable), comfyui, tmp_path / "server.log", base=tmp_path, options=options) as other,
+        other.client() as uncached,
+    ):
         uncached.run(looped("uncached", 3), timeout=300)
         assert same(lora(other, "uncached"), lora(server, "cached"))

@@ -17,8 +17,24 @@ BLOCKS = {
     "theta": 10_000,
     "qkv_bias": True,
 }
-FLUX = {**BLOCKS, "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": TEXT, "guidance_embed": True}
-CHROMA = {**BLOCKS, "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 48, "hidden_dim": 32, "n_layers": 2}
+FLUX = {
+    **BLOCKS,
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": TEXT,
+    "guidance_embed": True,
+}
+CHROMA = {
+    **BLOCKS,
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 48,
+    "hidden_dim": 32,
+    "n_layers": 2,
+}
 
 
 def flux() -> Any:
@@ -49,4 +65,6 @@ def built(config: Any) -> Any:
                 p.fill_(1.0)
             else:
                 p.copy_(torch.randn(p.shape, generator=generator) * (0.2 if p.ndim > 1 else 0.02))
-    return ModelPatcher(model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device())
+    return ModelPatcher(
+        model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
+    )

@@ -24,7 +24,9 @@ def composed(**rollout: Any) -> Graph:
         "tiny": node("PaveTinyModel"),
         "prompts": node("PavePrompts", text=PROMPTS, file="none", held_out=0.3, seed=0),
         "colour": node("PaveColour", red=1.0, green=0.5, blue=0.0, softness=0.5),
-        "clip": node("PaveCLIPScore", checkpoint="bundled tiny CLIP", architecture="auto", precision="fp32", batch_size=7),
+        "clip": node(
+            "PaveCLIPScore", checkpoint="bundled tiny CLIP", architecture="auto", precision="fp32", batch_size=7
+        ),
         "reward": node("PaveRewardMix", **MIX, reward_1=["clip", 0], reward_2=["colour", 0], normalise="within group"),
         "lora": node("PaveLoRASettings", rank=2, alpha=4.0, targets="attention", init="gaussian"),
         "policy": node(
@@ -39,7 +41,16 @@ def composed(**rollout: Any) -> Graph:
         ),
         "rollout": node(
             "PaveRolloutSettings",
-            **{"steps": 4, "branch_steps": "0, 1", "group_size": 3, "eta": 0.8, "batch_size": 16, "width": 64, "height": 64, "scheduler": "simple"}
+            **{
+                "steps": 4,
+                "branch_steps": "0, 1",
+                "group_size": 3,
+                "eta": 0.8,
+                "batch_size": 16,
+                "width": 64,
+                "height": 64,
+                "scheduler": "simple",
+            }
             | rollout,
         ),
         "objective": node("PaveObjective", segments="2, 3", advantage_clip=5.0, plain_weight=1.0, segment_weights=""),
@@ -59,7 +70,14 @@ def composed(**rollout: Any) -> Graph:
     }
 
 
-RUN = {"prompts_per_step": 2, "seed": 3, "resume": "none", "checkpoint_every": 25, "evaluation_seeds": 2, "evaluate_every": 0}
+RUN = {
+    "prompts_per_step": 2,
+    "seed": 3,
+    "resume": "none",
+    "checkpoint_every": 25,
+    "evaluation_seeds": 2,
+    "evaluate_every": 0,
+}
 SETTINGS = {
     "policy": ["policy", 0],
     "prompts": ["prompts", 0],
@@ -86,7 +104,10 @@ def looped(run_name: str, iterations: int = 3, **begin: Any) -> Graph:
 
 def trained(run_name: str, iterations: int = 3) -> Graph:
     """The same as one node, with the settings on wires."""
-    train = node("PaveTrainAdvanced", **SETTINGS | RUN | {"run_name": run_name, "iterations": iterations, "reward": ["reward", 0]})
+    train = node(
+        "PaveTrainAdvanced",
+        **SETTINGS | RUN | {"run_name": run_name, "iterations": iterations, "reward": ["reward", 0]},
+    )
     return composed() | {"train": train}
 
 

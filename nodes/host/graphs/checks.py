@@ -23,7 +23,9 @@ def check_loop_begin(graph: Graph, begin: str) -> None:
     """ConfigError unless exactly one Pave Loop End belongs to this Pave Loop Begin."""
     ends = [node for node in graph if graph[node]["class_type"] == LOOP_END and _loop_of(graph, node) == begin]
     if not ends:
-        raise ConfigError("loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's body")
+        raise ConfigError(
+            "loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's body"
+        )
     if len(ends) > 1:
         raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends)}): keep one")
 
@@ -43,9 +45,12 @@ def check_loop_end(graph: Graph, end: str) -> None:
     inside = descendants(graph, begin, past=lambda node: node != end) & ancestors(graph, [end])
     for node in inside:
         if graph[node]["class_type"] == LOOP_BEGIN and not any(
-            graph[other]["class_type"] == LOOP_END and other != end and _loop_of(graph, other) == node for other in inside
+            graph[other]["class_type"] == LOOP_END and other != end and _loop_of(graph, other) == node
+            for other in inside
         ):
-            raise ConfigError(f"loop: the loop that begins at node {node} begins inside this one and does not end in it: the wires are crossed")
+            raise ConfigError(
+                f"loop: the loop that begins at node {node} begins inside this one and does not end in it: the wires are crossed"
+            )
     loop_body(graph, begin, end, lambda node: False)
 
 
@@ -66,8 +71,14 @@ def check_loss(graph: Graph, loss: str) -> None:
                 "Pave Rollout of the same state"
             )
     advantages = _wire(graph, loss, "advantages")
-    if advantages and graph[advantages[0]]["class_type"] == ADVANTAGE and rollout != _wire(graph, advantages[0], "rollout"):
-        raise ConfigError(f"advantages: node {advantages[0]} compares another rollout: connect the Pave Advantage that this rollout goes into")
+    if (
+        advantages
+        and graph[advantages[0]]["class_type"] == ADVANTAGE
+        and rollout != _wire(graph, advantages[0], "rollout")
+    ):
+        raise ConfigError(
+            f"advantages: node {advantages[0]} compares another rollout: connect the Pave Advantage that this rollout goes into"
+        )
 
 
 def check_optimizer_step(graph: Graph, step: str) -> None:
@@ -84,13 +95,22 @@ def _check_single_use(graph: Graph, node: str) -> None:
     """ConfigError where the state that goes into `node` goes into another node that changes it as well."""
     state = _wire(graph, node, "state")
     for other in graph:
-        if state and other != node and graph[other]["class_type"] in (LOSS, OPTIMIZER_STEP) and _wire(graph, other, "state") == state:
-            raise ConfigError(f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one after the other")
+        if (
+            state
+            and other != node
+            and graph[other]["class_type"] in (LOSS, OPTIMIZER_STEP)
+            and _wire(graph, other, "state") == state
+        ):
+            raise ConfigError(
+                f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one after the other"
+            )
 
 
 def _wire(graph: Graph, node: str, name: str) -> tuple[str, int] | None:
     """Where the link into the input `name` comes from."""
-    return next(((source, slot) for each, source, slot in sources(graph[node]) if each == name and source in graph), None)
+    return next(
+        ((source, slot) for each, source, slot in sources(graph[node]) if each == name and source in graph), None
+    )
 
 
 def _before_losses(graph: Graph, node: str) -> tuple[str, int] | None:
@@ -104,5 +124,9 @@ def _before_losses(graph: Graph, node: str) -> tuple[str, int] | None:
 def check_steps(graph: Graph, finish: str) -> None:
     """ConfigError where no step is made between Pave Begin and this Pave Finish."""
     before = ancestors(graph, [finish])
-    if any(graph[node]["class_type"] == BEGIN for node in before) and not any(graph[node]["class_type"] == OPTIMIZER_STEP for node in before):
-        raise ConfigError("state: no training step comes before Pave Finish: put Pave Rollout ... Pave Optimizer Step between Pave Begin and here")
+    if any(graph[node]["class_type"] == BEGIN for node in before) and not any(
+        graph[node]["class_type"] == OPTIMIZER_STEP for node in before
+    ):
+        raise ConfigError(
+            "state: no training step comes before Pave Finish: put Pave Rollout ... Pave Optimizer Step between Pave Begin and here"
+        )

@@ -35,8 +35,12 @@ class Loop:
     iterations: int
     index: int = 0  # of the iteration that has just run
     end: str = ""  # the node id of the first Pave Loop End
-    body: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)  # the nodes to copy, as they stand in the graph
-    shown_as: Mapping[str, str] = field(default_factory=dict, repr=False)  # body node -> the node on the canvas that it is a copy of
+    body: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict, repr=False
+    )  # the nodes to copy, as they stand in the graph
+    shown_as: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # body node -> the node on the canvas that it is a copy of
 
 
 def next_iterations(
@@ -55,13 +59,19 @@ def next_iterations(
     last = min(loop.index + min(CHUNK, at_most or CHUNK), loop.iterations - 1)
     for index in range(loop.index + 1, last + 1):
         prefix = f"{loop.end}.{index}."
-        begin_outputs = {OUTPUT_SLOTS[name]: value for name, value in carried.items()} | {OUTPUT_SLOTS["iteration"]: index}
+        begin_outputs = {OUTPUT_SLOTS[name]: value for name, value in carried.items()} | {
+            OUTPUT_SLOTS["iteration"]: index
+        }
         for node, info in loop.body.items():
             wired = {name: _wire(value, loop, prefix, begin_outputs) for name, value in info["inputs"].items()}
             if node == loop.end:
                 carried = {name: value for name, value in wired.items() if name in CARRIED}
             else:
-                new[prefix + node] = {"class_type": info["class_type"], "inputs": wired, "override_display_id": loop.shown_as[node]}
+                new[prefix + node] = {
+                    "class_type": info["class_type"],
+                    "inputs": wired,
+                    "override_display_id": loop.shown_as[node],
+                }
     closing = f"{loop.end}.{last}.#"
     new[closing] = {
         "class_type": loop.body[loop.end]["class_type"],

@@ -20,7 +20,9 @@ def register() -> None:
 
     def remember(request: dict[str, Any]) -> dict[str, Any]:
         prompt = request.get("prompt")
-        whole = isinstance(prompt, dict) and all(isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values())
+        whole = isinstance(prompt, dict) and all(
+            isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
+        )
         _posted.set(prompt if whole else None)  # the host refuses what is not whole by itself
         return request
 

@@ -39,7 +39,9 @@ def out_of_place() -> Iterator[None]:
         def assign(self: Tensor, other: Any) -> Tensor:
             if threading.get_ident() != owner or not torch.is_grad_enabled():
                 return in_place(self, other)
-            return compute(self, other).to(self.dtype)  # an operation in place computes in the wider dtype and rounds as well
+            return compute(self, other).to(
+                self.dtype
+            )  # an operation in place computes in the wider dtype and rounds as well
 
         return assign
 

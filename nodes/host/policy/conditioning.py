@@ -40,7 +40,12 @@ class Prepared:
 
     def keyframed_hooks(self) -> Iterator[comfy.hooks.Hook]:
         """The hooks whose strength changes on the way, each once."""
-        found = {id(hook): hook for cond in self.conds.values() for each in cond for hook in getattr(each.get("hooks"), "hooks", ())}
+        found = {
+            id(hook): hook
+            for cond in self.conds.values()
+            for each in cond
+            for hook in getattr(each.get("hooks"), "hooks", ())
+        }
         return (hook for hook in found.values() if not hook.hook_keyframe.is_empty())
 
 

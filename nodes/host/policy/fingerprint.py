@@ -30,5 +30,10 @@ def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     state_dict() makes views, which tensors made under inference_mode refuse, and quantised layers put something else into it.
     """
     for path, module in model.named_modules(remove_duplicate=False):
-        saved = {**module._parameters, **{name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}}
-        yield from ((f"{path}.{name}" if path else name, tensor) for name, tensor in saved.items() if tensor is not None)
+        saved = {
+            **module._parameters,
+            **{name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set},
+        }
+        yield from (
+            (f"{path}.{name}" if path else name, tensor) for name, tensor in saved.items() if tensor is not None
+        )

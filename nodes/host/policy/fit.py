@@ -36,7 +36,9 @@ def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tu
     factor = int(vae.spacial_compression_decode())  # pyright: ignore[reportArgumentType]
     for name, size in (("width", picture.width), ("height", picture.height)):
         if size < factor or size % factor:
-            raise ConfigError(f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use {max(factor, size // factor * factor)}")
+            raise ConfigError(
+                f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use {max(factor, size // factor * factor)}"
+            )
     frames = (1,) if latent_format.latent_dimensions == 3 else ()
     return (latent_format.latent_channels, *frames, picture.height // factor, picture.width // factor)
 

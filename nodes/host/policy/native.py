@@ -82,7 +82,9 @@ class NativePolicy:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with torch.inference_mode():
             self._patcher.eject_model()
             self._patcher.remove_injections(_INJECTION)
@@ -182,7 +184,9 @@ def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
     """A clone of MODEL to work on. Hooks write into weights, so that a dynamically loaded model (newer hosts) is loaded the plain way for them."""
     dynamic = clip.apply_hooks_to_conds and getattr(model, "is_dynamic", lambda: False)()
     own: Any = model.get_non_dynamic_delegate() if dynamic else model.clone()  # pyright: ignore[reportAttributeAccessIssue]
-    own.patch_hooks = torch.inference_mode()(own.patch_hooks)  # called between two calls of the network, and it writes into inference tensors
+    own.patch_hooks = torch.inference_mode()(
+        own.patch_hooks
+    )  # called between two calls of the network, and it writes into inference tensors
     return own
 
 
