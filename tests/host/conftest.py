@@ -100,18 +100,26 @@ def modules(pack: ModuleType) -> SimpleNamespace:
 
 
 @pytest.fixture
-def execute(host: SimpleNamespace, pack: ModuleType) -> Callable[[dict[str, Any], list[str]], dict[str, Any]]:
-    """execute(graph, [node ids]) runs a graph in the real executor, on one thread; {node id: what it shows}."""
+def executor(host: SimpleNamespace, pack: ModuleType) -> Callable[[dict[str, Any], list[str]], Any]:
+    """executor(graph, [node ids]) runs a graph in a real executor with the plain cache, on one thread; the executor."""
 
-    def run_graph(graph: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
-        cache = {"cache_type": host.execution.CacheType.CLASSIC, "cache_args": {"lru": 0, "ram": 16.0}}
-        executor = host.execution.PromptExecutor(host.server, **cache)
+    def run_graph(graph: dict[str, Any], outputs: list[str]) -> Any:
+        cache = {"lru": 0, "ram": 16.0, "ram_inactive": 16.0}  # the last for newer hosts
+        made = host.execution.PromptExecutor(
+            host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args=cache
+        )
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(executor.execute, graph, uuid.uuid4().hex, {}, outputs).result()
-        assert executor.success, executor.status_messages[-1]
-        return executor.history_result["outputs"]
+            thread.submit(made.execute, graph, uuid.uuid4().hex, {}, outputs).result()
+        assert made.success, made.status_messages[-1]
+        return made
 
     return run_graph
+
+
+@pytest.fixture
+def execute(executor: Callable[[dict[str, Any], list[str]], Any]) -> Callable[..., dict[str, Any]]:
+    """execute(graph, [node ids]) -> {node id: what it shows}."""
+    return lambda graph, outputs: executor(graph, outputs).history_result["outputs"]
 
 
 @pytest.fixture

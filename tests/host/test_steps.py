@@ -486,17 +486,9 @@ def test_a_file_without_a_recipe_is_refused(client, server):
             client.queue(copy.deepcopy(graph))
 
 
-def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
+def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(executor):
     """The real executor with its default cache, which holds what every node of every iteration gave until the graph is queued anew."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    graph = looped("memory", 18)
-    executor = host.execution.PromptExecutor(
-        host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 16.0}
-    )
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(executor.execute, graph, "memory", {}, ["finish"]).result()
-    assert executor.success, executor.status_messages
+    made = executor(looped("memory", 18), ["finish"])
 
     def entries(dump: list[dict[str, Any]]):
         for entry in dump:
@@ -507,7 +499,7 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
 
     outputs = [
         value
-        for slot in entries(executor.caches.outputs.recursive_debug_dump())
+        for slot in entries(made.caches.outputs.recursive_debug_dump())
         for value in slot
         if isinstance(value, torch.Tensor)
     ]

@@ -37,18 +37,29 @@ CHROMA = {
 }
 
 
+NEWER = {"txt_ids_dims": [], "vec_in_dim": TEXT}
+"""What newer hosts ask for besides."""
+
+
 def flux() -> Any:
     """MODEL of the class of FLUX.1-dev."""
+    from comfy.ldm.flux.model import FluxParams
     from comfy.supported_models import Flux
 
-    return built(Flux(dict(FLUX)))
+    return built(Flux(FLUX | known(FluxParams)))
 
 
 def chroma() -> Any:
     """MODEL of the class of Chroma."""
+    from comfy.ldm.chroma.model import ChromaParams
     from comfy.supported_models import Chroma
 
-    return built(Chroma(dict(CHROMA)))
+    return built(Chroma(CHROMA | known(ChromaParams)))
+
+
+def known(params: type) -> dict[str, Any]:
+    """The settings of NEWER that this host's class of parameters has."""
+    return {name: value for name, value in NEWER.items() if name in params.__dataclass_fields__}
 
 
 def built(config: Any) -> Any:
