@@ -21,6 +21,13 @@ from _host.package import load_core  # noqa: E402
 load_core()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the shared server: `python tools/test.py --fast` leaves them out."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The pack's root."""

@@ -2,6 +2,7 @@
 
     python tools/test.py                      everything
     python tools/test.py tests/core -k sde    arguments go to pytest
+    python tools/test.py --fast               what takes minutes is left out: server, browser, long runs, pyright
     python tools/test.py --comfyui PATH       against this ComfyUI instead of the private one
 
 The environment is the quickstart's plus test tools. The exit code is 0 only when all three pass.
@@ -24,17 +25,21 @@ from _host.environment import prepare
 from _host.package import ROOT
 from _host.setup import SetupError
 
+FAST = "not slow and not browser and not server"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, metavar="PATH", help="the ComfyUI to test against")
+    parser.add_argument("--fast", action="store_true", help="leave out server, browser, long runs and pyright")
     args, pytest_args = parser.parse_known_args()
     try:
         environment = prepare(args.comfyui, tests=True)
     except SetupError as error:
         print(f"Set-up: {error}", file=sys.stderr)
         return 1
-    provide_chromium()
+    if not args.fast:
+        provide_chromium()
 
     def run(*command: str) -> bool:
         print(f"$ {' '.join(command)}", flush=True)
@@ -42,7 +47,10 @@ def main() -> int:
         return subprocess.run([str(environment.python), "-m", *command], cwd=ROOT, env=env).returncode == 0
 
     # A list, so that each runs whatever the others say; pytest's summary comes last.
-    results = [run("ruff", "check", "."), run("pyright"), run("pytest", *pytest_args)]
+    if args.fast:
+        results = [run("ruff", "check", "."), run("pytest", "-m", FAST, *pytest_args)]
+    else:
+        results = [run("ruff", "check", "."), run("pyright"), run("pytest", *pytest_args)]
     return 0 if all(results) else 1
 
 

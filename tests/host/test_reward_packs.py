@@ -18,6 +18,8 @@ from _host.client import PromptError
 from _host.install import link_pack
 from _host.server import ComfyServer
 
+pytestmark = pytest.mark.server
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "rewards"
 RED, GREY = 0xFF0000, 0x808080
 EARLY, LATE = "redness (early pack)", "redness (late pack)"
