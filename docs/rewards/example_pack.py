@@ -10,7 +10,7 @@ from server import PromptServer
 
 
 class Redness:
-    """A reward: an object with a name that, called with images (N, H, W, 3) in [0, 1] and N prompts, gives N numbers."""
+    """A reward: an object with a name. Calling it with images (N, H, W, 3) in [0, 1] and N prompts gives N numbers."""
 
     name = "redness"
 

@@ -1,4 +1,4 @@
-"""Training graphs of step nodes in the real server: the same adapter as Pave Train, the cache, Cancel, and what is refused."""
+"""Training graphs of step nodes in the real server: the same adapter as Pave Train, the cache, Cancel, refusals."""
 
 import copy
 from pathlib import Path
@@ -323,19 +323,23 @@ def no_step(g: Graph) -> None:
         ),
         (
             crossed,
-            r"PaveLoopEnd \(node end\): .*loop: the loop that begins at node loop2 begins inside this one and does not end in it",
+            r"PaveLoopEnd \(node end\): .*loop: the loop that begins at node loop2 begins inside this one and does not "
+            "end in it",
         ),
         (
             from_inside,
-            r"PaveLoopEnd \(node end\): .*image2: node late \(ImageBlend\) runs after the loop and reads from node draw inside it",
+            r"PaveLoopEnd \(node end\): .*image2: node late \(ImageBlend\) runs after the loop and reads from node "
+            "draw inside it",
         ),
         (
             used_twice,
-            r"PaveDecompositionLoss \(node loss2?\): .*state: nodes loss2? and loss2? both change the state that node loop gives",
+            r"PaveDecompositionLoss \(node loss2?\): .*state: nodes loss2? and loss2? both change the state that node "
+            "loop gives",
         ),
         (
             another_state,
-            r"PaveDecompositionLoss \(node loss\): .*rollout: node draw draws from the state of node begin, this loss belongs to",
+            r"PaveDecompositionLoss \(node loss\): .*rollout: node draw samples from the state of node begin, this "
+            "loss belongs to",
         ),
         (
             another_rollout,
@@ -426,7 +430,8 @@ def short_decay(g: Graph) -> None:
     [
         (
             too_few_numbers,
-            r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 branch",
+            r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 "
+            "branch",
         ),
         (no_number, r"PaveAdvantage \(node advantage\): scores: x has 1 for the 12 images"),
         (
@@ -434,13 +439,13 @@ def short_decay(g: Graph) -> None:
             r"PaveScoresFromNumbers \(node graded\): name: 'clip' is the name of scores that these are added to",
         ),
         (of_other_images, r"PaveScoresFromNumbers \(node graded\): numbers: 5 beside 12 of clip"),
-        (another_run, r"PaveDecompositionLoss \(node loss\): rollout: it was drawn by the run of another Pave Begin"),
-        (an_old_rollout, r"rollout: it was drawn in step 1, the run is at step 2: connect this step's Pave Rollout"),
+        (another_run, r"PaveDecompositionLoss \(node loss\): rollout: it was sampled by the run of another Pave Begin"),
+        (an_old_rollout, r"rollout: it was sampled in step 1, the run is at step 2: connect this step's Pave Rollout"),
         (unused_gradient, r"PaveFinish \(node finish\): state: a gradient was accumulated and not used"),
-        (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step cannot be drawn as step nodes"),
+        (per_step, r"PaveBegin \(node begin\): optimizer_step: per_step cannot be built from step nodes"),
         (
             only_a_part_of_the_sigmas,
-            r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are drawn from pure noise",
+            r"PaveBegin \(node begin\): sigmas: they begin at 0\.\d+: images are sampled from pure noise",
         ),
         (a_judge_alone, r"PaveBegin \(node begin\): judge: it is measured together with the reward"),
         (short_decay, r"PaveLoopBegin \(node loop\): decay_steps: 2 is below the 3 optimizer steps"),
@@ -487,7 +492,9 @@ def test_a_file_without_a_recipe_is_refused(client, server):
 
 
 def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(host, pack):
-    """The real executor with its default cache, which holds what every node of every iteration gave until the graph is queued anew."""
+    """The real executor with its default cache, which holds what every node of every iteration gave until the graph is
+    queued anew.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     graph = looped("memory", 18)
