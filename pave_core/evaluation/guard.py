@@ -192,7 +192,7 @@ def _alarms(
     config: GuardConfig, now: float | None, drop: float | None, drift: float, changes: Mapping[str, float]
 ) -> Iterator[str]:
     if drop is not None and config.max_drop and drop > config.max_drop:
-        yield f"the guard's reward has fallen to {now:.4g}, by {drop:.2f} of its spread"
+        yield f"the held-out reward has fallen to {now:.4g}, by {drop:.2f} of its spread"
     if config.max_drift and drift > config.max_drift:
         yield f"the model has drifted by {drift:.3g} from its base"
     for name, change in changes.items():

@@ -47,8 +47,7 @@ def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, bes
     for other, theirs in beside.values.items():
         if len(theirs) != len(values):
             raise ConfigError(
-                f"numbers: there are {len(values)} beside the {len(theirs)} of {other}: give one for each of the same "
-                "images"
+                f"numbers: {len(values)} beside {len(theirs)} of {other}: give one number for each of the same images"
             )
     return replace(beside, values={**beside.values, name: values}, weights=(*beside.weights, weight))
 
