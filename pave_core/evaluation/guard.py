@@ -191,6 +191,7 @@ def statistics(images: Tensor) -> dict[str, float]:
 def _alarms(
     config: GuardConfig, now: float | None, drop: float | None, drift: float, changes: Mapping[str, float]
 ) -> Iterator[str]:
+    # These texts are stored in guard.jsonl, and a resumed run must write the same.
     if drop is not None and config.max_drop and drop > config.max_drop:
         yield f"the held-out reward has fallen to {now:.4g}, by {drop:.2f} of its spread"
     if config.max_drift and drift > config.max_drift:

@@ -155,7 +155,7 @@ class Run:
         return Outcome(lora, self.history, curve, grid, summary)
 
     def _measure(self, measurements: Measurements) -> None:
-        """Evaluate the policy as it is, once a step."""
+        """Evaluate the policy as it is, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
         evaluation, new = measurements.of(self.state.step, keep)
         if new:

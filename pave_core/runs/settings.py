@@ -13,7 +13,7 @@ from ..scoring.mix import RewardMix
 from ..types import Reward
 
 NO_RESUME = "none"
-"""What `resume` is where a run begins anew."""
+"""The value of `resume` for a new run."""
 
 
 @dataclass(frozen=True)
