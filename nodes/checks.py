@@ -1,4 +1,4 @@
-"""Before a run: whether the reward can teach."""
+"""The reward check as a node: whether a reward can teach, before a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class PaveCheckReward(io.ComfyNode):
         return schema.schema(
             "PaveCheckReward",
             "Pave Check Reward",
-            "Before the hours: draws a few groups with the model as it is and says whether the reward can tell them apart, how long it takes, "
-            "and whether the rewards of a mix agree.",
+            "Run it before hours of training: generates a few groups of images with the model as it is, and says "
+            "whether the reward can tell the images of a group apart, how long it takes, and whether the rewards of a "
+            "mix agree.",
             terms=["preflight", "test reward", "spread", "correlation"],
             is_output_node=True,
             inputs=[
@@ -30,16 +31,17 @@ class PaveCheckReward(io.ComfyNode):
                 schema.RolloutSettings.Input(
                     "rollout",
                     optional=True,
-                    tooltip="From Pave Rollout Settings; at most 2 branch steps and 6 images a group are drawn. Left open: the paper's.",
+                    tooltip="From Pave Rollout Settings; at most 2 branch steps with groups of 6 images are used. If "
+                    "not connected: the paper's.",
                 ),
                 *widgets("seed"),
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="Verdict and numbers, as Markdown for Preview as Text."
+                    display_name="report", tooltip="The verdict and the numbers, as Markdown for Preview as Text."
                 ),
                 io.Boolean.Output(display_name="can_teach", tooltip="Whether the reward can tell the images apart."),
-                io.Image.Output(display_name="sheet", tooltip="The groups that were drawn, each sorted by reward."),
+                io.Image.Output(display_name="sheet", tooltip="The groups that were generated, each sorted by reward."),
             ],
         )
 

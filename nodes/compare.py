@@ -1,4 +1,4 @@
-"""Two models side by side."""
+"""Two models side by side, as a node."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ class PaveCompare(io.ComfyNode):
         return schema.schema(
             "PaveCompare",
             "Pave Compare",
-            "Draws the same prompts from the same seeds with two models, scores both, and shows them side by side: with and without the LoRA, say.",
+            "Generates the same prompts from the same seeds with two models, such as with and without the LoRA, scores "
+            "the images, and shows them side by side.",
             terms=["before after", "side by side", "xy plot", "a/b test"],
             inputs=[
                 io.Model.Input("model_a", tooltip="The first model, such as the one before training."),
-                io.Model.Input("model_b", tooltip="The second, such as the one with the LoRA."),
+                io.Model.Input("model_b", tooltip="The second model, such as the one with the LoRA."),
                 io.Clip.Input("clip", tooltip="The text encoder of both."),
                 io.Vae.Input("vae", tooltip="The VAE of both."),
                 schema.Prompts.Input(
-                    "prompts", tooltip="The held-out prompts are drawn; all of them where none is held out."
+                    "prompts", tooltip="The held-out prompts are used; if none is held out, all prompts."
                 ),
                 schema.Reward.Input("reward", tooltip="What the images are scored with."),
                 io.Int.Input(
@@ -39,17 +40,15 @@ class PaveCompare(io.ComfyNode):
                     "steps", default=20, min=2, max=200, tooltip="Denoising steps of an image, by the Euler sampler."
                 ),
                 *widgets("width", "height", "cfg"),
-                io.String.Input(
-                    "label_a", default="before", tooltip="What the first model is called in grid and table."
-                ),
-                io.String.Input("label_b", default="after", tooltip="What the second is called."),
+                io.String.Input("label_a", default="before", tooltip="The name of the first model in grid and table."),
+                io.String.Input("label_b", default="after", tooltip="The name of the second model."),
                 *widgets("batch_size", "negative_prompt", "guidance", "scheduler"),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="Side by side, with the reward below each image."),
                 io.String.Output(
                     display_name="table",
-                    tooltip="The rewards, in all and prompt by prompt, with the gain and its standard error.",
+                    tooltip="The rewards, in total and by prompt, with the gain and its standard error.",
                 ),
             ],
         )

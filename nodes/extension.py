@@ -1,4 +1,4 @@
-"""The list of nodes, and the routes that the page's script reads."""
+"""The extension that the host loads: the list of nodes, and what is registered with the host before it is asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .shared.presets import preset_widgets
 
 
 class PaveExtension(ComfyExtension):
-    """What the host asks for."""
+    """The pack, as the host asks for it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        # Here, because older hosts never call on_load() and the schemas below list the folders' files.
+        # Here and not in on_load(), which older hosts never call; the schemas below list the files of the folders.
         folders.register()
         routes.register(preset_widgets())
         queue.register()

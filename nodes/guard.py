@@ -1,4 +1,4 @@
-"""While a run goes on: whether it is being fooled."""
+"""The guard as a node: it watches a run for reward hacking."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .shared.widgets import names_of, widgets
 
 
 class PaveGuard(io.ComfyNode):
-    """What a run is watched by."""
+    """The guard of a run."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveGuard",
             "Pave Guard",
-            "Watches a training run for reward hacking: every few steps it measures held-out images by a reward that is never "
-            "trained on, how far the model has drifted from its base, and how the look of the images has changed. Beyond a "
-            "threshold it stops the run or slows it down, and the best weights are what comes out.",
+            "Watches a training run for reward hacking: every few steps it measures the held-out prompts by a reward "
+            "that is never trained on, how far the model has drifted from its base, and how the look of the images has "
+            "changed. Beyond a threshold it stops the run or lowers its learning rate; the LoRA has the best weights.",
             terms=["reward hacking", "early stopping", "collapse", "overfitting", "best checkpoint"],
             inputs=[
                 schema.Reward.Input(
                     "held_out",
                     optional=True,
-                    tooltip="A reward that is not trained on, or a mix of several. Left open: the judge of the training "
-                    "node.",
+                    tooltip="A reward that is not trained on, or a mix of several. If not connected: the judge of the "
+                    "training node.",
                 ),
                 *widgets(*names_of(GuardConfig)),
             ],

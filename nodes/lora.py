@@ -1,4 +1,4 @@
-"""What comes out: the LoRA file."""
+"""LoRA files as nodes: saving them, and reading their recipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class PaveSaveLoRA(io.ComfyNode):
         return schema.schema(
             "PaveSaveLoRA",
             "Pave Save LoRA",
-            "Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it after a refresh (R).",
+            "Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it "
+            "after a refresh (R).",
             terms=["save weights", "export lora"],
             is_output_node=True,
             inputs=[
@@ -29,7 +30,8 @@ class PaveSaveLoRA(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="pave_lora",
-                    tooltip="The file's name, without a folder. If it is taken, a number is added: nothing is overwritten.",
+                    tooltip="The file's name, without a folder. If it is taken, a number is added: nothing is "
+                    "overwritten.",
                 ),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
@@ -54,7 +56,8 @@ class PaveLoRARecipe(io.ComfyNode):
         return schema.schema(
             "PaveLoRARecipe",
             "Pave LoRA Recipe",
-            "Reads how a LoRA of this pack was trained out of the file itself: as text, and as settings that go straight into training nodes.",
+            "Reads from a LoRA file of this pack how it was trained: as text, and as settings that go straight into "
+            "training nodes.",
             terms=["metadata", "how was it trained", "settings from lora"],
             inputs=[
                 io.Combo.Input(
@@ -71,9 +74,9 @@ class PaveLoRARecipe(io.ComfyNode):
                 schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin."),
                 schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin."),
                 schema.Prompts.Output(
-                    display_name="prompts", tooltip="The prompts it was trained on, with those that were held out."
+                    display_name="prompts", tooltip="The prompts it was trained on, and those that were held out."
                 ),
-                io.String.Output(display_name="text", tooltip="The whole recipe for reading: connect Preview as Text."),
+                io.String.Output(display_name="text", tooltip="The whole recipe, for Preview as Text."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""The prompts to train on."""
+"""The prompts to train on, as a node."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class PavePrompts(io.ComfyNode):
             "PavePrompts",
             "Pave Prompts",
             terms=["prompt list", "text file", "held out"],
-            description="The prompts to train on, one a line. A part of them is held out: never trained on, used to measure whether what was "
-            "learnt carries over.",
+            description="The prompts to train on, one per line. Some of them are held out: never trained on, but used "
+            "to measure whether what is learnt carries over to other prompts.",
             inputs=[
                 io.String.Input(
                     "text",
                     multiline=True,
                     default="a red circle on a dark background\na blue star on a light background",
-                    tooltip="One prompt a line. Blank lines and lines that begin with # are skipped.",
+                    tooltip="One prompt per line. Blank lines and lines that begin with # are skipped.",
                 ),
                 io.Combo.Input(
                     "file",
                     options=[NO_FILE, *folders.prompt_files()],
                     default=NO_FILE,
-                    tooltip="A .txt file in the input folder, one prompt a line; added to the text above.",
+                    tooltip="A .txt file in the input folder, one prompt per line; added to the text above.",
                 ),
                 io.Float.Input(
                     "held_out",
@@ -41,8 +41,8 @@ class PavePrompts(io.ComfyNode):
                     min=0.0,
                     max=0.9,
                     step=0.05,
-                    tooltip="The fraction of the prompts that is kept for evaluation. With 0, or one prompt only, the training prompts are "
-                    "evaluated.",
+                    tooltip="The fraction of the prompts that is kept for evaluation. With 0, or a single prompt, the "
+                    "training prompts are evaluated.",
                 ),
                 io.Int.Input(
                     "seed",

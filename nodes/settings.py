@@ -1,4 +1,4 @@
-"""Settings as nodes: small ones that a graph shares between its training nodes, as SamplerCustomAdvanced does for sampling."""
+"""Settings as nodes, which a graph can share between its training nodes, as SamplerCustomAdvanced has for sampling."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSett
 from .shared import schema
 from .shared.widgets import names_of, widgets
 
-_OPTIONAL = "Leave it open for the paper's settings."
+_OPTIONAL = "If not connected: the paper's settings."
 
 
 class PavePolicy(io.ComfyNode):
-    """The model to tune, with how it is guided and the adapter that it gets."""
+    """The model to tune, its guidance, and the adapter that it gets."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PavePolicy",
             "Pave Policy",
-            "The model to tune, as you generate with it: MODEL, CLIP and VAE of your workflow, the guidance of your KSampler, "
-            "and the LoRA that it will get. For Pave Train (Advanced) and Pave Begin.",
+            "The model to tune, as you generate with it: MODEL, CLIP and VAE of your workflow, the guidance of your "
+            "KSampler, and the LoRA that it will get. For Pave Train (Advanced) and Pave Begin.",
             terms=["model to train", "grpo policy", "reinforcement learning"],
             category=schema.SETTINGS,
             inputs=[
@@ -50,7 +50,7 @@ class PavePolicy(io.ComfyNode):
 
 
 class PaveLoRASettings(io.ComfyNode):
-    """The adapter."""
+    """The settings of the adapter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -70,15 +70,15 @@ class PaveLoRASettings(io.ComfyNode):
 
 
 class PaveRolloutSettings(io.ComfyNode):
-    """How images are drawn while training."""
+    """The settings of a rollout."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveRolloutSettings",
             "Pave Rollout Settings",
-            "How images are drawn while training: denoising steps, the steps that explore, how many images are compared, and "
-            "their size.",
+            "How images are generated while training: the denoising steps, which of them explore, how many images are "
+            "compared, and their size.",
             terms=["sampling", "group size", "exploration", "sigmas"],
             category=schema.SETTINGS,
             inputs=[
@@ -101,8 +101,8 @@ class PaveRolloutSettings(io.ComfyNode):
     def validate_inputs(
         cls, branch_steps: str | None = None, steps: int | None = None, sigmas: Any = "open"
     ) -> bool | str:
-        # A linked input is None here: with linked sigmas their number counts, not the widget's, and is known when the
-        # node runs.
+        # A linked input is None here. With linked sigmas, the number of steps follows from them, not from the widget,
+        # and is known only when the node runs.
         if branch_steps is None or steps is None or sigmas is None:
             return True
         return schema.checked(lambda: from_shown(RolloutConfig, {"branch_steps": branch_steps, "steps": steps}))
@@ -118,15 +118,15 @@ class PaveRolloutSettings(io.ComfyNode):
 
 
 class PaveObjective(io.ComfyNode):
-    """The loss."""
+    """The settings of the loss."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveObjective",
             "Pave Objective",
-            "What the loss is made of: into how many finer steps each branch step is decomposed, and what each part weighs. "
-            "Empty segments are plain GRPO.",
+            "The parts of the loss: into how many finer steps each branch step is decomposed, and the weight of each "
+            "part. Without segments it is plain GRPO.",
             terms=["loss", "segments", "decomposition", "grpo"],
             category=schema.SETTINGS,
             inputs=widgets(*names_of(PaveConfig)),
@@ -149,7 +149,7 @@ class PaveObjective(io.ComfyNode):
 
 
 class PaveOptimizer(io.ComfyNode):
-    """The optimizer and its learning rate."""
+    """The settings of the optimizer."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

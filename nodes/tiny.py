@@ -1,4 +1,4 @@
-"""The bundled tiny model, and a judge for it."""
+"""The bundled tiny model and a judge for it, as nodes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ class PaveTinyModel(io.ComfyNode):
             "PaveTinyModel",
             "Pave Tiny Model",
             terms=["bundled model", "demo", "test model"],
-            description="A tiny text-to-image flow model that comes with the pack: coloured shapes at 64x64. For trying things out in "
-            "minutes, on a CPU. "
-            "Replace it by the MODEL, CLIP and VAE of your own workflow.",
+            description="A tiny text-to-image flow model that comes with the pack: coloured shapes at 64x64. For "
+            "trying things out in minutes, on a CPU. Replace it by the MODEL, CLIP and VAE of your own workflow.",
             outputs=[
                 io.Model.Output(display_name="model", tooltip="A flow model of the SD3 kind, 64x64 images."),
                 io.Clip.Output(
@@ -46,8 +45,9 @@ class PaveTinyAdherence(io.ComfyNode):
             "PaveTinyAdherence",
             "Pave Tiny Adherence",
             terms=["judge", "classifier"],
-            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of the prompt in the "
-            "image, else 0. Connect it to the judge of Pave Train: it is only measured, never trained on.",
+            description="For the bundled tiny model: 1 where a small classifier finds both the colour and the shape of "
+            "the prompt in the image, else 0. Connect it to the judge of Pave Train: it is only measured, never "
+            "trained on.",
             outputs=[schema.Reward.Output(display_name="judge", tooltip="For the judge input of Pave Train.")],
         )
 

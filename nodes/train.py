@@ -1,4 +1,4 @@
-"""The main job: train a LoRA by Pave-GRPO, as one node or with its settings on wires."""
+"""Training a LoRA by Pave-GRPO in one node, with all settings on it or with its settings on wires."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class PaveTrain(io.ComfyNode):
         return schema.schema(
             "PaveTrain",
             "Pave Train",
-            "Tunes the model toward what the reward likes, by Pave-GRPO (arXiv 2606.01636), and gives a LoRA. Cancel keeps "
-            "everything learnt so far.",
+            "Tunes the model toward what the reward likes, by Pave-GRPO (arXiv 2606.01636), and gives a LoRA. Cancel "
+            "keeps everything learnt so far.",
             terms=["train lora", "grpo", "reinforcement learning", "rl", "fine-tune"],
             inputs=[
                 io.Model.Input(
@@ -63,7 +63,7 @@ class PaveTrain(io.ComfyNode):
                     options=PRESET_NAMES,
                     default=CUSTOM,
                     tooltip="Choosing one fills the fields from iterations to optimizer_step. quick: minutes, for the "
-                    "bundled model. paper: the released FLUX settings. What trains is what the fields say.",
+                    "bundled model. paper: the released FLUX settings. The run trains with what the fields say.",
                 ),
                 *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE),
                 *widgets("negative_prompt", "guidance", "scheduler", *MEASURE),
@@ -81,9 +81,9 @@ class PaveTrain(io.ComfyNode):
         segments: str | None = None,
         run_name: str | None = None,
     ) -> bool | str:
-        """What the widgets' own ranges do not say; a linked input is None here and is checked when the node runs.
+        """Check what the widgets' own ranges do not. A linked input is None here, and is checked when the node runs.
 
-        The host repeats the message for each field that is named here, so they are few.
+        The host repeats the message for each input that is named here, so that they are few.
         """
 
         def check() -> None:
@@ -115,7 +115,7 @@ class PaveTrainAdvanced(io.ComfyNode):
             "PaveTrainAdvanced",
             "Pave Train (Advanced)",
             "Pave Train with its settings on wires: share them between nodes, use another optimizer, a learning rate "
-            "schedule or sigmas of your own. What is left open is the paper's.",
+            "schedule or sigmas of your own. Settings that are not connected are the paper's.",
             terms=["train lora", "grpo", "reinforcement learning", "composable"],
             inputs=[
                 schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),

@@ -2,7 +2,7 @@
 
 
 class PaveError(Exception):
-    """Root of everything this package raises on purpose."""
+    """The root of everything that this package raises on purpose."""
 
 
 class ConfigError(PaveError, ValueError):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, names that stay in their folder, and lines of JSON."""
+"""Atomic writes, safe file names, and JSON lines."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 
 
 def safe_name(field: str, name: str) -> str:
-    """`name` if it is a plain file name (letters, digits, space, '.', '_', '-'; at most 100), else ConfigError about `field`."""
+    """`name`, stripped, if it is a plain file name; else a ConfigError about `field`.
+
+    Plain: at most 100 letters, digits, spaces, '.', '_' and '-', a letter or digit first and no '.' last.
+    """
     name = name.strip()
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise ConfigError(
-            f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a folder"
+            f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a "
+            "folder"
         )
     return name
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` or leave what was there; a TrainingError names the file and the reason."""
+    """Write `data` to `path`, or leave what was there and raise a TrainingError with the file and the reason."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -39,18 +43,22 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise TrainingError(
-            f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and resume"
+            f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and "
+            "resume"
         ) from error
 
 
 def append_record(file: Path, record: Mapping[str, Any]) -> None:
-    """Append a line to a .jsonl file."""
+    """Append `record` to a .jsonl file."""
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(record) + "\n")
 
 
 def rewind(file: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the records of a .jsonl file whose "step" is beyond `step` (lost in a crash, to be made again); those that remain."""
+    """Drop the records of a .jsonl file whose "step" is beyond `step`, and return those that remain.
+
+    They are of steps after the last checkpoint, which a resumed run makes again.
+    """
     if not file.exists():
         return []
     parsed = map(_parse, file.read_text("utf-8").splitlines())
@@ -69,7 +77,7 @@ def finite(value: Any) -> Any:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """A line of a .jsonl file, or None for the torn last line of a crash."""
+    """The record in a line of a .jsonl file; None for a last line that a crash has cut off."""
     try:
         record = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images as 8-bit pictures."""
+"""From images, float tensors in [0, 1], to 8-bit pictures and picture files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def eight_bit(images: Tensor) -> np.ndarray:
-    """(..., 3) in [0, 1] -> uint8, each value rounded to the nearest of 256."""
+    """Values in [0, 1], of any shape -> uint8, each rounded to the nearest of 256."""
     return (images.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def picture(image: Tensor) -> Image.Image:
-    """(H, W, 3 or more) in [0, 1] -> an RGB picture."""
+    """image (H, W, 3 or more) in [0, 1] -> a Pillow image, RGB."""
     return Image.fromarray(np.ascontiguousarray(eight_bit(image[..., :3])))
 
 
 def encoded(image: Tensor, format: str, **options: int) -> bytes:
-    """The picture as a file of that format, such as JPEG with quality=95."""
+    """image (H, W, 3 or more) in [0, 1] -> the bytes of a file in `format`, such as JPEG with quality=95."""
     file = io.BytesIO()
     picture(image).save(file, format, **options)
     return file.getvalue()

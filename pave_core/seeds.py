@@ -1,4 +1,4 @@
-"""Randomness that depends on what it is for, not on what was drawn before."""
+"""Random generators that are seeded by their purpose, whatever was drawn from others before."""
 
 from __future__ import annotations
 

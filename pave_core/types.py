@@ -33,7 +33,10 @@ class Gaussian:
         return self.mean + self.std * noise.to(self.mean)
 
     def log_prob(self, y: Tensor) -> Tensor:
-        """log p(y), y (N, *S) -> (N,): the mean over latent elements, without the normaliser (it does not depend on the weights)."""
+        """log p(y), y (N, *S) -> (N,): the mean over latent elements, without the normaliser.
+
+        The normaliser does not depend on the weights, so that it has no gradient.
+        """
         error = (y.to(self.mean) - self.mean).flatten(1)
         return -error.square().mean(1) / (2 * self.std**2)
 
@@ -53,17 +56,17 @@ class Rollout:
 
 
 class Policy(Protocol):
-    """A flow model with a trainable adapter. Every tensor it takes and gives is on `device`; solver maths is fp32."""
+    """A flow model with a trainable adapter. All tensors that it takes and returns are on `device`."""
 
     device: torch.device
     latent_shape: tuple[int, ...]
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The sigma grid that generation uses, T + 1 floats from at most 1 to 0."""
+        """The sigma grid that generation uses: with T = `steps`, T + 1 floats that fall from at most 1 to 0."""
         ...
 
     def encode(self, prompt: str) -> Cond:
-        """Text to conditioning. Called once a prompt and run."""
+        """Text to conditioning. Called once per prompt and run."""
         ...
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
@@ -93,11 +96,14 @@ class RunPolicy(Policy, Protocol):
     ) -> None: ...
 
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The adapter under the keys of the host's LoRA loaders, on the CPU: as it is, or with the values of an earlier state."""
+        """The adapter on the CPU, under the keys of the host's LoRA loaders.
+
+        values: the parameters of an earlier state, by the names of parameters(); None: the current ones.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What a recipe says of it, such as how it samples, as plain JSON values."""
+        """The policy's part of a recipe, such as how it samples, as plain JSON values."""
         ...
 
 
@@ -112,8 +118,9 @@ class Decoder(Protocol):
 class Reward(Protocol):
     """A score of images; higher is better.
 
-    A reward that sometimes cannot score an image (a judge whose reply makes no sense) has the attribute `may_abstain = True` and gives NaN for it:
-    the image is then left out, and counted. Any other value that is not finite is an error.
+    A reward that sometimes cannot score an image (a judge whose reply makes no sense) has the attribute
+    `may_abstain = True` and gives NaN for it: the image is then left out, and counted. Any other value that is not
+    finite is an error.
     """
 
     @property

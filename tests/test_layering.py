@@ -1,6 +1,8 @@
-"""Which way imports go: every module of the core and of the nodes stands on a floor, and imports from its own floor or below.
+"""Which way imports go: every module of the core and of the nodes stands on a floor, and imports from its own floor or
+below.
 
-Read from the syntax trees, so that an import inside a function counts too; then once for real, with the host's modules blocked.
+Read from the syntax trees, so that an import inside a function counts too; then once for real, with the host's modules
+blocked.
 """
 
 import ast
@@ -59,7 +61,10 @@ def floor(module: str) -> int | None:
 
 
 def imports(file: Path) -> Iterator[tuple[int, str]]:
-    """(level, dotted name) of every import in a file; level counts the leading dots. `from .a import b` yields a and a.b."""
+    """(level, dotted name) of every import in a file; level counts the leading dots.
+
+    `from .a import b` yields a and a.b.
+    """
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)

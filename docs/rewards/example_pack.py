@@ -1,4 +1,7 @@
-"""A node pack that brings a reward to Pave-GRPO, in two ways. Copy this file into custom_nodes, or what you need of it into your pack."""
+"""A node pack that brings a reward to Pave-GRPO, in two ways.
+
+Copy this file into custom_nodes, or what you need of it into your pack.
+"""
 
 import logging
 
@@ -7,7 +10,7 @@ from server import PromptServer
 
 
 class Redness:
-    """A reward: anything with a name that can be called with images (N, H, W, 3) in [0, 1] and N prompts, and returns N numbers."""
+    """A reward: an object with a name. Calling it with images (N, H, W, 3) in [0, 1] and N prompts gives N numbers."""
 
     name = "redness"
 
@@ -33,9 +36,10 @@ class ExampleRedness(io.ComfyNode):
         return io.NodeOutput(Redness())
 
 
-# The second way: a name in the drop-down of Pave Reward From Another Pack. Packs are loaded in any order, so the import waits until all are there.
+# The second way: a name in the drop-down of Pave Reward From Another Pack. The host loads packs in no particular order,
+# so the import waits until all are loaded.
 async def register_rewards(app):
-    """Called by the host's web server when it starts."""
+    """Register the reward. The host's web server calls this when it starts."""
     try:
         from pave_core.rewards import register
     except ImportError:
@@ -43,19 +47,19 @@ async def register_rewards(app):
     try:
         register("redness (example pack)", Redness, "more red than green and blue")
     except ValueError as error:
-        logging.getLogger(__name__).warning("the reward is not offered: %s", error)
+        logging.getLogger(__name__).warning("the reward is not registered: %s", error)
 
 
 PromptServer.instance.app.on_startup.append(register_rewards)
 
 
 class ExampleExtension(ComfyExtension):
-    """What the host asks for."""
+    """The pack, as the host asks for it."""
 
     async def get_node_list(self):
         return [ExampleRedness]
 
 
 async def comfy_entrypoint():
-    """The pack's nodes, for the host."""
+    """The host's way into the pack."""
     return ExampleExtension()

@@ -1,11 +1,12 @@
-"""A scorer for Pave Judge (HTTP) in a program of its own: HPSv3, whose packages do not fit into ComfyUI's environment.
+"""A server with a scorer for Pave Judge (HTTP): HPSv3, whose packages do not fit into ComfyUI's environment.
 
     python hpsv3_server.py              HPSv3 (needs its package and a GPU with about 18 GB)
-    python hpsv3_server.py --fake       the mean brightness, to try the wiring without HPSv3
+    python hpsv3_server.py --fake       the mean brightness, to try the connection without HPSv3
 
 POST /score  {"images": [base64 of a PNG, ...], "prompts": ["...", ...]}  ->  {"scores": [number, ...]}
 
-To serve another scorer, write a function like `hpsv3` below: it gets Pillow images and prompts, and returns one number an image.
+To serve another scorer, write a function like `hpsv3` below: it returns a function from Pillow images and their prompts
+to one number per image.
 """
 
 import argparse
@@ -26,7 +27,7 @@ Scorer = Callable[[list[Image.Image], list[str]], list[float]]
 
 
 def fake() -> Scorer:
-    """The mean brightness, from 0 to 1."""
+    """A scorer by the mean brightness, from 0 to 1."""
 
     def score(images: list[Image.Image], prompts: list[str]) -> list[float]:
         grey = [image.convert("L").resize((1, 1), Image.Resampling.BOX) for image in images]
@@ -36,7 +37,7 @@ def fake() -> Scorer:
 
 
 def hpsv3(device: str, checkpoint: str | None) -> Scorer:
-    """HPSv3 (arXiv 2508.03789): mu of its output [mu, sigma]."""
+    """A scorer by HPSv3 (arXiv 2508.03789): mu of its output [mu, sigma]."""
     import torch
     from hpsv3 import HPSv3RewardInferencer  # pyright: ignore[reportMissingImports]
 
@@ -50,7 +51,7 @@ def hpsv3(device: str, checkpoint: str | None) -> Scorer:
 
 
 def parsed(body: bytes) -> tuple[list[Image.Image], list[str]]:
-    """The images and prompts of a request. ValueError says what is wrong with it."""
+    """The images and prompts of a request. ValueError, with what is wrong, for a bad one."""
     request = json.loads(body)
     images, prompts = (request.get(key) if isinstance(request, dict) else None for key in ("images", "prompts"))
     if not isinstance(images, list) or not isinstance(prompts, list) or len(images) != len(prompts) or not images:
@@ -61,7 +62,7 @@ def parsed(body: bytes) -> tuple[list[Image.Image], list[str]]:
 
 
 def opened(data: str) -> Image.Image:
-    """The picture in a text."""
+    """The image in a base64 text, as RGB. ValueError if it cannot be read or is too large."""
     try:
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG", "JPEG"])
         if image.width * image.height > MAX_PIXELS:
@@ -72,13 +73,13 @@ def opened(data: str) -> Image.Image:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request. The scorer is called by one thread at a time."""
+    """The answer to one request. Only one thread at a time calls the scorer."""
 
     scorer: Scorer
     lock = threading.Lock()
 
     def do_POST(self) -> None:
-        """Score, or say why not."""
+        """Answer with the scores, or with an error that says why there are none."""
         length = int(self.headers.get("Content-Length") or 0)
         if self.path != "/score" or not 0 < length <= MAX_REQUEST:
             self.answer(404, {"error": f"POST to /score, at most {MAX_REQUEST} bytes"})
@@ -89,13 +90,13 @@ class Handler(BaseHTTPRequestHandler):
                 scores = type(self).scorer(images, prompts)
         except ValueError as error:
             self.answer(400, {"error": str(error)})
-        except Exception as error:  # out of memory, say: the next request may be smaller
+        except Exception as error:  # such as out of memory: the next request may be smaller
             self.answer(500, {"error": f"{type(error).__name__}: {error}"})
         else:
             self.answer(200, {"scores": scores})
 
     def answer(self, status: int, body: object) -> None:
-        """A whole reply."""
+        """Send a whole reply, with `body` as JSON."""
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -1,1 +1,1 @@
-"""The only code of the pack that imports ComfyUI's internals."""
+"""The parts of the pack that use ComfyUI's internals. Nodes outside this folder see the host only by comfy_api."""

@@ -33,15 +33,16 @@ def compare(
 ) -> tuple[Tensor, str]:
     """(grid (1, H, W, 3), table) of two models that share CLIP, VAE and guidance, from seeds 1, 2, ...
 
-    The held-out prompts are drawn, or all where none is held out.
+    first: the first model, with what both share; other: the second MODEL; seeds: how many. The held-out prompts are
+    used, or all where none is held out.
     """
-    mix, drawing = RewardMix.of(reward), RolloutConfig(steps=steps, branch_steps=(0,), batch_size=batch_size)
+    mix, sampling = RewardMix.of(reward), RolloutConfig(steps=steps, branch_steps=(0,), batch_size=batch_size)
 
     def measure(settings: PolicySettings) -> Evaluation:
         decoder = NativeDecoder(settings.model, settings.vae)
         with NativePolicy(replace(settings, lora=None), picture) as policy:
             conds = {prompt: policy.encode(prompt) for prompt in prompts.evaluated}
-            return evaluate(policy, decoder, reward=mix, conds=conds, seeds=range(1, seeds + 1), config=drawing)
+            return evaluate(policy, decoder, reward=mix, conds=conds, seeds=range(1, seeds + 1), config=sampling)
 
     a, b = measure(first), measure(replace(first, model=other))
     return before_after_grid(a, b, labels=labels).unsqueeze(0), comparison_table(a, b, labels)

@@ -1,4 +1,4 @@
-"""Where the pack reads and writes, by the host's own folder_paths."""
+"""Where the pack reads and writes files, by the host's own folder_paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
 
 REWARD_MODELS = "reward_models"
-CHOOSE = "choose a file"
+CHOOSE = "choose a file"  # what a drop-down shows while no file is chosen
 
 
 def register() -> None:
@@ -21,12 +21,15 @@ def register() -> None:
 
 
 def reward_models(suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """The files in models/reward_models with one of these suffixes, then those in clip_vision and text_encoders as <folder>/<name>."""
+    """The names of reward model files with one of these suffixes.
+
+    First those in models/reward_models, then those in clip_vision and text_encoders as <folder>/<name>.
+    """
     return list(_reward_models(suffixes))
 
 
 def _reward_models(suffixes: tuple[str, ...]) -> dict[str, tuple[str, str]]:
-    """Their folder and their name in it."""
+    """{name as in reward_models(): (the host's name of its folder, the file's name in that folder)}."""
     found: dict[str, tuple[str, str]] = {}
     for folder, prefix in ((REWARD_MODELS, ""), ("clip_vision", "clip_vision/"), ("text_encoders", "text_encoders/")):
         for name in folder_paths.get_filename_list(folder):
@@ -36,7 +39,10 @@ def _reward_models(suffixes: tuple[str, ...]) -> dict[str, tuple[str, str]]:
 
 
 def reward_model(field: str, name: str, advice: str, suffixes: tuple[str, ...] = SUFFIXES) -> Path:
-    """The path of one of them. advice: which file to get from where, for the ConfigError."""
+    """The path of the reward model file `name`, one of reward_models(). ConfigError if there is none.
+
+    For its message, field: the input that names the file; advice: which file to get from where.
+    """
     place = _reward_models(suffixes).get(name)
     path = folder_paths.get_full_path(*place) if place else None
     if path is None:
@@ -46,18 +52,22 @@ def reward_model(field: str, name: str, advice: str, suffixes: tuple[str, ...] =
             else f"{name!r} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
         )
         raise ConfigError(
-            f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose it"
+            f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose "
+            "it"
         )
     return Path(path)
 
 
 def likely(names: list[str], parts: tuple[str, ...]) -> str | None:
-    """The first of `names` that has the first of `parts` in it, else the second, and so on; capitals do not matter."""
+    """The first of `names` that contains the first of `parts`, else the second, and so on; None if there is none.
+
+    The case of the names does not matter; `parts` are in lower case.
+    """
     return next((name for part in parts for name in names if part in name.lower()), None)
 
 
 def places() -> Places:
-    """Where runs are kept; the host's loaders list their LoRAs after a refresh."""
+    """Where runs are kept. Their LoRAs are in output/loras/pave, which the host's loaders list after a refresh."""
     return Places(Path(folder_paths.get_output_directory()) / "pave", _loras() / "pave")
 
 
@@ -67,7 +77,10 @@ def resumable_runs() -> list[str]:
 
 
 def lora_file(name: str) -> Path:
-    """A fresh path for a LoRA that a user names: <name>.safetensors, or <name>_2 and so on where that is taken."""
+    """A path for a new LoRA that a user names: <name>.safetensors, or <name>_2 and so on if that is taken.
+
+    ConfigError for a name that is not a plain file name.
+    """
     stem = safe_name("name", name.removesuffix(".safetensors"))
     path = _loras() / f"{stem}.safetensors"
     number = 2
@@ -83,11 +96,11 @@ def loras() -> list[str]:
 
 
 def lora(name: str) -> Path:
-    """The path of one of them."""
+    """The path of the LoRA file `name`, one of loras(). ConfigError if there is none."""
     path = folder_paths.get_full_path("loras", name)
     if path is None:
         raise ConfigError(
-            f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one of the list"
+            f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one from the list"
         )
     return Path(path)
 
@@ -102,7 +115,7 @@ def prompt_files() -> list[str]:
 
 
 def read_prompt_file(name: str) -> str:
-    """The text of one of them."""
+    """The text of the file `name`, one of prompt_files(). ConfigError if there is none or it is not UTF-8."""
     if name not in prompt_files():
         raise ConfigError(
             f"file: {name!r} is not a .txt file of the input folder: put it there and press R in the page to refresh"
@@ -114,10 +127,11 @@ def read_prompt_file(name: str) -> str:
 
 
 def clip_config(weights: Path) -> Path:
-    """The open_clip config that lies beside a checkpoint: <checkpoint>.json or open_clip_config.json."""
+    """The open_clip config beside a checkpoint: <checkpoint>.json or open_clip_config.json. ConfigError without one."""
     for path in (weights.with_suffix(".json"), weights.parent / "open_clip_config.json"):
         if path.is_file():
             return path
     raise ConfigError(
-        f"architecture: there is no {weights.stem}.json or open_clip_config.json beside {weights.name}: choose the architecture by name"
+        f"architecture: there is no {weights.stem}.json or open_clip_config.json beside {weights.name}: choose the "
+        "architecture by name"
     )

@@ -1,7 +1,7 @@
-"""Where network rewards compute: on the host's device, where the host's models make room for them.
+"""Where the networks of rewards compute: on the host's device, after the host's models have made room.
 
-This is how the host's own node for upscale models does it: free the memory that is needed, visit, leave. The network is
-not one of the host's loaded models: it has left before the host loads anything.
+A network moves there as in the host's own node for upscale models: free the memory that it needs, move it there, use
+it, move it back. It is not one of the host's loaded models: it is back before the host loads anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...pave_core.rewards.networks.compute import on
 
 @contextmanager
 def visiting(module: nn.Module) -> Iterator[torch.device]:
-    """A Placement of the core: the host's device, or the CPU where that is it.
+    """A Placement (see the core's rewards/networks/compute.py): `module` is on the host's device inside.
 
     Raises the host's interruption if the user pressed Cancel.
     """

@@ -1,4 +1,4 @@
-"""Pave Check Reward on the host's objects."""
+"""The reward check on the host's MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .policy.settings import PolicySettings, RolloutSettings
 def check(
     policy: PolicySettings, rollout: RolloutSettings, *, prompts: PromptSet, reward: Reward | RewardMix, seed: int
 ) -> tuple[RewardCheck, Tensor]:
-    """The check with the model as it is, and the picture of its groups (1, H, W, 3)."""
+    """(the result of the check with the model as it is, the sheet of its groups (1, H, W, 3))."""
     config = TrainConfig(rollout=rollout.config, run=RunConfig(seed=seed))
-    drawing = NativePolicy(replace(policy, lora=None), rollout.picture)
+    untrained = NativePolicy(replace(policy, lora=None), rollout.picture)
     decoder = NativeDecoder(policy.model, policy.vae)
-    with drawing:
-        conds = {prompt: drawing.encode(prompt) for prompt in prompts.train[:PROMPTS]}
-        found = check_reward(drawing, decoder, reward=RewardMix.of(reward), conds=conds, config=config)
+    with untrained:
+        conds = {prompt: untrained.encode(prompt) for prompt in prompts.train[:PROMPTS]}
+        found = check_reward(untrained, decoder, reward=RewardMix.of(reward), conds=conds, config=config)
     sheet = group_sheet(
         found.images,
         found.prompts,

@@ -1,7 +1,7 @@
-"""The bundled tiny model as the host's own objects: MODEL (SD3 class), CLIP (CLIP-style text encoder), VAE (TAESD class).
+"""The bundled tiny model as the host's own objects: MODEL (SD3 class), CLIP (a small CLIP), VAE (TAESD class).
 
-MODEL and VAE are plain files that the stock UNETLoader and VAELoader take too. The text encoder is smaller than any the host
-detects from weights, so its configuration is given here and the CLIP object is built around it.
+MODEL and VAE are plain files that the stock UNETLoader and VAELoader load too. The text encoder is smaller than any
+that the host recognises from its weights, so that its configuration is given here and the CLIP is built from it.
 """
 
 from __future__ import annotations
@@ -42,38 +42,43 @@ class _TokenWindow(comfy.sd1_clip.SDTokenizer):
 
 
 class TinyTokenizer(comfy.sd1_clip.SD1Tokenizer):
+    """The host's wrapper of the tokenizer."""
+
     def __init__(self, **options):
         super().__init__(tokenizer=_TokenWindow, **options)
 
 
 class _TextModel(comfy.sd1_clip.SDClipModel):
-    """The host's CLIP text model at the tiny size; gives the normed last layer (., 16, 64) and the projected pooled output (., 64)."""
+    """The host's CLIP text model at the tiny size: normed last layer (B, 16, 64), projected pooled output (B, 64)."""
 
     def __init__(self, **options):
         super().__init__(max_length=MAX_TOKENS, textmodel_json_config=dict(TEXT_CONFIG), **options)
 
 
 class TinyTextEncoder(comfy.sd1_clip.SD1ClipModel):
+    """The host's wrapper of the text model."""
+
     def __init__(self, **options):
         # The type is inferred from a default; the host passes other SDClipModel classes here as well.
         super().__init__(clip_model=_TextModel, **options)  # pyright: ignore[reportArgumentType]
 
 
 def load_clip() -> comfy.sd.CLIP:
-    """The text encoder as a host CLIP; memory is managed as for every other CLIP."""
+    """The text encoder as a host CLIP, whose memory the host manages as for every other CLIP."""
     weights = comfy.utils.load_torch_file(str(TEXT_ENCODER), safe_load=True)
     target = comfy.supported_models_base.ClipTarget(TinyTokenizer, TinyTextEncoder)
     clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(weights))
     missing, unexpected = clip.load_sd(weights)
     if missing or unexpected:
         raise RuntimeError(
-            f"{TEXT_ENCODER.name} does not fit: missing {missing}, unexpected {unexpected}; rebuild it with tools/make_tiny.py"
+            f"{TEXT_ENCODER.name} does not fit: missing {missing}, unexpected {unexpected}; rebuild it with "
+            "tools/make_tiny.py"
         )
     return clip
 
 
 def load_tiny() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """MODEL, CLIP, VAE of the bundled tiny model: 64x64 images, latents (., 16, 8, 8)."""
+    """(MODEL, CLIP, VAE) of the bundled tiny model: 64x64 images, latents (B, 16, 8, 8)."""
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(VAE), safe_load=True))
     vae.throw_exception_if_invalid()
     return comfy.sd.load_diffusion_model(str(DIFFUSION_MODEL)), load_clip(), vae

@@ -1,4 +1,4 @@
-"""Training runs on the host's objects: from MODEL, CLIP and VAE to a LoRA that lies on the MODEL."""
+"""Training runs on the host's objects: from MODEL, CLIP and VAE to a LoRA that is applied to the MODEL."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .policy.settings import PolicySettings, RolloutSettings
 
 @dataclass(frozen=True)
 class RunResult:
-    """What training nodes give out."""
+    """The outputs of a training node."""
 
-    model: ModelPatcher
+    model: ModelPatcher  # with the LoRA applied
     lora: LoraWeights
-    loss_map: dict[str, list[float]]
+    loss_map: dict[str, list[float]]  # for the host's Plot Loss Graph: minus the reward of each step
     curve: Tensor  # (1, H, W, 3)
     grid: Tensor | None  # (1, H, W, 3); None where nothing was measured
     summary: str
 
 
 def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress: NodeProgress) -> Run:
-    """A run of `task` on a clone of the policy's model; the model itself generates as before afterwards.
+    """Begin a run of `task` on a clone of the policy's model; the model itself generates as before afterwards.
 
-    Raises ConfigError for input that cannot work, before anything is written.
+    ConfigError for inputs that cannot work, before anything is written.
     """
     native = NativePolicy(policy, rollout.picture, task.config.run.seed)
     decoder = NativeDecoder(policy.model, policy.vae)
@@ -44,9 +44,9 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress
 
 
 def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> RunResult:
-    """Train to the end, or until the guard ends it.
+    """Train to the end, or until the guard ends the run. node_id: the node that shows the progress.
 
-    Raises the host's interruption after Cancel, when checkpoint and LoRA are kept.
+    After Cancel, checkpoint and LoRA are kept and the host's interruption is raised.
     """
     run = begin(policy, rollout, task, NodeProgress(node_id))
     assert run.task.reward is not None
@@ -72,11 +72,14 @@ def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, n
 
 
 def finish(run: Run, model: ModelPatcher) -> RunResult:
-    """End `run`, and lay its LoRA on `model`: outside the policy, where the host sees the layer names that it knows."""
+    """End `run`, and apply its LoRA to a clone of `model`.
+
+    Call it outside the policy's `with` block: only there the model's layers have the names that the host knows.
+    """
     outcome = run.finish()
     trained, _ = comfy.sd.load_lora_for_models(model, None, outcome.lora, 1.0, 0.0)
     assert trained is not None  # it is None only where no model is given
-    # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what should be seen to fall.
+    # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what should fall.
     loss_map = {"loss": [-r["reward_mean"] for r in outcome.history if r["reward_mean"] is not None]}
     grid = None if outcome.grid is None else outcome.grid.unsqueeze(0)
     return RunResult(trained, outcome.lora, loss_map, outcome.curve.unsqueeze(0), grid, outcome.summary.text())

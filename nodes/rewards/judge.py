@@ -1,4 +1,4 @@
-"""A judge that runs in a program of its own."""
+"""The judge as a node: a reward from a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _api(
     max_tokens: int = 512,
     batch_size: int = 8,
 ) -> Chat | Scorer:
-    """The API that the widgets choose; the other API's widgets do not matter. rule: the widgets parse and pattern."""
+    """The API that the widget `api` chooses; the widgets of the other one do not matter. rule: (parse, pattern)."""
     if api == CHAT:
         return Chat(model, instruction, ParseRule(*rule), max_tokens)
     if api == SCORES:
@@ -40,22 +40,22 @@ def _server() -> list[io.Input]:
         io.String.Input(
             "base_url",
             default="http://127.0.0.1:8000/v1",
-            tooltip="The server's address, to which /chat/completions or /score is added. On this machine, unless "
-            "allow_remote is on.",
+            tooltip="The server's address, to which /chat/completions or /score is added. It must be on this machine, "
+            "unless allow_remote is on.",
         ),
         io.Combo.Input(
             "api",
             options=[CHAT, SCORES],
             default=CHAT,
-            tooltip="chat completions: a vision model that answers in words, one image a request. scores: a scorer "
-            "that takes a batch and answers numbers, like docs/rewards/hpsv3_server.py.",
+            tooltip="chat completions: a vision model that answers in words, one image per request. scores: a scorer "
+            "that takes a batch and answers with numbers, like docs/rewards/hpsv3_server.py.",
         ),
     ]
 
 
 def _chat() -> list[io.Input]:
     return [
-        io.String.Input("model", default="default", tooltip="For chat completions: the model's name at the server."),
+        io.String.Input("model", default="default", tooltip="For chat completions: the model's name on the server."),
         io.String.Input(
             "instruction",
             default=INSTRUCTION,
@@ -66,7 +66,7 @@ def _chat() -> list[io.Input]:
             "parse",
             options=list(get_args(Kind)),
             default="number",
-            tooltip="For chat completions, where the score is in the answer. number: the last number. final score: "
+            tooltip="For chat completions: where in the answer the score is. number: the last number. final score: "
             '"Final Score: 1-5", divided by 5. json key: the number under the key in pattern. regex: the group ( ) of '
             "pattern.",
         ),
@@ -122,8 +122,8 @@ class PaveJudge(io.ComfyNode):
             "PaveJudge",
             "Pave Judge (HTTP)",
             terms=["vlm", "llm as a judge", "openai", "vllm", "ollama", "hpsv3", "unifiedreward", "api"],
-            description="Reward: asks a server on your machine to score each image: a vision model by OpenAI's API, or "
-            "a scorer such as HPSv3. A reply that cannot be read is reported and never becomes a score.",
+            description="Reward: a server on your machine scores each image, such as a vision model with OpenAI's API "
+            "or a scorer such as HPSv3. A reply that cannot be read is reported and never becomes a score.",
             inputs=[*_server(), *_chat(), *_patience(), *_for_experts()],
             outputs=[
                 Reward.Output(
@@ -142,7 +142,8 @@ class PaveJudge(io.ComfyNode):
         parse: Kind | None = None,
         pattern: str | None = None,
     ) -> bool | str:
-        # The others are checked against their ranges by the host, and again when the node runs. A linked input is None.
+        # The host checks the other inputs against their ranges, and the node checks all when it runs. A linked input is
+        # None here.
         if base_url is None or api is None or allow_remote is None or key_variable is None:
             return True
         if parse is None or pattern is None:

@@ -1,4 +1,4 @@
-"""What you like: rewards score images, higher is better."""
+"""The mix of rewards as a node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIX_SIZE = 4
 
 
 class PaveRewardMix(io.ComfyNode):
-    """Several rewards at once."""
+    """Several rewards with weights."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,7 +22,7 @@ class PaveRewardMix(io.ComfyNode):
         for i in range(1, MIX_SIZE + 1):
             inputs.append(
                 Reward.Input(
-                    f"reward_{i}", optional=i > 1, tooltip="A reward. Each is there to keep the others honest."
+                    f"reward_{i}", optional=i > 1, tooltip="A reward. Each keeps the others from being fooled."
                 )
             )
             inputs.append(
@@ -32,7 +32,7 @@ class PaveRewardMix(io.ComfyNode):
                     min=-100.0,
                     max=100.0,
                     step=0.05,
-                    tooltip=f"How much reward_{i} counts. A negative weight dislikes what it likes.",
+                    tooltip=f"How much reward_{i} counts. With a negative weight, lower is better.",
                 )
             )
         inputs.append(
@@ -40,8 +40,8 @@ class PaveRewardMix(io.ComfyNode):
                 "normalise",
                 options=["within group", "raw"],
                 default="within group",
-                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that scales do not matter. "
-                "raw: the weighted sum as it is.",
+                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that "
+                "scales do not matter. raw: the weighted sum as it is.",
             )
         )
         return schema.schema(

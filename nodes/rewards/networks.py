@@ -1,4 +1,4 @@
-"""Rewards by networks whose weights are the user's own files."""
+"""Rewards as nodes: by networks whose weights are the user's own files."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class PaveAesthetic(io.ComfyNode):
             "Pave Aesthetic v2",
             terms=["laion aesthetic", "beauty", "improved aesthetic predictor"],
             description=f"Reward: LAION's aesthetic score, 0 to 10, whatever the prompt. Needs {aesthetic.HEAD} and "
-            "OpenAI's CLIP ViT-L/14 in models/reward_models. Easy to flatter: mix it with a reward that reads the "
+            "OpenAI's CLIP ViT-L/14 in models/reward_models. Easy to fool: mix it with a reward that reads the "
             "prompt.",
             inputs=[HEAD.input(), VIT_L.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
@@ -160,7 +160,7 @@ class PaveAesthetic(io.ComfyNode):
 
 
 class PaveAestheticV25(io.ComfyNode):
-    """How beautiful an image is, by SigLIP."""
+    """How beautiful an image is, by a SigLIP network."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -168,9 +168,9 @@ class PaveAestheticV25(io.ComfyNode):
             "PaveAestheticV25",
             "Pave Aesthetic v2.5",
             terms=["siglip aesthetic", "beauty", "aesthetic predictor"],
-            description="Reward: the aesthetic score v2.5, 1 to 10, whatever the prompt; from 5.5 on an image is "
-            f"great. Needs {aesthetic.HEAD_V25} and {aesthetic.SIGLIP_SOURCE} in models/reward_models. Mix it with a "
-            "reward that reads the prompt.",
+            description="Reward: the aesthetic score v2.5, 1 to 10, whatever the prompt; 5.5 and above is great. "
+            f"Needs {aesthetic.HEAD_V25} and {aesthetic.SIGLIP_SOURCE} in models/reward_models. Mix it with a reward "
+            "that reads the prompt.",
             inputs=[HEAD_V25.input(), SIGLIP.input(), *_compute_inputs(8)],
             outputs=[schema.reward_output()],
         )

@@ -1,4 +1,4 @@
-"""Rewards that need no network's weights: text in the image, file size, statistics."""
+"""Rewards as nodes: those that need no weights from the user. Colour, statistics, file size, text in the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..shared.schema import advanced
 
 
 class PaveOCR(io.ComfyNode):
-    """Text that reads right."""
+    """How much of the prompt's quoted text can be read in the image."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -62,7 +62,7 @@ class PaveJPEGSize(io.ComfyNode):
 
 
 class PaveStatisticsReward(io.ComfyNode):
-    """More, less or so much of a statistic."""
+    """More, less or a certain value of a statistic."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -85,7 +85,7 @@ class PaveStatisticsReward(io.ComfyNode):
                     "direction",
                     options=list(get_args(Direction)),
                     default="more",
-                    tooltip="more or less of it without end, or near the target.",
+                    tooltip="more: as much as possible. less: as little as possible. near: close to the target.",
                 ),
                 io.Float.Input(
                     "target",
@@ -93,7 +93,7 @@ class PaveStatisticsReward(io.ComfyNode):
                     min=-100000.0,
                     max=100000.0,
                     step=0.01,
-                    tooltip="The value that is best when direction is near; else it does not count.",
+                    tooltip="The best value when direction is near; unused otherwise.",
                 ),
             ],
             outputs=[schema.reward_output()],
@@ -116,15 +116,15 @@ class PaveColour(io.ComfyNode):
                 min=0.0,
                 max=1.0,
                 step=0.01,
-                tooltip=f"How much {name} the colour has that you like.",
+                tooltip=f"How much {name} is in the colour that you like.",
             )
 
         return schema.schema(
             "PaveColour",
             "Pave Colour",
             terms=["color", "palette", "tint"],
-            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to see the method work. "
-            "Alone it floods the image with the colour: mix it with a CLIP score.",
+            description="Reward: a smooth preference for one colour, the mean over all pixels. The simplest reward, to "
+            "see the method work. Alone it floods the image with the colour: mix it with a CLIP score.",
             inputs=[
                 channel("red", 1.0),
                 channel("green", 0.75),

@@ -1,4 +1,4 @@
-"""Rewards that other node packs bring, by name."""
+"""Rewards of other node packs as a node, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of weights that network rewards need: their usual names, where to get them, and their drop-downs."""
+"""The weight files that network rewards need: their usual names, where to get them, and their drop-downs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..shared.schema import checked
 
 @dataclass(frozen=True)
 class WeightFile:
-    """An input that picks a file of the reward models' folders.
+    """An input that picks a file from the folders for reward models.
 
-    field: the input's name. likely: parts of the names under which people keep the file, in small letters, best first.
+    field: the input's name. likely: parts of the names under which people keep the file, in lower case, best first.
     advice: which file to get from where, for messages.
     """
 
@@ -29,7 +29,7 @@ class WeightFile:
     suffixes: tuple[str, ...] = SUFFIXES
 
     def input(self) -> io.Combo.Input:
-        """The drop-down, on the likely file if it is there."""
+        """The drop-down; its default is the likely file if there is one."""
         names = folders.reward_models(self.suffixes)
         found = folders.likely(names, self.likely)
         options = names if found else [folders.CHOOSE, *names]
@@ -41,7 +41,7 @@ class WeightFile:
         )
 
     def path(self, name: str) -> Path:
-        """The file that was picked; ConfigError where there is none."""
+        """The path of the file `name`, which was picked; ConfigError if there is none."""
         return folders.reward_model(self.field, name, self.advice, self.suffixes)
 
 
@@ -105,7 +105,7 @@ VOCABULARY = WeightFile(
 
 
 def found(*chosen: tuple[WeightFile, str | None]) -> bool | str:
-    """For validate_inputs: True, or the message about the first file that is not there.
+    """For validate_inputs: True, or the message about the first missing file. chosen: pairs of (input, name picked).
 
     None stands for a linked input, whose value is known only when the node runs.
     """

@@ -1,4 +1,7 @@
-"""The presets of Pave Train: the widgets that they fill in the page. What trains is what the widgets say, whoever has written it there."""
+"""The presets of Pave Train: the values that they fill into its widgets in the page.
+
+A run trains with what the widgets say, whether a preset or the user has filled them.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,10 @@ def preset_widgets() -> dict[str, dict[str, Any]]:
 
 
 def train_config(preset: str, values: Mapping[str, Any]) -> TrainConfig:
-    """The settings of a run, which the widgets' values make. ConfigError names the field that is wrong.
+    """The settings of a run, from the values of the widgets. ConfigError, with the field, for a wrong value.
 
-    `preset` is the one that is shown. Where values were changed since it filled them, they count, and the log says so.
+    preset: the one that the widgets show. Values that were changed after the preset had filled them are used, and
+    logged.
     """
     if preset in PRESETS:
         filled = _filled(PRESETS[preset])
@@ -62,5 +66,6 @@ def train_config(preset: str, values: Mapping[str, Any]) -> TrainConfig:
 
 
 def _filled(config: TrainConfig) -> dict[str, Any]:
+    """{widget: value} that a preset fills, for the METHOD widgets."""
     values = {name: value for part in fields(config) for name, value in shown(getattr(config, part.name)).items()}
     return {name: values[name] for name in METHOD}

@@ -1,4 +1,4 @@
-"""What the nodes' schemas share."""
+"""What the nodes' schemas share: categories, the pack's types, and helpers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ LossMap = io.Custom("LOSS_MAP")
 
 
 def reward_output() -> Any:
-    """What a reward node gives out."""
+    """The output of a reward node."""
     return Reward.Output(display_name="reward", tooltip="For Pave Train or Pave Reward Mix.")
 
 
 def advanced(widget: Any) -> Any:
-    """Mark an input as one for experts; hosts that know the mark fold it away."""
+    """Mark an input as one for experts, and return it; hosts that know the mark fold it away."""
     widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widget
 
@@ -44,7 +44,7 @@ def advanced(widget: Any) -> Any:
 def schema(
     node_id: str, display_name: str, description: str, *, terms: list[str], category: str = CATEGORY, **parts: Any
 ) -> io.Schema:
-    """A node's schema. `terms` are what else people call it: hosts whose search knows aliases find it by them."""
+    """A node's schema. terms: other names for it, by which hosts find the node if their search knows aliases."""
     made = io.Schema(node_id=node_id, display_name=display_name, category=category, description=description, **parts)
     if hasattr(made, "search_aliases"):
         made.search_aliases = terms  # pyright: ignore[reportAttributeAccessIssue]

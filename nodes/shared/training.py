@@ -1,4 +1,4 @@
-"""What training nodes share: their inputs, their outputs, and what their inputs mean."""
+"""What training nodes share: inputs, outputs, and the settings that the values of their inputs make."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ...pave_core.runs.settings import RunSettings
 from ..host.policy.settings import RolloutSettings
 from . import schema
 
-PROMPTS = schema.Prompts.Input("prompts", tooltip="What to draw while training, and the held-out prompts.")
+PROMPTS = schema.Prompts.Input("prompts", tooltip="The prompts to train on, and the held-out prompts.")
 JUDGE = schema.Reward.Input(
     "judge",
     optional=True,
     tooltip="A second opinion: measured before and after on the held-out prompts, never trained on.",
 )
 GUARD = schema.Guard.Input(
-    "guard", optional=True, tooltip="From Pave Guard: stops the run when it goes astray, and keeps the best weights."
+    "guard", optional=True, tooltip="From Pave Guard: stops the run at reward hacking, and keeps the best weights."
 )
 GRID = io.Image.Output(display_name="grid", tooltip="Held-out prompts before and after, from the same seeds.")
-SUMMARY = io.String.Output(display_name="summary", tooltip="The numbers in words.")
+SUMMARY = io.String.Output(display_name="summary", tooltip="The results in words and numbers.")
 STATE = (
     "The training run as it stands here. Each state goes to one node that changes it: wire those one after the other."
 )
@@ -36,8 +36,8 @@ MEASURE = ("evaluation_seeds", "evaluate_every", "check_reward")
 
 
 def optional_settings() -> list[Any]:
-    """The sockets of the settings nodes."""
-    remark = "Left open: the paper's."
+    """The inputs for the settings nodes."""
+    remark = "If not connected: the paper's."
     return [
         schema.RolloutSettings.Input("rollout", optional=True, tooltip=f"From Pave Rollout Settings. {remark}"),
         schema.Objective.Input("objective", optional=True, tooltip=f"From Pave Objective. {remark}"),
@@ -46,7 +46,7 @@ def optional_settings() -> list[Any]:
 
 
 def result_outputs() -> list[Any]:
-    """What a training run gives out."""
+    """The outputs that all training nodes have."""
     return [
         io.Model.Output(display_name="model", tooltip="The model with the LoRA applied, ready for a KSampler."),
         schema.LoraModel.Output(
@@ -54,8 +54,8 @@ def result_outputs() -> list[Any]:
         ),
         schema.LossMap.Output(
             display_name="loss_map",
-            tooltip="For the stock Plot Loss Graph. It holds minus the reward: the loss of GRPO itself is about 0 "
-            "whatever happens.",
+            tooltip="For the stock Plot Loss Graph. It holds minus the reward, since the loss of GRPO itself is always "
+            "about 0.",
         ),
         io.Image.Output(display_name="curve", tooltip="The rewards over the steps."),
     ]
@@ -69,11 +69,11 @@ def composed_config(
     optimizer: OptimConfig | None,
     values: Mapping[str, Any],
 ) -> TrainConfig:
-    """The settings on wires as one, None for what was left open, with those of the node's own widgets (`values`)."""
+    """The settings of a run from those on wires (None: not connected) and the values of the node's own widgets."""
     run = from_shown(RunConfig, values)
     return TrainConfig(rollout.config, objective or PaveConfig(), lora, optimizer or OptimConfig(), run)
 
 
 def run_settings(values: Mapping[str, Any], guard: GuardSettings | None, iterations: int | None) -> RunSettings:
-    """The settings of the STORAGE and MEASURE widgets, and the guard."""
+    """The RunSettings from the values of the STORAGE and MEASURE widgets, with guard and iterations."""
     return from_shown(RunSettings, values, guard=guard, iterations=iterations)

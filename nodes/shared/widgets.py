@@ -1,4 +1,4 @@
-"""The widgets of settings, made from what is written at each setting's field (pave_core/config/fields.py)."""
+"""The widgets of settings, made from the metadata of each setting's field (pave_core/config/fields.py)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ CONFIGS = (RunConfig, LoraConfig, RolloutConfig, PaveConfig, OptimConfig, Pictur
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
 ADDED_LATER = ("check_reward",)
-"""Widgets that prompts written for an older version do not have."""
+"""Widgets that graphs saved by an older version do not have, so that they are optional."""
 
 
 def names_of(config: type) -> tuple[str, ...]:
-    """The widgets of a config, in the order of its fields."""
+    """The names of the widgets of a config, in the order of its fields."""
     return tuple(widgets_of(config))
 
 
 def widgets(*names: str) -> list[Any]:
-    """Fresh inputs of these names, in this order."""
+    """New inputs for the widgets of these names, in this order."""
     return [_input(name, SHOWN[name]) for name in names]
 
 
 def _input(name: str, widget: Shown) -> Any:
-    """The V3 input of a setting: its kind follows from the default."""
+    """The V3 input of a setting. Its kind follows from the options or the type of the default."""
     said, default = widget.setting, widget.default
     shared: dict[str, Any] = {"default": default, "tooltip": said.help}
     numbers: dict[str, Any] = {"min": said.low, "max": said.high, "step": said.step}

@@ -1,4 +1,4 @@
-"""The training loop as nodes: each wraps one part of a step, with its data visible on the wires."""
+"""The training loop as nodes: each is one part of a training step, with its data on the wires."""
 
 from . import begin_finish, loop, preview, rollout, scores, update
 

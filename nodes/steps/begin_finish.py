@@ -1,4 +1,4 @@
-"""The two ends of a training graph."""
+"""The beginning and the end of a training graph, as nodes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class PaveBegin(io.ComfyNode):
         return schema.schema(
             "PaveBegin",
             "Pave Begin",
-            "Begins a training run that you draw yourself: gives the state that Pave Rollout, Pave Decomposition Loss and "
-            "Pave Optimizer Step pass on, in a loop, until Pave Finish. Queueing the graph again trains again, from the "
-            "start.",
+            "Begins a training run that you build yourself from nodes: gives the state that Pave Rollout, Pave "
+            "Decomposition Loss and Pave Optimizer Step pass on, in a loop, until Pave Finish. Queueing the graph "
+            "again trains again, from the start.",
             terms=["training loop", "grpo", "start training"],
             category=schema.STEPS,
             inputs=[
@@ -49,8 +49,8 @@ class PaveBegin(io.ComfyNode):
                 schema.Reward.Input(
                     "reward",
                     optional=True,
-                    tooltip="Measured on the held-out prompts before and after, for the curve; judge and evaluations need "
-                    "it. What trains are the scores in the loop.",
+                    tooltip="Measured on the held-out prompts before and after, for the curve; judge and evaluations "
+                    "need it. The run trains on the scores in the loop, not on this.",
                 ),
                 JUDGE,
                 GUARD,
@@ -82,7 +82,7 @@ class PaveBegin(io.ComfyNode):
         **values: Any,
     ) -> io.NodeOutput:
         rollout = rollout or RolloutSettings()
-        first = values | {"iterations": 1}  # a loop will announce its own
+        first = values | {"iterations": 1}  # Pave Loop Begin will announce how many there are
         config = composed_config(policy.lora, rollout, objective=objective, optimizer=optimizer, values=first)
         mix = None if reward is None else RewardMix.of(reward)
         task = Task(config, run_settings(values, guard, None), prompts, mix, judge)
@@ -90,15 +90,15 @@ class PaveBegin(io.ComfyNode):
 
 
 class PaveFinish(io.ComfyNode):
-    """What comes out of a training graph."""
+    """The results of a training graph."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveFinish",
             "Pave Finish",
-            "Ends a training run: measures it, saves its LoRA, and gives the tuned model straight to a KSampler. Changing something behind it does "
-            "not train again.",
+            "Ends a training run: measures it, saves its LoRA, and gives the tuned model for a KSampler. Changing "
+            "nodes after it does not train again.",
             terms=["end training", "trained model", "lora"],
             category=schema.STEPS,
             is_output_node=True,

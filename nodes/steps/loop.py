@@ -1,4 +1,4 @@
-"""The loop around the step nodes."""
+"""The loop around the step nodes, as nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class PaveLoopBegin(io.ComfyNode):
         return schema.schema(
             "PaveLoopBegin",
             "Pave Loop Begin",
-            "Everything between here and Pave Loop End is done again and again, each time with the state that the iteration before left.",
+            "Repeats everything between here and Pave Loop End, each time with the state at the end of the previous "
+            "iteration.",
             terms=["for loop", "repeat", "iterate"],
             category=schema.STEPS,
             inputs=[
@@ -27,7 +28,7 @@ class PaveLoopBegin(io.ComfyNode):
                     default=40,
                     min=1,
                     max=10_000,
-                    tooltip="Training steps to make; after a resume, that many more.",
+                    tooltip="Training steps to make; in a resumed run, this many more.",
                 ),
                 io.AnyType.Input(
                     "value",
@@ -36,7 +37,7 @@ class PaveLoopBegin(io.ComfyNode):
                 ),
             ],
             outputs=[
-                schema.Loop.Output(display_name="loop", tooltip="To Pave Loop End."),
+                schema.Loop.Output(display_name="loop", tooltip="For Pave Loop End."),
                 schema.State.Output(display_name="state", tooltip="The state at the beginning of the iteration."),
                 io.AnyType.Output(display_name="value", tooltip="The value at the beginning of the iteration."),
                 io.Int.Output(display_name="iteration", tooltip="0 in the first iteration, then 1, 2, 3, ..."),
@@ -62,8 +63,8 @@ class PaveLoopEnd(io.ComfyNode):
         return schema.schema(
             "PaveLoopEnd",
             "Pave Loop End",
-            "Sends the state around to Pave Loop Begin until all iterations are done or the run's guard ends it, then gives it out. Nodes inside the "
-            "loop that show something show it in every iteration.",
+            "Passes the state back to Pave Loop Begin until all iterations are done or the run's guard ends the run, "
+            "then gives it out. Nodes inside the loop that show something show it in every iteration.",
             terms=["for loop", "repeat", "iterate"],
             category=schema.STEPS,
             enable_expand=True,

@@ -1,4 +1,4 @@
-"""To look at: the groups that are compared while training."""
+"""A preview, as a node, of the groups that are compared while training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class PavePreviewGroup(io.ComfyNode):
         return schema.schema(
             "PavePreviewGroup",
             "Pave Preview Group",
-            "Shows the images of a step, each group sorted by reward, with reward and advantage below every image: what the model is pushed toward "
-            "(green) and away from (red). Inside a loop it shows every iteration.",
+            "Shows the images of a step, each group sorted by reward, with reward and advantage below every image: "
+            "what the model is pushed toward (green) and away from (red). Inside a loop it shows every iteration.",
             terms=["preview images", "group", "what is it learning"],
             category=schema.STEPS,
             is_output_node=True,
@@ -26,7 +26,7 @@ class PavePreviewGroup(io.ComfyNode):
                 schema.Advantages.Input(
                     "advantages", tooltip="From Pave Advantage: the images, their scores and how they compare."
                 ),
-                io.Int.Input("rows", default=12, min=1, max=200, tooltip="Groups shown at most."),
+                io.Int.Input("rows", default=12, min=1, max=200, tooltip="The most groups to show."),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The picture that is shown.")],
         )

@@ -1,4 +1,4 @@
-"""Draw the images of a step, as a node."""
+"""The rollout of a training step as a node."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ..shared.training import STATE
 
 
 class PaveRollout(io.ComfyNode):
-    """Draw the images of a step."""
+    """Generate the images of a training step."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveRollout",
             "Pave Rollout",
-            "Draws the images of a step: for each of its prompts, groups that differ by one noisy denoising step. Score them with anything that "
-            "gives one number an image.",
+            "Generates the images of a training step: for each of its prompts, groups that differ by one noisy "
+            "denoising step. Score them with anything that gives one number per image.",
             terms=["sample", "group", "branches"],
             category=schema.STEPS,
             inputs=[schema.State.Input("state", tooltip=STATE)],
             outputs=[
                 schema.Rollout.Output(
-                    display_name="rollout", tooltip="What was drawn, for Pave Advantage and Pave Decomposition Loss."
+                    display_name="rollout", tooltip="The rollout, for Pave Advantage and Pave Decomposition Loss."
                 ),
                 io.Image.Output(
                     display_name="images",
@@ -34,7 +34,8 @@ class PaveRollout(io.ComfyNode):
                     display_name="prompts", is_output_list=True, tooltip="The prompt of each image, as a list."
                 ),
                 io.Image.Output(
-                    display_name="anchors", tooltip="One image a prompt without exploration: what the model makes now."
+                    display_name="anchors",
+                    tooltip="One image per prompt without exploration: what the model makes now.",
                 ),
             ],
         )

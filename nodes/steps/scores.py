@@ -1,4 +1,4 @@
-"""From images to what the loss learns from: scores, and how they compare within a group."""
+"""Scores and advantages as nodes: from images to what the loss learns from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PaveScore(io.ComfyNode):
                 io.String.Input(
                     "prompts",
                     force_input=True,
-                    tooltip="The prompt of each image, as a list; a single prompt counts for all.",
+                    tooltip="The prompt of each image, as a list; a single prompt is used for all.",
                 ),
             ],
             outputs=[
@@ -40,7 +40,7 @@ class PaveScore(io.ComfyNode):
                 io.Float.Output(
                     display_name="numbers",
                     is_output_list=True,
-                    tooltip="The same as a list of numbers; of a mix, the weighted sum.",
+                    tooltip="The scores as a list of numbers; for a mix, the weighted sum.",
                 ),
             ],
         )
@@ -51,21 +51,23 @@ class PaveScore(io.ComfyNode):
         texts = prompts * len(pictures) if len(prompts) == 1 else prompts
         if len(texts) != len(pictures):
             raise ConfigError(
-                f"prompts: {len(texts)} for {len(pictures)} images: give one an image, in their order, or a single one for all"
+                f"prompts: {len(texts)} for {len(pictures)} images: give one per image, in their order, or a single "
+                "one for all"
             )
         scores = from_wires.score(RewardMix.of(reward[0]), pictures, texts)
         return io.NodeOutput(scores, scores.total().tolist())
 
 
 class PaveScoresFromNumbers(io.ComfyNode):
-    """Numbers from anywhere as scores."""
+    """Numbers of other nodes as scores."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveScoresFromNumbers",
             "Pave Scores From Numbers",
-            "Makes scores of the numbers that any other nodes give, one an image: so any graph from image to number is a reward.",
+            "Makes scores from the numbers that any other nodes give, one per image, so that any graph from image to "
+            "number can be a reward.",
             terms=["custom reward", "float to score", "any node as reward"],
             category=schema.STEPS,
             is_input_list=True,
@@ -73,21 +75,22 @@ class PaveScoresFromNumbers(io.ComfyNode):
                 io.MultiType.Input(
                     "numbers",
                     [io.Float, io.Int, io.Boolean],
-                    tooltip="One number an image, in the order of the images; higher is better.",
+                    tooltip="One number per image, in the order of the images; higher is better.",
                 ),
-                io.String.Input("name", default="graph", tooltip="What the log and the curve call it."),
+                io.String.Input("name", default="graph", tooltip="The name of the scores in the log and the curve."),
                 io.Float.Input(
                     "weight",
                     default=1.0,
                     min=-100.0,
                     max=100.0,
                     step=0.05,
-                    tooltip="How much they count beside other scores. Negative: lower numbers are better.",
+                    tooltip="How much these scores count beside others. Negative: lower numbers are better.",
                 ),
                 schema.Scores.Input(
                     "scores",
                     optional=True,
-                    tooltip="Scores of the same images to add these to, from Pave Score or another of these nodes.",
+                    tooltip="Scores of the same images to which these are added, from Pave Score or another Pave "
+                    "Scores From Numbers.",
                 ),
             ],
             outputs=[
@@ -105,26 +108,29 @@ class PaveScoresFromNumbers(io.ComfyNode):
 
 
 class PaveAdvantage(io.ComfyNode):
-    """Compare within groups."""
+    """The advantage of each image within its group."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveAdvantage",
             "Pave Advantage",
-            "Compares each image with its group: above 0 is better than the group's mean, in units of its spread. This is what the loss learns from.",
+            "Compares each image with its group: above 0 is better than the group's mean, in units of the group's "
+            "spread. This is what the loss learns from.",
             terms=["grpo", "normalise", "baseline"],
             category=schema.STEPS,
             inputs=[
-                schema.Rollout.Input("rollout", tooltip="What was drawn."),
-                schema.Scores.Input("scores", tooltip="One score for each of its images."),
+                schema.Rollout.Input("rollout", tooltip="The rollout, from Pave Rollout."),
+                schema.Scores.Input("scores", tooltip="One score for each of the rollout's images."),
             ],
             outputs=[
                 schema.Advantages.Output(
                     display_name="advantages", tooltip="For Pave Decomposition Loss and Pave Preview Group."
                 ),
                 io.Float.Output(
-                    display_name="numbers", is_output_list=True, tooltip="The same as a list of numbers, one an image."
+                    display_name="numbers",
+                    is_output_list=True,
+                    tooltip="The advantages as a list of numbers, one per image.",
                 ),
             ],
         )
@@ -136,15 +142,15 @@ class PaveAdvantage(io.ComfyNode):
 
 
 class PaveImageStatistic(io.ComfyNode):
-    """A number out of an image."""
+    """A statistic of each image's pixels."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveImageStatistic",
             "Pave Image Statistic",
-            description="One number for each image: the mean of its pixels, their spread, or the largest or smallest. At the end of a graph of image "
-            "nodes it makes a reward of them, by Pave Scores From Numbers.",
+            description="One number for each image: the mean of its pixels, their spread, or the largest or smallest. "
+            "At the end of a graph of image nodes, with Pave Scores From Numbers, it makes the graph a reward.",
             terms=["image to number", "brightness", "mean", "contrast", "custom reward"],
             inputs=[
                 io.Image.Input("images", tooltip="The images; each gets a number of its own."),
@@ -156,7 +162,7 @@ class PaveImageStatistic(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number an image, as a list.")
+                io.Float.Output(display_name="numbers", is_output_list=True, tooltip="One number per image, as a list.")
             ],
         )
 

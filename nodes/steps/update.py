@@ -1,4 +1,4 @@
-"""The gradient of a rollout, and the optimizer's step, as nodes."""
+"""The gradient of a rollout and the optimizer's step, as nodes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ class PaveDecompositionLoss(io.ComfyNode):
         return schema.schema(
             "PaveDecompositionLoss",
             "Pave Decomposition Loss",
-            "Decomposes each branch step into finer ones and adds the gradient that makes the better branches likelier. The weights move in Pave "
-            "Optimizer Step; several losses before it add up.",
+            "Decomposes each branch step into finer ones and adds the gradient that makes the better branches "
+            "likelier. The weights move in Pave Optimizer Step; several losses before it add up.",
             terms=["backward", "gradient", "paving"],
             category=schema.STEPS,
             inputs=[
                 schema.State.Input("state", tooltip=STATE),
-                schema.Rollout.Input("rollout", tooltip="What was drawn from this state."),
-                schema.Advantages.Input("advantages", tooltip="How the rollout's images compare."),
+                schema.Rollout.Input("rollout", tooltip="The rollout that was made from this state."),
+                schema.Advantages.Input("advantages", tooltip="The advantages of the rollout's images."),
             ],
             outputs=[
                 schema.State.Output(display_name="state", tooltip="The state with the gradient added."),
                 io.Float.Output(
                     display_name="loss",
-                    tooltip="Its value: about 0 whatever happens, since advantages have mean 0. Its gradient is what counts.",
+                    tooltip="The loss so far: always about 0, since advantages have mean 0. Its gradient counts.",
                 ),
                 io.String.Output(
                     display_name="segments",
-                    tooltip="For each number of sub-steps: log-probability, noise, and how hard it pushes. For Preview as Text.",
+                    tooltip="For each number n of sub-steps: log-probability, std of the noise, and how hard its loss "
+                    "pushes. For Preview as Text.",
                 ),
             ],
         )
@@ -55,14 +56,15 @@ class PaveDecompositionLoss(io.ComfyNode):
 
 
 class PaveOptimizerStep(io.ComfyNode):
-    """Move the weights."""
+    """The optimizer's step, which ends a training step."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema.schema(
             "PaveOptimizerStep",
             "Pave Optimizer Step",
-            "Clips the gradient, moves the LoRA by one step of the optimizer, and ends the training step: logs it, saves a checkpoint if one is due.",
+            "Clips the gradient, moves the LoRA by one step of the optimizer, and ends the training step: logs it, and "
+            "saves a checkpoint if one is due.",
             terms=["adamw", "update", "step"],
             category=schema.STEPS,
             inputs=[schema.State.Input("state", tooltip=STATE)],

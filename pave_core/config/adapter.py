@@ -1,4 +1,4 @@
-"""The adapter that is trained."""
+"""The settings of the adapter that is trained."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class LoraConfig:
     rank: int = setting(64, "The LoRA's rank: how much it can hold.", low=1, high=512, remedy="8 to 64 are usual")
     alpha: float = setting(
         128.0,
-        "The LoRA's scale is alpha / rank. Twice the rank is the paper's.",
+        "The LoRA is scaled by alpha / rank. The paper uses twice the rank.",
         low=0.01,
         high=1024.0,
         step=0.01,
-        remedy="the adapter is scaled by alpha / rank; twice the rank is the paper's",
+        remedy="the adapter is scaled by alpha / rank; the paper uses twice the rank",
     )
     targets: Targets = setting("attention", "The layers that get an adapter.", options=get_args(Targets))
     init: Init = setting(
         "gaussian",
-        "How the LoRA's A matrices begin; B begins at 0, so the first image is the model's own.",
+        "How the LoRA's A matrices are initialised. B starts at 0: the untrained LoRA changes nothing.",
         options=get_args(Init),
         expert=True,
     )

@@ -2,10 +2,11 @@
 
     steps: int = setting(16, "Denoising steps of an image while training.", low=2, high=200)
 
-The field's name, type and default, with what setting() says of it, are the source of its check (check), of its widget and tooltip
-(nodes/shared/widgets.py), of README's table and of the texts for translators (tools/make_help.py).
+The field's name, type and default, with the arguments of setting(), are the source of its check (check), of its widget
+and tooltip (nodes/shared/widgets.py), of README's table and of the texts for translators (tools/make_help.py).
 
-A widget shows a tuple as text, "0, 2, 4", and a pair as two numbers. shown() and from_shown() go from a config to what its widgets show and back.
+A widget shows a tuple as text, "0, 2, 4", and a pair as two numbers. shown() goes from a config to the values of its
+widgets, from_shown() back.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Setting:
-    """What is said of a setting besides its name, type and default."""
+    """The metadata of a setting: everything but its name, type and default."""
 
     help: str  # for users: a sentence or two
-    low: float | None = None  # the smallest value allowed, of each number of a tuple
-    high: float | None = None
-    step: float = 1  # of its widget
+    low: float | None = None  # the smallest value allowed; in a tuple, for each number
+    high: float | None = None  # the largest value allowed, likewise
+    step: float = 1  # the increment of the widget
     options: tuple[str, ...] = ()  # the texts allowed; empty: any
-    remedy: str = ""  # how an error message ends
-    expert: bool = False  # hosts that know how fold its widget away
-    widget: str = ""  # its name there, where it is not the field's
+    remedy: str = ""  # the end of an error message: what to do
+    expert: bool = False  # hosts that can do so fold the widget away
+    widget: str = ""  # the widget's name, if it differs from the field's
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A widget: the field it shows (number `place` of it, for a pair), and the value it begins with."""
+    """A widget: the field that it shows, and its default value."""
 
     field: str
-    place: int | None
+    place: int | None  # the index into the field's value for a pair, else None
     default: Any
     setting: Setting
 
@@ -50,12 +51,12 @@ def setting(default: Any, help: str, **said: Any) -> Any:
 
 
 def pair(default: tuple[float, float], first: Setting, second: Setting) -> Any:
-    """A dataclass field of two numbers, with a widget each."""
+    """A dataclass field of two numbers, with one widget for each."""
     return field(default=default, metadata={"settings": (first, second)})
 
 
 def widgets_of(config: type) -> dict[str, Shown]:
-    """{widget name: what it shows} of the settings of a dataclass, in the order of its fields."""
+    """{widget name: its description} of the settings of a dataclass, in the order of its fields."""
     found = {}
     for each in fields(config):
         said = each.metadata.get("settings", ())
@@ -77,9 +78,10 @@ def shown(config: Any) -> dict[str, Any]:
 
 
 def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
-    """The inverse of shown(). What `values` does not name takes its default; `others` are fields that no widget shows.
+    """The inverse of shown(): a `config` from the values of its widgets.
 
-    ConfigError for a text that is no list of numbers, or for a value that the config refuses.
+    A widget that `values` does not name has its default; `others` are fields that no widget shows. ConfigError for a
+    text that is no list of numbers, or for a value that the config refuses.
     """
     built: dict[str, Any] = dict(others)
     for name, widget in widgets_of(config).items():
@@ -94,7 +96,10 @@ def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
 
 
 def check(config: Any) -> None:
-    """ConfigError for the first setting that is outside its range or not among its options; it names setting, value and remedy."""
+    """ConfigError for the first setting that is outside its range or not among its options.
+
+    The message names the setting, its value and the remedy.
+    """
     for name, widget in widgets_of(type(config)).items():
         value = getattr(config, widget.field)
         said = widget.setting
@@ -116,7 +121,10 @@ def joined(numbers: tuple[float, ...]) -> str:
 
 
 def parse_numbers(name: str, text: str, whole: bool) -> tuple[Any, ...]:
-    """ "0, 2, 4" -> (0, 2, 4); an empty text gives (). `name` is the setting that the ConfigError speaks of."""
+    """The numbers in a text: "0, 2, 4" -> (0, 2, 4), "" -> ().
+
+    whole: integers only. ConfigError, about the setting `name`, for any other text.
+    """
     try:
         return tuple((int if whole else float)(part) for part in text.replace(",", " ").split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate over the steps, and when it moves."""
+"""The settings of the optimizer: its kind, its learning rate over the steps, and how often it steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Schedule = Literal["constant", "cosine", "linear"]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """An optimizer of torch. The defaults are the paper's for LoRA."""
+    """A torch optimizer. The defaults are the paper's for LoRA."""
 
     optimizer: OptimizerName = setting(
         "AdamW", "The optimizer, from torch. AdamW is the paper's.", options=get_args(OptimizerName)
@@ -29,14 +29,19 @@ class OptimConfig:
         remedy="1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model",
     )
     schedule: Schedule = setting(
-        "constant", "constant, or a fall to 0 at decay_steps after the warm-up.", options=get_args(Schedule)
+        "constant",
+        "The learning rate after the warm-up: constant, or falling to 0 at decay_steps.",
+        options=get_args(Schedule),
     )
     decay_steps: int = setting(
-        300, "Where cosine and linear reach 0: the number of training steps. Unused with constant.", low=0, high=100_000
+        300,
+        "The optimizer step at which cosine and linear reach 0, usually the last one. Unused with constant.",
+        low=0,
+        high=100_000,
     )
     warmup_steps: int = setting(
         0,
-        "Steps over which the learning rate rises to its value.",
+        "Optimizer steps over which the learning rate rises to its value.",
         low=0,
         high=100_000,
         expert=True,
@@ -48,7 +53,7 @@ class OptimConfig:
     betas: tuple[float, float] = pair(
         (0.9, 0.999),
         Setting(
-            "The smoothing of the gradient; SGD's momentum. RMSprop has none.",
+            "Decay of the running mean of the gradient; for SGD, the momentum. Unused by RMSprop.",
             low=0.0,
             high=0.9999,
             step=0.0001,
@@ -57,7 +62,7 @@ class OptimConfig:
             widget="beta1",
         ),
         Setting(
-            "The smoothing of the squared gradient. SGD has none.",
+            "Decay of the running mean of the squared gradient. Unused by SGD.",
             low=0.0,
             high=0.99999,
             step=0.00001,
@@ -68,7 +73,7 @@ class OptimConfig:
     )
     max_grad_norm: float = setting(
         1.0,
-        "Gradients are clipped to this norm.",
+        "The gradient is clipped to this norm.",
         low=0.001,
         high=1000.0,
         step=0.001,
@@ -77,7 +82,7 @@ class OptimConfig:
     )
     step: OptimizerStep = setting(
         "accumulated",
-        "accumulated: one optimizer step an iteration. per_step: one after each branch step.",
+        "accumulated: one optimizer step per training step. per_step: one after each branch step.",
         options=get_args(OptimizerStep),
         expert=True,
         widget="optimizer_step",

@@ -1,4 +1,4 @@
-"""How images are drawn: T, K, G and eta of the method."""
+"""The settings of a rollout: T, K, G and eta of the method."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .fields import check, joined, setting
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """The rollout of a training step. The defaults are the paper's."""
+    """How images are sampled in a training step. The defaults are the paper's."""
 
     steps: int = setting(
         16,
-        "T: denoising steps of an image while training. Few are enough: the decomposition makes up for it.",
+        "T: denoising steps of an image while training. Few are enough: the loss decomposes them into finer ones.",
         low=2,
         high=200,
         remedy="a branch step and the step after it are needed; the paper uses 16",
@@ -24,7 +24,7 @@ class RolloutConfig:
     )
     group_size: int = setting(
         12,
-        "G: images compared with each other at each branch step. Each step draws prompts x K x G images.",
+        "G: images compared with each other at each branch step. A training step makes prompts x K x G images.",
         low=2,
         high=64,
         remedy="an advantage compares the images of a group; the paper uses 12",
@@ -56,12 +56,13 @@ class RolloutConfig:
                 raise ConfigError(f"branch_steps: {k} is outside [0, {self.steps}): lower it or raise steps")
             if k == self.steps - 1:
                 raise ConfigError(
-                    f"branch_steps: {k} is the last of {self.steps} steps, its noise would stay in the image: use at most {k - 1}"
+                    f"branch_steps: {k} is the last of {self.steps} steps, whose noise would stay in the image: use at "
+                    f"most {k - 1}"
                 )
         if len(set(self.branch_steps)) != len(self.branch_steps):
             raise ConfigError(f"branch_steps: {joined(self.branch_steps)} repeats a step: write each once")
 
     @property
     def images(self) -> int:
-        """K * G, the scored images of one prompt."""
+        """K * G, the number of scored images of one prompt."""
         return len(self.branch_steps) * self.group_size

@@ -1,4 +1,4 @@
-"""The settings of a run, together: everything that the core needs to know."""
+"""All settings that training depends on, in one dataclass."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .rollout import RolloutConfig
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The length of a run and its randomness."""
+    """The length of a run, its seed, and how often it is saved."""
 
     iterations: int = setting(
         300, "Training steps. The paper trains 300.", low=1, high=100_000, remedy="300 is the paper's"
     )
     prompts_per_step: int = setting(
         1,
-        "Prompts drawn in each step. More give a steadier gradient and take longer.",
+        "Prompts in each training step. More give a steadier gradient and take longer.",
         low=1,
         high=64,
-        remedy="more prompts a step give a steadier gradient and take longer",
+        remedy="more prompts per step give a steadier gradient and take longer",
     )
     seed: int = setting(
         0,
-        "Everything random follows from it: the same seed on the same machine gives the same LoRA.",
+        "All randomness follows from it: the same seed on the same machine gives the same LoRA.",
         low=0,
         high=2**53 - 1,
         remedy="use 0 or more",
@@ -50,7 +50,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every part of a run's settings, and what must hold between them."""
+    """The settings of every part of training, and the checks that concern several of them."""
 
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     pave: PaveConfig = field(default_factory=PaveConfig)
@@ -64,17 +64,17 @@ class TrainConfig:
             steps *= self.run.prompts_per_step * len(self.rollout.branch_steps)
         if self.optim.schedule != "constant" and self.optim.decay_steps < steps:
             raise ConfigError(
-                f"decay_steps: {self.optim.decay_steps} is below the {steps} optimizer steps of this run, the rest would "
-                "train at rate 0: raise it"
+                f"decay_steps: {self.optim.decay_steps} is below the {steps} optimizer steps of this run, the last of "
+                "which would have learning rate 0: raise it"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain JSON values; from_dict reads them back."""
+        """The settings as nested plain JSON values; from_dict reads them back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of to_dict. Missing keys take their default; an unknown key is a ConfigError."""
+        """The inverse of to_dict. A missing key has its default; an unknown one is a ConfigError."""
         return _from_dict(cls, values, "config")
 
 

@@ -1,7 +1,9 @@
 """How far the policy has moved from its base.
 
-drift = mean ||v - v_0||^2 / mean ||v_0||^2        velocity against the base model's (the adapter off), at fixed x and
-                                                   sigma on the base's own trajectories
+drift = mean ||v - v_0||^2 / mean ||v_0||^2
+
+v is the policy's velocity, v_0 the base model's (the adapter off), both at fixed points (x, sigma) on the base model's
+own trajectories. The drift is 0 at the start, and has no upper bound.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from ..config.rollout import RolloutConfig
 from ..types import Cond, Policy
 
 DRIFT_PROMPTS = 4
-"""Drift is measured on the trajectories of so many prompts, from one seed each, at three sigmas: a quarter, half and three quarters of the way."""
+"""How many prompts the drift is measured on: a trajectory each, at a quarter, half and three quarters of the steps."""
 
 
 class DriftProbe:
-    """Fixed points (x, sigma) on the base model's trajectories, with the base's velocity there. Make it while the adapter is off."""
+    """Fixed points (x, sigma) on the base model's trajectories, with the base model's velocity there.
+
+    Make it while the adapter is off.
+    """
 
     @torch.no_grad()
     def __init__(self, policy: Policy, conds: Mapping[str, Cond], config: RolloutConfig) -> None:

@@ -1,4 +1,4 @@
-"""Held-out evaluation: the same prompts and the same seeds before and after training, by plain ODE sampling as in generation."""
+"""Held-out evaluation: the same prompts and seeds before and after training, by plain ODE sampling as in generation."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ..types import Cond, Decoder, Policy, Reward
 
 @dataclass(frozen=True)
 class Evaluation:
-    """N = prompts x seeds samples, prompt by prompt."""
+    """The scores of N = prompts x seeds images, prompt by prompt. A score is NaN where an image was not scored."""
 
     prompts: tuple[str, ...]  # N
     seeds: tuple[int, ...]  # N
     images: Tensor  # (N, H, W, 3); (0, H, W, 3) where they were dropped
     scores: dict[str, Tensor]  # reward name -> (N,)
     total: Tensor  # (N,) weighted raw sum
-    judge: Tensor | None  # (N,) a reward that is never trained on
-    held_out: Tensor | None = None  # (N,) the guard's, which is neither
+    judge: Tensor | None  # (N,) the judge's scores, never trained on
+    held_out: Tensor | None = None  # (N,) the scores of the guard's reward, never trained on
 
     def to_dict(self) -> dict[str, object]:
-        """The means, as JSON values."""
+        """The mean scores, as JSON values."""
         watched = {"judge": self.judge, "held_out": self.held_out}
         return {
             "reward": mean(self.total),
@@ -39,7 +39,7 @@ class Evaluation:
         }
 
     def without_images(self) -> Evaluation:
-        """The same numbers, without the memory of the pictures."""
+        """The same scores without the images, which free their memory."""
         return replace(self, images=self.images[:0])
 
 
@@ -54,9 +54,10 @@ def evaluate(
     seeds: Sequence[int],
     config: RolloutConfig,
 ) -> Evaluation:
-    """One sample for each prompt of `conds` and each of `seeds`; TrainingError if an image is not finite.
+    """Sample and score one image for each prompt of `conds` and each of `seeds`.
 
-    A seed's noise is the host's own: KSampler (euler) makes the same image from it.
+    conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. A seed's noise is the host's own: KSampler
+    (euler) makes the same image from it. TrainingError if an image is not finite.
     """
     sigmas = policy.sigmas(config.steps)
     noise = [torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -1,6 +1,7 @@
-"""What came of training, on the same prompts and seeds before and after.
+"""The gain of training, on the same prompts and seeds before and after.
 
-gain = mean_i (after_i - before_i),   standard error = std_i(after_i - before_i) / sqrt(N)      paired over (prompt, seed)
+gain           = mean_i (after_i - before_i)                    i: a pair of (prompt, seed)
+standard error = std_i (after_i - before_i) / sqrt(N)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .evaluate import Evaluation
 
 @dataclass(frozen=True)
 class Gain:
-    """Of one reward: its means, and the standard error of their paired difference."""
+    """The means of one reward before and after, and the standard error of their paired difference."""
 
     before: float
     after: float
@@ -25,22 +26,22 @@ class Gain:
 
     @classmethod
     def of(cls, before: Tensor, after: Tensor) -> Gain:
-        """From two (N,) score vectors of the same prompts and seeds."""
+        """The gain from two (N,) score vectors of the same prompts and seeds."""
         return cls(mean(before), mean(after), paired_gain(before, after)[1])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations of the same prompts and seeds."""
+    """The gains between two evaluations of the same prompts and seeds."""
 
-    total: Gain
+    total: Gain  # of the weighted raw sum
     rewards: dict[str, Gain]
-    judge: tuple[float, float] | None  # before, after
-    images: int
+    judge: tuple[float, float] | None  # the judge's means, before and after
+    images: int  # how many each evaluation has
 
     @classmethod
     def of(cls, before: Evaluation, after: Evaluation) -> Comparison:
-        """`after` against `before`."""
+        """Compare `after` with `before`."""
         judged = before.judge is not None and after.judge is not None
         return cls(
             total=Gain.of(before.total, after.total),
@@ -50,7 +51,7 @@ class Comparison:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The comparison as JSON values."""
         judge_before, judge_after = self.judge or (None, None)
         return {
             "reward_before": self.total.before,
@@ -64,9 +65,9 @@ class Comparison:
 
 
 def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds; the error is 0 for N = 1.
+    """(mean gain, its standard error) of two (N,) score vectors of the same prompts and seeds.
 
-    Pairs of which one has no score (NaN) are left out.
+    Pairs in which an image has no score (NaN) are left out. The error is 0 for a single pair.
     """
     gain = after - before
     gain = gain[gain.isfinite()]
@@ -75,7 +76,7 @@ def paired_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def comparison_table(before: Evaluation, after: Evaluation, labels: tuple[str, str]) -> str:
-    """The rewards of both, in all and prompt by prompt, with the gain and its standard error, as a Markdown table."""
+    """The rewards of both evaluations, in total and by prompt, with gain and standard error, as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", *labels, "gain", "+-"), ("---", *4 * ("---:",))]
 
     def add(name: str, a: Tensor, b: Tensor) -> None:

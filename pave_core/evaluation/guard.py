@@ -1,14 +1,15 @@
-"""What tells that a run goes astray, read from one measurement.
+"""The guard: signs of reward hacking, read from one measurement of a run.
 
-A reward that is optimised stops being a measure of what it was chosen for. So the run is measured, every so many steps on
+A reward that is optimised stops being a measure of what it was chosen for. So every few steps the run is measured, on
 fixed prompts and seeds, by numbers that it is not trained on:
 
-drop      (best - now) / spread              the held-out reward's mean now against its best so far, in units of the standard
-                                             deviation of its scores over the images of step 0: one threshold fits every reward
+drop      (best - now) / spread          of the guard's reward, which is not trained on: its mean now and at its best so
+                                         far, in units of the standard deviation of its scores over the images of step
+                                         0, so that one threshold fits every reward
 drift     see drift.py
-change    (s - s_0) / max(s_0, 0.1)          for the mean saturation, contrast and flatness of the images, all from 0 to 1
+change    (s - s_0) / max(s_0, 0.1)      of the images' mean saturation, contrast and flatness, each from 0 to 1
 
-One beyond its threshold is an alarm; runs/watch.py acts on it.
+A number beyond its threshold is an alarm; runs/watch.py acts on it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .evaluate import Evaluation
 Action = Literal["stop", "lower learning rate"]
 WATCHED_STATISTICS = ("saturation", "contrast", "flatness")
 LEAST_BASE = 0.1
-"""A statistic that is nearly 0 at the start is compared with this, or a trifle would count as a multiple."""
+"""The smallest value that a change is divided by: small changes of a statistic that begins near 0 are no alarm."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class GuardConfig:
     )
     max_drop: float = setting(
         0.2,
-        "Alarm when the held-out reward is so far below its best, in units of its spread at the start. 0: no alarm.",
+        "Alarm when the guard's reward is this far below its best, in units of its spread at the start. 0: no alarm.",
         low=0.0,
         high=10.0,
         step=0.01,
@@ -61,8 +62,8 @@ class GuardConfig:
     )
     max_drift: float = setting(
         0.0,
-        "Alarm when the velocity differs so much from the base model's: mean squared difference, relative to its mean "
-        "square. 0: no alarm.",
+        "Alarm when the velocity differs this much from the base model's: mean squared difference, relative to the "
+        "base model's mean square. 0: no alarm.",
         low=0.0,
         high=10.0,
         step=0.001,
@@ -70,8 +71,8 @@ class GuardConfig:
     )
     max_change: float = setting(
         0.0,
-        "Alarm when saturation, contrast or flatness of the images has changed by this part of what it was: 0.5 is by "
-        "half. 0: no alarm.",
+        "Alarm when the saturation, contrast or flatness of the images has changed by this fraction of its value at "
+        "the start. 0: no alarm.",
         low=0.0,
         high=10.0,
         step=0.05,
@@ -84,42 +85,42 @@ class GuardConfig:
 
 @dataclass(frozen=True)
 class GuardSettings:
-    """What a run is watched by: the thresholds, and a reward that is never trained on (None: the run's judge)."""
+    """The guard of a run: its thresholds, and its reward, which is never trained on (None: the run's judge)."""
 
     config: GuardConfig
     held_out: Reward | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for recipes."""
+        """The guard as plain JSON values, for recipes."""
         return asdict(self.config) | {"held_out": None if self.held_out is None else describe(self.held_out)}
 
     def watched(self, reward: RewardMix, judge: Reward | None) -> Reward | None:
-        """The reward that the guard goes by. ConfigError if it is trained on as well."""
+        """The reward that the guard measures with: its own, or the judge, or None. ConfigError if it is trained on."""
         held_out = self.held_out or judge
         trained = [describe(part) for part, weight in zip(reward.rewards, reward.weights, strict=True) if weight]
         for part in () if held_out is None else RewardMix.of(held_out).rewards:
             if describe(part) in trained:
                 raise ConfigError(
-                    f"guard: its held-out reward {part.name!r} is trained on, so that it cannot show hacking: connect "
-                    "one that is not"
+                    f"guard: its reward {part.name!r} is trained on, so that it cannot show hacking: connect one that "
+                    "is not to held_out"
                 )
         return held_out
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One measurement."""
+    """One measurement by the guard."""
 
     step: int
-    held_out: float | None  # mean of the held-out reward
-    drop: float | None
+    held_out: float | None  # mean of the guard's reward; None without one
+    drop: float | None  # in units of the spread; None without a reward
     drift: float
-    changes: dict[str, float]  # by statistic, signed
+    changes: dict[str, float]  # by statistic: relative to the base model, signed
     alarms: tuple[str, ...]  # in words; empty when all is well
-    best: bool  # no alarm, and the held-out reward has never been higher
+    best: bool  # no alarm, and the guard's reward has never been higher
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; from_dict reads them back."""
+        """The reading as plain JSON values; from_dict reads them back."""
         return vars(self) | {"alarms": list(self.alarms)}
 
     @classmethod
@@ -130,35 +131,35 @@ class Reading:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the base model gave."""
+    """The base model's numbers, which readings are compared with."""
 
-    held_out: float | None  # mean of the held-out reward; None without one
-    spread: float  # its standard deviation over the images
+    held_out: float | None  # mean of the guard's reward; None without one
+    spread: float  # standard deviation of its scores over the images; 1 without a reward
     statistics: dict[str, float]
 
     @classmethod
     def of(cls, before: Evaluation, config: GuardConfig) -> Baseline:
-        """From the evaluation of the base model. ConfigError where the guard would see nothing."""
+        """The baseline from the base model's evaluation. ConfigError if the guard could never raise an alarm."""
         watched = statistics(before.images)
         if before.held_out is None:
             if not (config.max_drift or config.max_change):
                 raise ConfigError(
-                    "guard: there is nothing to watch: connect a held-out reward to Pave Guard, or a judge to the "
-                    "training, or set max_drift or max_change above 0"
+                    "guard: there is nothing to watch: connect a reward to held_out of Pave Guard, or a judge to the "
+                    "training node, or set max_drift or max_change above 0"
                 )
             return cls(None, 1.0, watched)
         spread = before.held_out[before.held_out.isfinite()].std().item()
         if not spread > 0:
             raise ConfigError(
-                f"guard: its held-out reward gives all {len(before.held_out)} held-out images the same number: it "
-                "cannot see them get worse; choose another, hold out more prompts, or raise evaluation_seeds"
+                f"guard: its reward gives all {len(before.held_out)} held-out images the same number: it cannot see "
+                "them get worse; choose another, hold out more prompts, or raise evaluation_seeds"
             )
         return cls(mean(before.held_out), spread, watched)
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best measurement so far: the highest held-out reward of those without an alarm, else the last of them."""
+    """The best reading so far, of those without an alarm: that with the highest reward; without a reward, the last."""
 
     step: int = 0  # 0: there is none
     held_out: float | None = None
@@ -167,7 +168,7 @@ class Best:
 def read(
     evaluation: Evaluation, drift: float, *, step: int, config: GuardConfig, base: Baseline, best: Best
 ) -> Reading:
-    """What a measurement after `step` says, against the base model and against the best so far."""
+    """The reading of a measurement after `step`, against the base model and the best reading so far."""
     now = drop = None
     if evaluation.held_out is not None and base.held_out is not None:
         now = mean(evaluation.held_out)
@@ -190,6 +191,7 @@ def statistics(images: Tensor) -> dict[str, float]:
 def _alarms(
     config: GuardConfig, now: float | None, drop: float | None, drift: float, changes: Mapping[str, float]
 ) -> Iterator[str]:
+    # These texts are stored in guard.jsonl, and a resumed run must write the same.
     if drop is not None and config.max_drop and drop > config.max_drop:
         yield f"the held-out reward has fallen to {now:.4g}, by {drop:.2f} of its spread"
     if config.max_drift and drift > config.max_drift:

@@ -1,13 +1,13 @@
-"""Whether a reward can teach, before hours are spent: it must tell the images of a group apart, by more than its own noise.
+"""Whether a reward can teach, before hours are spent on it: it must tell the images of a group apart.
 
-For groups of images that the untrained policy draws, as in training:
+For groups of images that are sampled from the untrained policy as in training:
 
 spread        mean over groups of the standard deviation within the group
 flat groups   groups in which all images have the same number
-noise         root mean square difference of two scorings of one group, over sqrt 2; 0 for a reward that gives the same image the same number
-correlation   of two rewards, over all images, each centred in its group
+noise         root mean square difference of two scorings of one group, over sqrt 2; 0 for a deterministic reward
+correlation   Pearson's, of two rewards over all images, each centred in its group
 
-A reward can tell the images apart if fewer than half of the groups are flat and its spread is more than its noise.
+A reward can tell the images apart if fewer than half of the groups are flat and its spread is above its noise.
 """
 
 from __future__ import annotations
@@ -30,39 +30,45 @@ from ..seeds import seeded
 from ..types import Cond, Decoder, Policy
 
 PROMPTS, BRANCH_STEPS, GROUP_SIZE = 2, 2, 6
-"""The check draws at most so many groups, of at most so many images."""
+"""The check samples at most PROMPTS x BRANCH_STEPS groups, of at most GROUP_SIZE images each."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was seen of one reward, or of the mix."""
+    """The numbers of one reward, or of the mix, over the images of the check."""
 
     mean: float
     spread: float
     noise: float
     flat_groups: int
     groups: int
-    seconds: float  # per image
-    unscored: int
+    seconds: float  # to score one image
+    unscored: int  # images without a score
     images: int
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be learnt from this; None if it can."""
+        """Why nothing can be learnt from this reward; None if something can."""
         if self.unscored == self.images:
             return "it scored none of the images"
         if self.flat_groups == self.groups:
             return f"it gives all images of a group the same number, in all {self.groups} groups"
         if 2 * self.flat_groups >= self.groups:
-            return f"it gives all images of a group the same number in {self.flat_groups} of {self.groups} groups: it grades too coarsely"
+            return (
+                f"it gives all images of a group the same number in {self.flat_groups} of {self.groups} groups: it "
+                "grades too coarsely"
+            )
         if self.spread <= self.noise:
-            return f"its spread within a group ({self.spread:.3g}) is no more than its own noise ({self.noise:.3g}): two scorings of one image differ"
+            return (
+                f"its spread within a group ({self.spread:.3g}) is not above its own noise ({self.noise:.3g}): two "
+                "scorings of one image differ"
+            )
         return None
 
 
 @dataclass(frozen=True)
 class RewardCheck:
-    """What a small draw says of a reward."""
+    """The result of a check."""
 
     mix: Figures
     rewards: dict[str, Figures]
@@ -79,11 +85,14 @@ class RewardCheck:
 
     @property
     def verdict(self) -> str:
-        """In one sentence."""
+        """The result in one sentence."""
         if self.problem:
             return f"This reward cannot tell your images apart: {self.problem}."
         mix = self.mix
-        return f"This reward can tell your images apart: its spread within a group is {mix.spread:.3g}, around a mean of {mix.mean:.4g}."
+        return (
+            f"This reward can tell your images apart: its spread within a group is {mix.spread:.3g}, around a mean of "
+            f"{mix.mean:.4g}."
+        )
 
     def text(self) -> str:
         """The whole report, as Markdown."""
@@ -117,30 +126,31 @@ def _remark(correlation: float) -> str:
 def check_reward(
     policy: Policy, decoder: Decoder, *, reward: RewardMix, conds: Mapping[str, Cond], config: TrainConfig
 ) -> RewardCheck:
-    """Draw a few groups for the first prompts of `conds`, as training would, and look at what `reward` says of them.
+    """Sample a few groups for the first prompts of `conds`, as training would, and check `reward` on them.
 
-    The policy is drawn from as it is: with a fresh adapter that is the untrained model. Nothing of a run depends on it.
+    conds: {prompt: policy.encode(prompt)}. The policy is used as it is: with a fresh adapter that is the untrained
+    model. The check has noise of its own, so that a run is the same with and without it.
     """
-    drawing = _few(config.rollout)
+    sampling = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]
     rollouts = [
         sample_rollout(
             policy,
             prompt,
             cond=conds[prompt],
-            config=drawing,
+            config=sampling,
             generator=seeded(config.run.seed, "check", prompt),
         )
         for prompt in prompts
     ]
     images = torch.cat([decoder.decode(rollout.finals.flatten(0, 1)) for rollout in rollouts])
-    texts = tuple(prompt for prompt in prompts for _ in range(drawing.images))
+    texts = tuple(prompt for prompt in prompts for _ in range(sampling.images))
     return check_scores(
         reward,
         images,
         prompts=texts,
-        shape=(len(prompts), len(drawing.branch_steps), drawing.group_size),
-        branch_steps=drawing.branch_steps,
+        shape=(len(prompts), len(sampling.branch_steps), sampling.group_size),
+        branch_steps=sampling.branch_steps,
     )
 
 
@@ -152,7 +162,7 @@ def check_scores(
     shape: tuple[int, int, int],
     branch_steps: tuple[int, ...],
 ) -> RewardCheck:
-    """The check of images (P * K * G, H, W, 3) that are there already; shape: (P, K, G)."""
+    """Check `reward` on images (P * K * G, H, W, 3) with as many prompts; shape: (P, K, G)."""
     group = shape[-1]
     values, again, seconds = {}, {}, {}
     for name, part in zip(reward.names, reward.rewards, strict=True):
@@ -163,7 +173,7 @@ def check_scores(
     scores = Scores(values, reward.weights, reward.normalise)
     repeated = Scores(again, reward.weights, reward.normalise)
 
-    def figures(values: Tensor, again: Tensor, seconds: float) -> Figures:
+    def measured(values: Tensor, again: Tensor, seconds: float) -> Figures:
         groups = values.view(-1, group)
         return Figures(
             mean=values.nanmean().item(),
@@ -177,8 +187,8 @@ def check_scores(
         )
 
     return RewardCheck(
-        mix=figures(scores.total(), repeated.total(), sum(seconds.values())),
-        rewards={name: figures(values[name], again[name], seconds[name]) for name in values},
+        mix=measured(scores.total(), repeated.total(), sum(seconds.values())),
+        rewards={name: measured(values[name], again[name], seconds[name]) for name in values},
         correlations={
             (a, b): _correlation(values[a].view(-1, group), values[b].view(-1, group))
             for a, b in combinations(values, 2)
@@ -191,7 +201,7 @@ def check_scores(
 
 
 def _few(config: RolloutConfig) -> RolloutConfig:
-    """The same drawing with fewer branch steps (the first and the last) and smaller groups."""
+    """`config` with fewer branch steps (the first and the last) and smaller groups."""
     steps = config.branch_steps
     return replace(
         config,
@@ -201,7 +211,7 @@ def _few(config: RolloutConfig) -> RolloutConfig:
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's, of values (groups, G) centred in their group; 0 where one of them has no spread."""
+    """Pearson's correlation of values (groups, G), each centred in its group; 0 if one of the two has no spread."""
     a, b = ((values - group_mean(values)).flatten() for values in (a, b))
     both = a.isfinite() & b.isfinite()
     a, b = a[both], b[both]

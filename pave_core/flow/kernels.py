@@ -6,9 +6,9 @@ From sigma to sigma' with dt = sigma' - sigma < 0 and noise level eta:
     mean     = x (1 + s^2 dt / (2 sigma)) + v (1 + s^2 (1 - sigma) / (2 sigma)) dt
     std      = s sqrt(-dt)
 
-sigma~ is sigma, held below 1 by a ceiling. The released code replaces sigma by the next grid point only where sigma is exactly 1; a
-host's schedule that begins at 0.9997 then has a noise std of 6.8 (eta 0.8) and the sample is destroyed. A ceiling at the grid's second
-sigma is the same at sigma = 1 and holds below it too.
+sigma~ = min(sigma, ceiling) with a ceiling below 1. The authors' released code replaces sigma by the next grid point,
+and only where sigma is exactly 1: a host's schedule that begins at 0.9997 then has a noise std of 6.8 (eta 0.8), which
+destroys the sample. A ceiling at the grid's second sigma gives the same at sigma = 1 and is safe just below it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..types import Gaussian
 
 
 def transition(x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float) -> Gaussian:
-    """p(x' | x) of one stochastic step.
+    """p(x' | x) of one stochastic step: a Gaussian with a mean of (B, *S).
 
-    x, v: (B, *S), any float dtype; the maths is fp32. 1 >= sigma > sigma_next >= 0; eta > 0; sigma_ceiling < 1: the largest sigma
-    at which 1 / (1 - sigma) is taken, the second sigma of the grid that the step belongs to.
+    x, v: (B, *S), any float dtype; the maths is fp32. 1 >= sigma > sigma_next >= 0 and eta > 0, else ConfigError.
+    sigma_ceiling < 1: the largest value of sigma~, the second sigma of the grid that the step belongs to.
     """
     if eta <= 0:
         raise ConfigError(

@@ -1,6 +1,8 @@
 """Sigma grids of flow models.
 
-u = linspace(1, 0, T + 1),   sigma = s u / (1 + (s - 1) u)        (SD3, arXiv 2403.03206, eq. 23; the paper's FLUX runs use s = 3)
+u = linspace(1, 0, T + 1),   sigma = s u / (1 + (s - 1) u)        SD3, arXiv 2403.03206, eq. 23
+
+The paper's FLUX runs use the shift s = 3.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from ..errors import ConfigError
 
 
 def shifted_sigmas(steps: int, shift: float) -> tuple[float, ...]:
-    """The shifted grid of T = `steps` steps: T + 1 floats from 1 to 0. `shift` > 0; 1 leaves the grid uniform."""
+    """The shifted grid of T = `steps` steps: T + 1 floats from 1 to 0.
+
+    steps >= 1 and shift > 0, else ConfigError; a shift of 1 leaves the grid uniform.
+    """
     if steps < 1:
         raise ConfigError(f"steps: {steps} is below 1: a schedule needs at least one step")
     if shift <= 0:
@@ -21,11 +26,12 @@ def shifted_sigmas(steps: int, shift: float) -> tuple[float, ...]:
 
 
 def check_sigmas(sigmas: Sequence[float], steps: int) -> tuple[float, ...]:
-    """Return `sigmas` (T + 1) as floats if they fall strictly from at most 1 to 0, else raise ConfigError."""
+    """`sigmas` as T + 1 floats. ConfigError unless they fall strictly from at most 1 to 0, with T = `steps`."""
     grid = tuple(float(s) for s in sigmas)
     if len(grid) != steps + 1:
         raise ConfigError(
-            f"sigmas: {len(grid)} values for {steps} steps, expected {steps + 1}: choose another scheduler or step count"
+            f"sigmas: {len(grid)} values for {steps} steps, expected {steps + 1}: choose another scheduler or step "
+            "count"
         )
     falling = all(a > b for a, b in zip(grid, grid[1:], strict=False))
     if not falling or grid[0] > 1 or grid[-1] != 0:

@@ -21,7 +21,7 @@ def batched_velocity(policy: Policy, x: Tensor, sigma: float, cond: Cond, batch_
 
 @torch.no_grad()
 def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batch_size: int) -> Tensor:
-    """Euler from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S)."""
+    """Euler steps from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S). No gradient is kept."""
     for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
         x = x + (sigma_next - sigma) * batched_velocity(policy, x, sigma, cond, batch_size)
     return x

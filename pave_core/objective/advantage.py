@@ -2,13 +2,13 @@
 
     A_i = clamp((r_i - mean r) / (std r + 1e-8), -c, c)      within one (prompt, branch step); std with ddof 1, c = 5
 
-and of a mix of rewards r_j with weights w_j
+and for a mix of rewards r_j with weights w_j, before the clamp
 
-    sum_j w_j normalise(r_j)      "within group": each reward has its own mean and spread in a group (MixGRPO, 2507.21802)
+    sum_j w_j normalise(r_j)      "within group": each reward by its own mean and std (MixGRPO, arXiv 2507.21802)
     normalise(sum_j w_j r_j)      "raw"
 
-A group without spread teaches nothing: its advantages are exactly 0 and the step passes it over. An image that a reward
-did not score (NaN, see Reward.may_abstain) is left out of its group's mean and std, and its own advantage is 0.
+A group without spread teaches nothing: its advantages are exactly 0 and the training step skips it. An image that a
+reward did not score (NaN, see Reward.may_abstain) is left out of its group's mean and std, and its own advantage is 0.
 """
 
 from __future__ import annotations

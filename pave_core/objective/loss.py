@@ -1,12 +1,15 @@
-"""The objective of Pave-GRPO at one branch step (METHOD: the released code).
+"""The objective of Pave-GRPO at one branch step k (arXiv 2606.01636, as in the authors' released code).
 
-    loss_k = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n,   L_n = - mean_i A_i ratio_i,   ratio_i = exp(log p^(n)(y_i) - log p^(n)(y_i).detach())
+    loss_k  = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n          all weights are 1 in the paper
+    L_n     = - mean_i A_i ratio_i
+    ratio_i = exp(log p^(n)(y_i) - log p^(n)(y_i).detach())
 
-with all weights 1 in the paper, and the trainer averages loss_k over the K branch steps. With S empty this is plain GRPO.
+The trainer averages loss_k over the K branch steps. With S empty this is plain GRPO.
 
-What of GRPO is left out, as in the released code, and why: the ratio's clipping (each rollout is used for one update, so the ratio is
-1 in value and a clip could never act) and the KL term (its weight is 0 in every released run). The decomposed chains score branches that were
-drawn with the plain step's std under their own, smaller std ("variance = reference"); at later steps they therefore outweigh L_1 about 3 : 1.
+Two parts of GRPO are left out, as in the released code: the clipping of the ratio (each rollout is used for one update,
+so that the ratio is 1 in value and a clip could never act) and the KL term (its weight is 0 in every released run). The
+chains n > 1 evaluate branches that were sampled with the plain step's std under their own, smaller std ("variance =
+reference"); at later branch steps they therefore outweigh L_1 about 3 : 1.
 """
 
 from __future__ import annotations
@@ -43,13 +46,14 @@ def decomposition_loss(
 
 @torch.no_grad()
 def segment_metrics(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """What chain n does at one branch step, as a tensor (3,) that stays on the device: log-probability, std and push.
+    """What chain n does at one branch step: a tensor (3,) of log-probability, std and push that stays on the device.
 
     log-probability: mean_i log p^(n)(y_i), at best near -1/2
     std: of p^(n)
-    push: the length of -dL_n/dmean = (1/G) sum_i A_i (y_i - mean) / (std^2 D), how hard this chain pulls the mean toward the better branches
+    push: |dL_n/dmean| = |(1/G) sum_i A_i (y_i - mean) / (std^2 D)|, D latent elements: how hard this chain pulls the
+    mean toward the better branches
 
-    L_n itself is - mean_i A_i, about 0 whatever happens.
+    The value of L_n says nothing: it is - mean_i A_i, always about 0.
     """
     error = branches.to(p.mean) - p.mean
     push = (advantages.to(error).view(-1, *(1,) * (error.ndim - 1)) * error).mean(0) / (p.std**2 * p.mean[0].numel())

@@ -1,4 +1,4 @@
-"""The curve of a run: what was gained on held-out prompts, what figures that are never trained on say of it, and each reward by itself."""
+"""The curve of a run: the gain on held-out prompts, the numbers that are never trained on, and each reward alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"
 _REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", MUTED)
 
 Panel = Callable[[Any], None]
-"""Draws into one pair of axes."""
+"""Plots into one pair of axes."""
 
 
 def reward_curve(
@@ -29,15 +29,18 @@ def reward_curve(
     readings: Sequence[Reading] = (),
     chosen: int | None = None,
 ) -> Tensor:
-    """The run over its steps, as an (H, W, 3) tensor in [0, 1].
+    """A plot of the run over its steps, as an (H, W, 3) tensor in [0, 1].
 
-    history: records of StepMetrics.to_dict; evaluations: {step: held-out evaluation}, with step 0, or empty; readings: what a guard measured;
-    chosen: the step whose weights the guard chose. From above, each panel where there is something to show:
+    history: records of StepMetrics.to_dict. evaluations: {step: held-out evaluation}, step 0 among them, or empty.
+    readings: the guard's. chosen: the step whose weights the guard chose. The panels, from top to bottom, each only
+    if there is something to show:
 
-    - the gain on the held-out prompts since step 0, with the standard error of the paired difference, of the reward and of each of its parts
-    - judge and held-out reward, never trained on
-    - the guard's other figures: drift, and how the statistics of the images have changed
-    - the reward of the training images with its spread within a group; prompts change from step to step, so it is noisier than what is learnt
+    - the gain on the held-out prompts since step 0, of the reward and of each of its parts, with the standard error of
+      the paired difference
+    - the judge and the guard's reward, which are never trained on
+    - the guard's other numbers: drift, and the change of the images' statistics
+    - the reward of the training images with its spread within a group; it is noisier than what is learnt, since the
+      prompts change from step to step
     - the same for each of several rewards
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,8 +51,8 @@ def reward_curve(
     figure = Figure(figsize=(9, 0.7 + sum(heights)), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True, height_ratios=heights))
-    for each, (_, draw) in zip(axes, panels, strict=True):
-        draw(each)
+    for each, (_, plot) in zip(axes, panels, strict=True):
+        plot(each)
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
         for reading in readings:
@@ -66,7 +69,7 @@ def reward_curve(
 def _panels(
     history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading]
 ) -> list[tuple[float, Panel]]:
-    """(height in inches, what draws it) of each panel, from above."""
+    """(height in inches, what plots it) of each panel, from top to bottom."""
     panels: list[tuple[float, Panel]] = []
     if evaluations:
         panels.append((3.4, lambda axes: _plot_gains(axes, evaluations)))
@@ -93,7 +96,7 @@ def _panels(
 
 
 def _legend_of_lines(readings: Sequence[Reading], chosen: int | None) -> str:
-    parts = [f"dotted: step {chosen}, whose weights come out"] if chosen is not None else []
+    parts = [f"dotted: step {chosen}, whose weights are kept"] if chosen is not None else []
     parts += ["dashed: an alarm of the guard"] if any(reading.alarms for reading in readings) else []
     return f"   ({'; '.join(parts)})" if parts else ""
 
@@ -114,14 +117,14 @@ def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
 
 
 def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
-    """Judge and held-out reward, each in its own units: the second on an axis of its own at the right."""
+    """The judge and the guard's reward, each in its own units: the second has an axis of its own on the right."""
     before = evaluations[0]
-    _title(axes, "Held-out prompts, never trained on", 10)
+    _title(axes, "Held-out prompts, by rewards that are never trained on", 10)
     shown: list[tuple[str, Callable[[Evaluation], Tensor | None], str]] = []
     if before.judge is not None:
         shown.append(("judge", lambda e: e.judge, _PURPLE))
     if before.held_out is not None and before.held_out is not before.judge:
-        shown.append(("guard's held-out reward", lambda e: e.held_out, GREEN))
+        shown.append(("guard's reward", lambda e: e.held_out, GREEN))
     for place, (label, values, colour) in enumerate(shown):
         each = axes if place == 0 else axes.twinx()
         _plot_paired(each, evaluations, values, label, relative=False, color=colour, linewidth=1.8)
@@ -136,7 +139,7 @@ def _plot_paired(
     relative: bool,
     **style: Any,
 ) -> None:
-    """Means over the steps, or gains since step 0, with the standard error of the paired difference to step 0."""
+    """Plot means (or, if `relative`, gains since step 0) with the standard error of the paired difference to step 0."""
     steps, heights, errors = [], [], []
     first = values(evaluations[0])
     for step in sorted(evaluations):
@@ -165,13 +168,14 @@ def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
 def _plot_training(
     axes: Any,
     history: Sequence[Mapping[str, Any]],
-    figures: Sequence[tuple[float | None, float | None]],
+    rewards: Sequence[tuple[float | None, float | None]],
     label: str,
     title: str,
     colour: str,
 ) -> None:
+    """Plot (mean, spread) of each step as a band, with a running mean."""
     steps = [record["step"] for record in history]
-    means, spread = np.array(figures, dtype=float).reshape(-1, 2).T
+    means, spread = np.array(rewards, dtype=float).reshape(-1, 2).T
     window = max(1, len(steps) // 12)
     axes.fill_between(steps, means - spread, means + spread, color=colour, alpha=0.15, linewidth=0)
     axes.plot(steps, means, color=colour, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
@@ -189,7 +193,7 @@ def _repeated(colours: Sequence[str]) -> Sequence[str]:
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value itself is."""
+    """The mean of the last `window` values at each place, of fewer at the beginning; NaN where the value is NaN."""
     return np.array(
         [
             np.nanmean(values[max(0, i - window + 1) : i + 1]) if np.isfinite(values[i]) else math.nan

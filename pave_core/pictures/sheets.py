@@ -1,4 +1,4 @@
-"""Pictures of pictures: the before/after grid and the groups of a rollout, as (H, W, 3) tensors in [0, 1]."""
+"""Sheets of images: the before/after grid and the groups of a rollout, as (H, W, 3) tensors in [0, 1]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def before_after_grid(
     pairs: int = 4,
     labels: tuple[str, str] = ("before", "after"),
 ) -> Tensor:
-    """One row a prompt, `pairs` pairs of (before, after) from the same seed, with the prompt above its row and the reward below each image."""
+    """Pairs of (before, after) from the same seeds: at most `rows` prompts, one per row, with at most `pairs` pairs.
+
+    The prompt is above its row, the reward below each image. Returns (H, W, 3).
+    """
     prompts = list(dict.fromkeys(before.prompts))
     chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
     height, width = before.images.shape[1:3]
@@ -71,9 +74,9 @@ def group_sheet(
     advantages: Tensor,
     rows: int = 12,
 ) -> Tensor:
-    """Groups of images, each sorted by reward, with reward and advantage below every image.
+    """Groups of images, at most `rows`, one per row and sorted by reward, with reward and advantage below every image.
 
-    images (P * K * G, H, W, 3) and their prompts; rewards and advantages (P, K, G). One row a group, `rows` groups at most.
+    images: (P * K * G, H, W, 3), with as many prompts; rewards, advantages: (P, K, G). Returns (H, W, 3).
     """
     P, K, G = rewards.shape
     w, h = _thumbnail(images.shape[2], images.shape[1], 160)
@@ -93,7 +96,8 @@ def group_sheet(
         step = f"branch step {branch_steps[k]}"
         draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), INK, font)
         draw.text((size[0] - margin, y), step, MUTED, small, anchor="ra")
-        for column, g in enumerate(rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()):
+        order = rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()
+        for column, g in enumerate(order):
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = GREEN if advantage > 0 else RED if advantage < 0 else MUTED
             canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
@@ -109,13 +113,14 @@ def _score(value: float, form: str) -> str:
 
 
 def _thumbnail(width: int, height: int, largest: int) -> tuple[int, int]:
-    """The size at which a picture is shown: tiny ones are enlarged by a whole factor, large ones shrink to `largest`."""
+    """The (width, height) at which an image is shown: small ones grow by a whole factor, large ones shrink."""
     side = max(width, height)
     scale = max(1, math.ceil(112 / side)) if side < 112 else min(1.0, largest / side)
     return int(width * scale), int(height * scale)
 
 
 def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+    """`text` on one line of at most `width` pixels, cut at its end if need be."""
     text = " ".join(text.split())
     if draw.textlength(text, font) <= width:
         return text

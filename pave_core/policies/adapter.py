@@ -1,9 +1,12 @@
 """The LoRA adapter: peft layers put into a flow model and taken out again, and their export in the host's key format.
 
-    y = W x + (alpha / rank) B A x        A ~ N(0, 1 / rank^2) ("gaussian") or Kaiming-uniform ("kaiming"), B = 0: a fresh adapter changes nothing
+    y = W x + (alpha / rank) B A x          arXiv 2106.09685, eq. 3
 
-The adapter adds to the layer's output, so the base weight is only read: fp8 and GGUF layers train as they are. attach() and
-detach() swap modules in place and leave no trace, so that a host may move, patch and unpatch the base model in between.
+A starts as N(0, 1 / rank^2) ("gaussian") or Kaiming-uniform ("kaiming"), B as 0: a fresh adapter changes nothing.
+
+The adapter adds to the layer's output, so that the base weight is only read: fp8 and GGUF layers train as they are.
+attach() and detach() swap modules in place; after detach() every layer is the model's own again, so that a host may
+move, patch and unpatch the base model in between.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ _ADAPTER = "pave"
 
 
 class LoraAdapter:
-    """A trainable low-rank adapter on a model's linear layers.
+    """A trainable low-rank adapter on a model's linear layers. A new one is attached.
 
-    Made attached. `parameters()` are fp32 on `device`; the same `generator` state gives the same initial values on every device.
+    Its parameters are fp32 on `device`. `generator` is on the CPU: the same state gives the same initial values for any
+    device. ConfigError if no layer of the model matches config.targets.
     """
 
     def __init__(self, model: nn.Module, config: LoraConfig, generator: torch.Generator, device: torch.device) -> None:
@@ -40,7 +44,7 @@ class LoraAdapter:
             peft_config._register_custom_module(dict.fromkeys(foreign, PeftLinear))
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
-        delattr(model, "peft_config")  # peft's note to itself; detach() is to leave nothing behind
+        delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
         self._model = model
         self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in targets}  # pyright: ignore[reportAttributeAccessIssue]
         for layer in self._layers.values():
@@ -60,7 +64,7 @@ class LoraAdapter:
             B.weight.zero_()
 
     def attach(self) -> None:
-        """Put the adapter's layers in. The base model's own parameters stop asking for gradients while it is attached."""
+        """Put the adapter's layers in, and freeze the base model's own parameters."""
         self._model.requires_grad_(False)
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer)
@@ -84,7 +88,7 @@ class LoraAdapter:
             layer._disable_adapters = not on
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """{"<module>.lora_A.weight": (rank, in), "<module>.lora_B.weight": (out, rank)} in the model's own order."""
+        """{"<module>.lora_A.weight": (rank, in), "<module>.lora_B.weight": (out, rank)}, in the order of the layers."""
         found: dict[str, Tensor] = {}
         for name, layer in self._layers.items():
             A, B = _matrices(layer)
@@ -94,8 +98,8 @@ class LoraAdapter:
     def export(self, values: Mapping[str, Tensor] | None = None, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
         """CPU copies under the host's universal keys: `<prefix><module>.lora_A.weight`, `.lora_B.weight` and `.alpha`.
 
-        values: those of an earlier state, by the names of parameters(); None: as they are. A missing alpha would mean a scale of 1 there, so it is
-        always written.
+        values: the parameters of an earlier state, by the names of parameters(); None: the current ones. The host takes
+        a missing alpha for a scale of 1, so that alpha is always written.
         """
         weights = {
             prefix + name: p.detach().to("cpu", copy=True).contiguous()
@@ -105,7 +109,7 @@ class LoraAdapter:
 
 
 def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:
-    """A (rank, in) and B (out, rank) of a layer."""
+    """The linear layers A, with a weight of (rank, in), and B, of (out, rank)."""
     return cast(nn.Linear, layer.lora_A[_ADAPTER]), cast(nn.Linear, layer.lora_B[_ADAPTER])
 
 

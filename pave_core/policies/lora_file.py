@@ -1,4 +1,4 @@
-"""A LoRA as the host's loaders take it, with its recipe in the file's header."""
+"""LoRA files as the host's loaders read them, with the recipe in the header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECIPE_KEY = "pave_recipe"
 
 
 class LoraWeights(dict[str, Tensor]):
-    """A LoRA as the host's LORA_MODEL (a dict of tensors) that carries its recipe with it."""
+    """A LoRA as the host's LORA_MODEL, a dict of tensors, that also carries its recipe."""
 
     def __init__(self, weights: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> None:
         super().__init__(weights)

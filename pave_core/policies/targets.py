@@ -1,4 +1,4 @@
-"""The layers that an adapter sits on."""
+"""Which layers of a model get an adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FUSED = ("linear1", "linear2")  # single-stream blocks of FLUX and Chroma: atte
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every layer that is a matrix, by name: nn.Linear, and a host's quantised Linear, which is not derived from it."""
+    """All linear layers by name: nn.Linear, and a host's quantised Linear, which is not derived from it."""
 
     def is_linear(module: nn.Module) -> bool:
         return isinstance(module, nn.Linear) or (type(module).__name__ == "Linear" and hasattr(module, "in_features"))
@@ -23,7 +23,10 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def find_targets(model: nn.Module, targets: str) -> list[str]:
-    """The names of the layers that `targets` ("attention" | "attention + MLP" | "all linear") means in `model`."""
+    """The names of the layers that `targets` ("attention", "attention + MLP" or "all linear") means in `model`.
+
+    ConfigError if there are none.
+    """
     names = list(linear_layers(model))
     if targets == "all linear":
         chosen = names

@@ -1,4 +1,4 @@
-"""Rewards: scores of images. One file a reward; heavy imports happen inside, when a reward is made."""
+"""Rewards: scores of images. One file per reward; heavy libraries are imported when a reward is made."""
 
 from .registry import register
 

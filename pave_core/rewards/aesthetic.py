@@ -5,7 +5,7 @@ r = head(f / |f|)
 v2    f (768,): OpenAI's CLIP ViT-L/14        r about 0 to 10                       LAION, improved-aesthetic-predictor
 v2.5  f (1152,): SigLIP so400m/14 at 384      r about 1 to 10, above 5.5 great      discus0434, aesthetic-predictor-v2-5
 
-Neither head has an activation, so that both are affine in the direction of f, and easy to flatter.
+Neither head has an activation function, so that both are affine in the direction of f, and easy to hack.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class AestheticV25:
 
 
 class _Aesthetic(nn.Module):
-    """A tower and its head: pixels (n, 3, h, w) -> (n,). pooled: from what the tower returns to f (n, width)."""
+    """A tower and its head: pixels (n, 3, h, w) -> (n,). pooled: from the tower's output to f (n, width)."""
 
     def __init__(self, tower: nn.Module, pooled: Callable[[Any], Tensor], head: nn.Module) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _Aesthetic(nn.Module):
 
 
 class _Scorer:
-    """A network that scores images, on the device only while it does."""
+    """A network that scores images, and is on the device only while it does."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, compute: Compute) -> None:
         self._network, self._preprocess, self._compute = network, preprocess, compute

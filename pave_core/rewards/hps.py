@@ -1,6 +1,6 @@
-"""HPSv2.1 (arXiv 2306.09341): human preference, by a ViT-H-14 CLIP trained further on people's choices.
+"""HPSv2.1 (arXiv 2306.09341): human preference, by a ViT-H-14 CLIP fine-tuned on people's choices.
 
-r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          about 0.2 to 0.4; without CLIP's factor
+r = <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          about 0.2 to 0.4; not scaled by exp(logit_scale)
 
 Images are scaled to 224 on their longer side and padded with black, as the authors' own
 image_transform(resize_longest_max=True) does. A model trained on this alone makes oily, bright, saturated images.

@@ -118,7 +118,7 @@ class ImageReward:
 
 
 class _Blip(nn.Module):
-    """The network of ImageReward, made without weights."""
+    """The network of ImageReward. A new one has no weights."""
 
     def __init__(self) -> None:
         from transformers import BlipTextConfig, BlipVisionConfig
@@ -156,7 +156,7 @@ def image_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_vocabulary(path: Path) -> Any:
     """BERT's tokenizer from vocab.txt or tokenizer.json, which cuts and pads texts to 35 tokens.
 
-    ConfigError unless its size and its marks are those of bert-base-uncased.
+    ConfigError unless its size and its special tokens are those of bert-base-uncased.
     """
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer

@@ -2,7 +2,7 @@
 
 r = -kB for small files (compressibility), kB for large files (incompressibility)          kB: 1000 bytes
 
-A test that training works, not a taste: small files end in flat images, large ones in noise.
+A test that training works, not a preference: small files end in flat images, large ones in noise.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A judge behind HTTP: a vision language model, or a scorer that does not fit into ComfyUI's environment (HPSv3).
 
-What is not a score never becomes one. A request that fails is sent again; an image that still has no score gets NaN
-("no opinion"), is counted in `failures` and named in the log. Where half of the images of a call or more have none,
-that is a TrainingError.
+A reply without a score never becomes a score. A request that fails is sent again; an image that still has no score gets
+NaN ("no opinion") and is counted in `failures` and in the log. If half of a call's images or more have no score, that
+is a TrainingError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger("pave")
 class Judge:
     """A judge as a reward.
 
-    concurrency: requests under way at once, from 1 to 64.
+    concurrency: requests under way at once, from 1 to 64, else ConfigError.
     check: called about ten times a second while the judge waits, by the thread that called it; what it raises (the
     host's Cancel) ends all requests.
     failures, total: the images without a score, by reason, and all images, since this judge was made.
@@ -56,13 +56,13 @@ class Judge:
         self.total = 0
 
     def describe(self) -> dict[str, object]:
-        """The settings, for recipes; no key is among them."""
+        """The settings, for recipes; the API key is not among them."""
         return {"base_url": self.endpoint.base_url, **self.api.describe()}
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32, NaN where the judge has no opinion.
 
-        TrainingError where there is no server, or half of the images or more got no score.
+        TrainingError if there is no server, or if half of the images or more got no score.
         """
         answers = self._answers(images, prompts)
         self._report([answer for answer in answers if isinstance(answer, Unscored)], len(answers))
@@ -92,7 +92,7 @@ class Judge:
                 part.result()
 
     def _ask(self, exchange: Exchange, images: Tensor, prompts: Sequence[str]) -> list[Answer]:
-        """The answers to one request, sent again while any of its images is without a score."""
+        """The answers to one request, which is sent again while any of its images is without a score."""
         body = json.dumps(self.api.ask(images, prompts)).encode()
         for attempt in range(self.endpoint.retries):
             answers = self._try(exchange, body, len(prompts))
@@ -112,7 +112,7 @@ class Judge:
             return [failure] * count
 
     def _report(self, failed: Sequence[Unscored], total: int) -> None:
-        """Count the failures; a warning for a few, a TrainingError for half of the images or more."""
+        """Count the failures, and log a warning; TrainingError if they are half of the images or more."""
         self.total += total
         reasons = Counter(failure.reason for failure in failed)
         self.failures += reasons
@@ -129,13 +129,13 @@ class Judge:
 
 
 def shortened(text: str) -> str:
-    """The text on one line, its middle left out where it is long."""
+    """The text on one line; a long one without its middle."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN // 2]} ... {line[-SHOWN // 2 :]}"
 
 
 def _parsed(text: str) -> Any:
-    """The JSON of a reply. Unscored where it is not JSON."""
+    """The JSON value of a reply. Unscored if it is not JSON."""
     if not text.strip():
         raise Unscored("an empty reply", "look at the server's own log")
     try:

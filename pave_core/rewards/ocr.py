@@ -1,4 +1,4 @@
-"""Text that reads right: the quoted text of the prompt against the text that an OCR network reads in the image.
+"""Text rendering: the quoted text of the prompt against the text that an OCR network reads in the image.
 
 N = characters of the quoted text
 d = 0 where the text read contains the quoted text, else the edit distance (Levenshtein) between the two
@@ -58,9 +58,9 @@ class OCR:
 
 
 def quoted_text(prompt: str) -> str:
-    """The text in quotation marks in the prompt, plain or typographic ones; several parts are joined in their order.
+    """The text in quotation marks, plain or typographic, in the prompt; several such parts are joined in their order.
 
-    ConfigError where there is none.
+    ConfigError if there is none.
     """
     text = "".join("".join(groups) for groups in QUOTED.findall(prompt))
     if not normalised(text):

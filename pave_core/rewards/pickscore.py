@@ -1,4 +1,4 @@
-"""PickScore v1 (arXiv 2305.01569): which image people would pick, by a ViT-H-14 CLIP trained further on Pick-a-Pic.
+"""PickScore v1 (arXiv 2305.01569): which image people would pick, by a ViT-H-14 CLIP fine-tuned on Pick-a-Pic.
 
 r = exp(logit_scale) <f(image) / |f(image)|, g(prompt) / |g(prompt)|>          about 17 to 25
 

@@ -1,4 +1,4 @@
-"""Rewards of other node packs, by name. They call register() once; Pave Reward From Another Pack lists what they registered."""
+"""Rewards of other node packs, by name. A pack calls register(); Pave Reward From Another Pack lists the rewards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..types import Reward
 
 @dataclass(frozen=True)
 class Entry:
-    """What one call of register() said."""
+    """The arguments of one call of register(), without the name."""
 
     factory: Callable[[], Reward]
     description: str
@@ -21,20 +21,23 @@ _entries: dict[str, Entry] = {}
 
 
 def register(name: str, factory: Callable[[], Reward], description: str = "") -> None:
-    """Offer a reward to graphs.
+    """Offer a reward to graphs. ConfigError if an argument cannot be used.
 
-    name: what the drop-down shows; each can be taken once. factory: called without arguments when a graph needs the reward; returns an object
-    with a `name` and a __call__(images (N, H, W, 3) in [0, 1], N prompts) -> N numbers, higher is better. description: one line for users.
+    name: what the drop-down shows; each can be taken once. factory: called without arguments when a graph needs the
+    reward; returns an object with a `name` and a __call__(images (N, H, W, 3) in [0, 1], N prompts) -> N numbers,
+    higher is better. description: one line for users.
     """
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"name: {name!r} is no name for a reward: give a text that tells users what it likes")
     if name in _entries:
         raise ConfigError(
-            f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's in it"
+            f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's "
+            "name in it"
         )
     if not callable(factory):
         raise ConfigError(
-            f"factory: {factory!r} of reward {name!r} cannot be called: give a function without arguments that makes the reward"
+            f"factory: {factory!r} of reward {name!r} cannot be called: give a function without arguments that makes "
+            "the reward"
         )
     if not isinstance(description, str):
         raise ConfigError(
@@ -44,7 +47,7 @@ def register(name: str, factory: Callable[[], Reward], description: str = "") ->
 
 
 def registered() -> dict[str, str]:
-    """{name: description}, in the order of registration."""
+    """{name: description} of the registered rewards, in the order of registration."""
     return {name: entry.description for name, entry in _entries.items()}
 
 
@@ -58,12 +61,13 @@ def make(name: str) -> Reward:
         reward = _entries[name].factory()
     except PaveError:
         raise
-    except Exception as error:  # the other pack's own
+    except Exception as error:  # the factory is another pack's code
         raise ConfigError(
             f"reward: {name!r} could not be made by its pack ({type(error).__name__}: {error}): tell that pack's author"
         ) from error
     if not isinstance(getattr(reward, "name", None), str) or not callable(reward):
         raise ConfigError(
-            f"reward: the pack of {name!r} made {reward!r}, which has no name or cannot be called: tell that pack's author"
+            f"reward: the pack of {name!r} made {reward!r}, which has no name or cannot be called: tell that pack's "
+            "author"
         )
     return reward

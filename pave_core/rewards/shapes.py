@@ -55,7 +55,7 @@ def _named(prompt: str, words: Sequence[str], kind: str) -> int:
 
 
 class ShapeClassifier(nn.Module):
-    """Images (N, 3, H, W) in [0, 1] -> logits (N, len(COLOURS) + 1) and (N, len(SHAPES) + 1).
+    """A network: images (N, 3, H, W) in [0, 1] -> logits (N, len(COLOURS) + 1) and (N, len(SHAPES) + 1).
 
     The last class is "neither of these". Sizes other than 64x64 are resampled (bilinear, anti-aliased).
     """

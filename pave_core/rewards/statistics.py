@@ -1,4 +1,4 @@
-"""Statistics of images, and a preference for more, less or a certain value of one. Easy to hack: mix them with others.
+"""Statistics of images, and rewards for more, less or a certain value of one. Easy to hack: mix them with others.
 
 Y = 0.299 R + 0.587 G + 0.114 B                                               luma (ITU-R BT.601)
 
@@ -32,7 +32,7 @@ PIXEL_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum": lambda pixels: pixels.amax(1),
     "minimum": lambda pixels: pixels.amin(1),
 }
-"""Statistics of all numbers of an image, whatever its channels mean, by name: (N, numbers) -> (N,)."""
+"""Statistics of an image's pixel values, whatever its channels mean, by name: (N, values) -> (N,)."""
 
 Direction = Literal["more", "less", "near"]
 
@@ -74,7 +74,7 @@ def sharpness(images: Tensor) -> Tensor:
 
 
 def warmth(images: Tensor) -> Tensor:
-    """Mean red less mean blue, (N,) in [-1, 1]."""
+    """Mean red minus mean blue, (N,) in [-1, 1]."""
     return images[..., 0].mean((1, 2)) - images[..., 2].mean((1, 2))
 
 

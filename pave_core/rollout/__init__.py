@@ -1,1 +1,1 @@
-"""What is sampled in a training step: prompts, and the branches of each."""
+"""What is sampled in a training step: its prompts, and a rollout of each."""

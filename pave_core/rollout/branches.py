@@ -20,7 +20,7 @@ from ..types import Cond, Policy, Rollout
 def sample_rollout(
     policy: Policy, prompt: str, *, cond: Cond, config: RolloutConfig, generator: torch.Generator
 ) -> Rollout:
-    """One anchor and K x G branches for one prompt. `generator` is a CPU generator: the same noise on every device."""
+    """One anchor and K x G branches for one prompt. `generator` is on the CPU: the noise is the same on any device."""
     shape, device = policy.latent_shape, policy.device
     sigmas = policy.sigmas(config.steps)
     steps, G = config.branch_steps, config.group_size
@@ -28,7 +28,7 @@ def sample_rollout(
     noise = torch.randn(len(steps), G, *shape, generator=generator).to(device)
 
     starts, branches = [], []
-    live = x.new_empty(0, *shape)  # the branches of all k begun so far, K' * G of them
+    live = x.new_empty(0, *shape)  # (K' * G, *S): the branches of the K' branch steps passed so far
     for k, (sigma, sigma_next) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         v = batched_velocity(policy, torch.cat([x, live]), sigma, cond, config.batch_size)
         step = sigma_next - sigma

@@ -1,4 +1,4 @@
-"""Which prompts a training step draws."""
+"""Which prompts a training step uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ..seeds import seeded
 
 
 def prompts_of_step(prompts: Sequence[str], config: TrainConfig, step: int) -> list[str]:
-    """The prompts of step `step` (from 0): all prompts in a random order, then all of them in another, and so on."""
+    """The prompts of step `step`, counted from 0. Over the steps, all prompts come in one random order after another.
+
+    ConfigError if there are no prompts.
+    """
     if not prompts:
         raise ConfigError("prompts: there are none to train on: write at least one, or keep fewer for evaluation")
     count = config.run.prompts_per_step

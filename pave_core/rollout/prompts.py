@@ -1,4 +1,4 @@
-"""Prompts: parsing, and the part that is held out for evaluation."""
+"""Prompts: how they are read from a text, and which are held out for evaluation."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ class PromptSet:
 
 
 def parse_prompts(text: str) -> list[str]:
-    """One prompt a line; blank lines and lines that begin with # are skipped, repeated prompts count once."""
+    """The prompts of a text, one per line; blank lines, lines that begin with # and repeated prompts are skipped."""
     lines = (line.strip() for line in text.splitlines())
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
 def split_prompts(prompts: list[str], held_out: float, seed: int) -> PromptSet:
-    """Hold out the fraction `held_out` of `prompts`, chosen at random by `seed`: at least one if there are two or more, never all."""
+    """Hold out the fraction `held_out` of `prompts`, chosen at random by `seed`.
+
+    0 <= held_out < 1. Above 0, at least one of two or more prompts is held out, and never all. ConfigError if there are
+    no prompts or the fraction is outside its range.
+    """
     if not prompts:
-        raise ConfigError("prompts: there are none: write one a line (lines that begin with # are comments)")
+        raise ConfigError("prompts: there are none: write one per line (lines that begin with # are comments)")
     if not 0 <= held_out < 1:
         raise ConfigError(f"held_out: {held_out} is outside [0, 1): 0.2 keeps a fifth for evaluation")
     count = min(max(round(held_out * len(prompts)), 1), len(prompts) - 1) if held_out > 0 else 0

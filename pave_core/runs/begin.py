@@ -28,8 +28,8 @@ def begin(
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
-    The base model is measured on the held-out prompts, and the reward is looked at, if the task says so. `reporters` hear
-    of the run beside its files and the log. ConfigError for what cannot work.
+    The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
+    told of the run's events, as are its files and the log. ConfigError for what cannot work.
     """
     started = time.perf_counter()
     log = LogLines()
@@ -74,7 +74,7 @@ def begin(
 
 
 def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places, base: str) -> RunFolder | None:
-    """Restore `state` from the run that the settings name; its folder. None where a run begins anew."""
+    """Restore `state` from the run that the settings name, and return its folder; None for a new run."""
     name = task.settings.resume
     if name == NO_RESUME:
         return None
@@ -84,7 +84,8 @@ def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places,
     whole = task.settings.iterations
     if whole is not None and checkpoint.step >= whole:
         raise ConfigError(
-            f"iterations: {name!r} has done {checkpoint.step} of {whole} already: raise iterations, or set resume to none"
+            f"iterations: {name!r} has done {checkpoint.step} of {whole} already: raise iterations, or set resume to "
+            "none"
         )
     state.restore(checkpoint)
     return folder
@@ -98,8 +99,8 @@ def _check(
     log.message(f"reward check\n{check.text()}")
     if check.problem:
         raise ConfigError(
-            f"reward: it cannot tell your images apart: {check.problem}; look at them with Pave Check Reward, or switch "
-            "check_reward off"
+            f"reward: it cannot tell your images apart: {check.problem}; look at them with Pave Check Reward, or "
+            "switch check_reward off"
         )
 
 
@@ -112,9 +113,9 @@ def _measure(
     conds: Mapping[str, Cond],
     fresh: Checkpoint,
 ) -> tuple[Measurements, Watch | None]:
-    """The base model's evaluation, to which others will come, and the guard at work, if there is one.
+    """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
-    ConfigError if the reward cannot tell the base model's images apart, or if the guard would see nothing.
+    ConfigError if the reward cannot tell the base model's images apart, or if the guard could never raise an alarm.
     """
     guard, rollout = task.settings.guard, task.config.rollout
     measure = partial(

@@ -1,7 +1,8 @@
-"""Checkpoints: one safetensors file with the adapter, the optimizer's moments and, as JSON in its header, everything else.
+"""Checkpoints: a safetensors file with the adapter and the optimizer's moments, and all else as JSON in its header.
 
-No random state is stored because there is none: noise and prompt order are functions of (seed, step). A file is written beside
-the old one and moved over it when it is whole, so that a full disk or a crash leaves the old checkpoint as it was.
+No random state is stored because there is none: noise and prompt order are functions of (seed, step). A file is written
+beside the old one and moved over it when it is whole, so that a full disk or a crash leaves the old checkpoint as it
+was.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FORMAT = "pave-checkpoint-1"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path` (.safetensors), whole or not at all."""
+    """Write `checkpoint` to `path` (.safetensors), whole or not at all; TrainingError if the disk refuses."""
     tensors = {f"adapter.{name}": value for name, value in checkpoint.adapter.items()}
     tensors |= {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
     header = {"step": checkpoint.step, "recipe": checkpoint.recipe, "counters": checkpoint.counters}
@@ -29,13 +30,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of save_checkpoint. ConfigError if it is missing, damaged or something else."""
+    """Read a file of save_checkpoint. ConfigError if it is missing, damaged or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ConfigError(
-                    f"resume: {path} is not a checkpoint of this pack (format {metadata.get('format')!r}): choose a run folder's checkpoint"
+                    f"resume: {path} is not a checkpoint of this pack (format {metadata.get('format')!r}): choose a "
+                    "run folder's checkpoint"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
         header = json.loads(metadata["pave"])

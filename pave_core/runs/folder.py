@@ -1,11 +1,11 @@
-"""A run's folder and its file names.
+"""The folder of a run and its file names.
 
-<run>/metrics.jsonl              one JSON object a step
+<run>/metrics.jsonl              one JSON object per step
 <run>/events.out.tfevents.*      the same for TensorBoard
-<run>/checkpoint.safetensors     what resume goes on from
-<run>/evaluations.json           the means of every measurement on the held-out prompts
-<run>/guard.jsonl                one JSON object a measurement of the guard, if the run has one
-<run>/best.safetensors           the state with the best held-out reward, likewise
+<run>/checkpoint.safetensors     the state that a resumed run goes on from
+<run>/evaluations.json           the mean scores of every evaluation on the held-out prompts
+<run>/guard.jsonl                one JSON object per reading of the guard, if the run has one
+<run>/best.safetensors           the state of the guard's best reading, likewise
 <run>/summary.json, curve.png, grid.png
 """
 
@@ -31,13 +31,13 @@ from .checkpoint import load_checkpoint
 
 @dataclass(frozen=True)
 class Places:
-    """Where runs are kept: the parent of their folders, and the folder of the LoRAs that they have learnt so far."""
+    """Where runs are kept."""
 
-    runs: Path
-    loras: Path
+    runs: Path  # the parent of the runs' folders
+    loras: Path  # the folder of their LoRAs
 
     def lora(self, run: str) -> Path:
-        """The LoRA of a run."""
+        """The file for the LoRA of the run with this name."""
         return self.loras / f"{run}.safetensors"
 
 
@@ -55,7 +55,10 @@ class RunFolder:
 
     @classmethod
     def new(cls, parent: Path, name: str) -> RunFolder:
-        """A fresh folder <parent>/<name>_00001, or the next number that is free: no run writes over another."""
+        """Make a new folder <parent>/<name>_00001, or with the next free number: no run writes over another.
+
+        ConfigError for a name that is not a plain file name.
+        """
         stem = safe_name("run_name", name)
         parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -70,7 +73,7 @@ class RunFolder:
 
     @classmethod
     def existing(cls, parent: Path, name: str) -> RunFolder:
-        """The folder of a run that left a checkpoint."""
+        """The folder of a run that left a checkpoint. ConfigError if there is none of this name."""
         folder = cls(parent / safe_name("resume", name))
         if not folder.checkpoint.is_file():
             others = ", ".join(cls.resumable(parent)) or "none yet"
@@ -84,24 +87,24 @@ class RunFolder:
         return [path.parent.name for path in found]
 
     def history(self, step: int) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl up to `step`; later ones are dropped from the file."""
+        """The records of metrics.jsonl up to `step`; later ones are removed from the file."""
         return rewind(self.metrics, step)
 
     def readings(self, step: int) -> list[Reading]:
-        """The guard's readings up to `step`; later ones are dropped from the file."""
+        """The guard's readings up to `step`; later ones are removed from the file."""
         return [Reading.from_dict(record) for record in rewind(self._readings, step)]
 
     def append_reading(self, reading: Reading) -> None:
-        """Append a measurement of the guard to guard.jsonl."""
+        """Append a reading of the guard to guard.jsonl."""
         append_record(self._readings, finite(reading.to_dict()))
 
     def load_best(self, step: int) -> Checkpoint | None:
-        """The state of best.safetensors, if there is one of `step` or before."""
+        """The state in best.safetensors; None if there is none, or if it is of a step after `step`."""
         best = load_checkpoint(self.best) if self.best.exists() else None
         return best if best is not None and best.step <= step else None
 
     def save_evaluations(self, evaluations: Mapping[int, Evaluation]) -> None:
-        """Write evaluations.json, with what it holds of other steps."""
+        """Write evaluations.json; what it holds of other steps is kept. evaluations: {step: evaluation}."""
         known = json.loads(self._evaluations.read_text("utf-8")) if self._evaluations.exists() else []
         records = {record["step"]: record for record in known}
         records |= {step: {"step": step, **evaluation.to_dict()} for step, evaluation in evaluations.items()}
@@ -109,13 +112,13 @@ class RunFolder:
         write_atomically(self._evaluations, text.encode())
 
     def save_picture(self, name: str, image: Tensor) -> Path:
-        """Write an (H, W, 3) image as <name>.png."""
+        """Write an (H, W, 3) image in [0, 1] as <name>.png, and return its path."""
         path = self.path / f"{name}.png"
         picture(image).save(path)
         return path
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json."""
+        """Write summary.json, with null for numbers that are not finite."""
         write_atomically(self.path / "summary.json", json.dumps(finite(summary), indent=2).encode())
 
     def discard(self) -> None:

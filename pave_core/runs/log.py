@@ -1,4 +1,4 @@
-"""Who listens to a run: a metrics file, TensorBoard, the log, and what a host adds (progress bar, panel)."""
+"""The reporters of a run: a metrics file, TensorBoard, the log, and what a host adds (progress bar, panel)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ logger = logging.getLogger("pave")
 
 
 class Reporter(Protocol):
-    """A listener; it overrides what it wants to hear. None of it may change the run."""
+    """A listener to the events of a run. It overrides those that it wants, and must not change the run."""
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
-        """A step of `steps` is done. `metrics.preview` is a picture of it."""
+        """Step `metrics.step` of `steps` is complete."""
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
-        """Something was measured after `step`; None is a number that was not finite, or not there."""
+        """{name: number} was measured after `step`; None for a number that was not finite, or not measured."""
 
     def message(self, text: str, *, warning: bool = False) -> None:
-        """Something to tell people."""
+        """There is something to tell people."""
 
     def close(self) -> None:
-        """Nothing comes any more, unless the run is finished once more."""
+        """The run has ended. More events may come if it is finished a second time."""
 
 
 class Everyone(Reporter):
-    """Several listeners, in their order."""
+    """Several reporters as one, in their order."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = reporters
@@ -53,7 +53,7 @@ class Everyone(Reporter):
 
 
 class MetricsFile(Reporter):
-    """metrics.jsonl: a JSON object a step, with null for numbers that are not finite."""
+    """metrics.jsonl: one JSON object per step, with null for numbers that are not finite."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -63,7 +63,7 @@ class MetricsFile(Reporter):
 
 
 class TensorBoard(Reporter):
-    """TensorBoard events in a run's folder."""
+    """TensorBoard events in a run's folder. TensorBoard is imported with the first event."""
 
     SCALARS = ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
 
@@ -94,7 +94,7 @@ class TensorBoard(Reporter):
 
 
 class LogLines(Reporter):
-    """The log: a line a step, and the messages."""
+    """The log: one line per step, and the messages."""
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         seconds = sum(metrics.seconds.values())

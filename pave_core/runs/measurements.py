@@ -1,4 +1,4 @@
-"""The held-out evaluations of one run."""
+"""The held-out evaluations of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..evaluation.evaluate import Evaluation
 
 
 class Measurements:
-    """The evaluations by step, the base model's under 0. `measure` evaluates the policy as it is."""
+    """The evaluations by step, that of the base model under 0. measure: evaluates the policy as it is."""
 
     def __init__(self, before: Evaluation, measure: Callable[[], Evaluation]) -> None:
         self.evaluations: dict[int, Evaluation] = {0: before}
@@ -16,13 +16,13 @@ class Measurements:
 
     @property
     def before(self) -> Evaluation:
-        """The base model's."""
+        """The evaluation of the base model."""
         return self.evaluations[0]
 
     def of(self, step: int, keep: Iterable[int] = ()) -> tuple[Evaluation, bool]:
-        """(evaluation of the policy as it is after `step`, whether it was made just now: it is made once).
+        """(the evaluation after `step`, whether it is new). If it is not there yet, the policy is evaluated as it is.
 
-        Pictures stay in memory for the base model, for `step`, and for the steps in `keep`.
+        Images stay in memory for the base model, for `step`, and for the steps in `keep`.
         """
         known = step in self.evaluations
         if not known:
@@ -32,9 +32,9 @@ class Measurements:
         return self.evaluations[step], not known
 
     def has_images(self, step: int) -> bool:
-        """Whether the evaluation of `step` is there with its pictures."""
+        """Whether there is an evaluation of `step` that still has its images."""
         return step in self.evaluations and len(self.evaluations[step].images) > 0
 
     def again(self, step: int) -> None:
-        """Measure the policy as it is, once more, as that of `step`."""
+        """Evaluate the policy as it is, and store that as the evaluation of `step`, in place of an earlier one."""
         self.evaluations[step] = self._measure()

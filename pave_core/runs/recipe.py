@@ -1,4 +1,4 @@
-"""The recipe of a run: everything that is needed to train its LoRA again, as JSON values."""
+"""The recipe of a run: everything that is needed to train its LoRA again, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .settings import Task
 
 SCORED_BY_NODES = "scored by nodes of the graph"
 VERSIONS = ("pack", "comfyui")
+"""Keys of a recipe that a resumed run need not match."""
 FREE = ("iterations", "checkpoint_every", "batch_size")
-"""Settings that may differ between a checkpoint and the run that resumes it: they do not change what is learnt in a step."""
+"""Settings that a resumed run need not match: they do not change what is learnt in a step."""
 
 
 def recipe_of(policy: RunPolicy, task: Task, base: str) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def recipe_of(policy: RunPolicy, task: Task, base: str) -> dict[str, Any]:
 
 
 def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """ConfigError with the first setting in which a checkpoint's recipe differs from this run's.
+    """ConfigError about the first setting in which a checkpoint's recipe, `saved`, differs from this run's, `now`.
 
-    Versions may differ, and so may FREE settings; settings that the checkpoint's version did not have take their default.
+    VERSIONS and FREE settings may differ. A setting that the checkpoint's version did not have counts as its default.
     """
     saved, now = ({key: value for key, value in recipe.items() if key not in VERSIONS} for recipe in (saved, now))
     if "config" in saved:
@@ -52,7 +53,7 @@ def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """The recipe in a LoRA's header. ConfigError where the file cannot be read or holds none."""
+    """The recipe in the header of a LoRA file. ConfigError if the file cannot be read or holds no valid recipe."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(RECIPE_KEY)
@@ -76,7 +77,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """A recipe for a person, as Markdown lists: one setting a line, in groups."""
+    """A recipe for people to read: nested Markdown lists, one setting per line."""
     versions = f"pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
     lines = [f"- {recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, {versions}"]
     groups = ("config", "sampling", "reward", "judge", "prompts", "held_out")

@@ -1,4 +1,4 @@
-"""What a run came to: summary.json, and the same in words."""
+"""The result of a run, as numbers (summary.json) and in words."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..evaluation.guard import Reading
 
 @dataclass(frozen=True)
 class GuardSummary:
-    """What the guard did."""
+    """What the guard did in a run."""
 
-    stopped: str | None
-    alarms: int
-    checks: int
-    chosen: int  # the step whose weights come out
-    base: float | None  # held-out reward of the base model
-    held_out: float | None  # and of the chosen step
+    stopped: str | None  # why it ended the run
+    alarms: int  # readings with an alarm
+    checks: int  # readings
+    chosen: int  # the step whose weights are the run's
+    base: float | None  # the guard's reward of the base model
+    held_out: float | None  # the guard's reward of the chosen step
 
     @classmethod
     def of(cls, readings: Sequence[Reading], *, stopped: str | None, chosen: int, base: float | None) -> GuardSummary:
-        """From the readings of a run."""
+        """The summary of a run's readings; the other arguments are the fields."""
         held_out = next((reading.held_out for reading in readings if reading.step == chosen), None)
         alarms = sum(bool(reading.alarms) for reading in readings)
         return cls(stopped, alarms, len(readings), chosen, base, held_out)
@@ -31,11 +31,11 @@ class GuardSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The numbers of a run."""
+    """The numbers of a run. The counts are sums over its steps."""
 
     steps: int
     train_seconds: float
-    training_reward: tuple[float | None, float | None]  # of the first and the last step, whose prompts differ
+    training_reward: tuple[float | None, float | None]  # mean in the first and the last step, whose prompts differ
     groups: int
     zero_spread_groups: int
     flat_groups: Mapping[str, int]  # by reward
@@ -48,7 +48,7 @@ class RunSummary:
 
     @classmethod
     def of(cls, history: Sequence[Mapping[str, Any]], **others: Any) -> RunSummary:
-        """From the records of the steps (StepMetrics.to_dict) and what else there is to say."""
+        """The summary of `history`, the records of the steps (StepMetrics.to_dict); `others` are the other fields."""
         names = dict.fromkeys(name for record in history for name in record.get("flat_groups", ()))
         return cls(
             training_reward=(history[0]["reward_mean"], history[-1]["reward_mean"]),
@@ -61,20 +61,20 @@ class RunSummary:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers and files of summary.json."""
+        """The content of summary.json."""
         plain = {name: value for name, value in vars(self).items() if name not in ("comparison", "guard", "files")}
         compared = {} if self.comparison is None else self.comparison.to_dict()
         guard = None if self.guard is None else vars(self.guard)
         return compared | plain | {"guard": guard, **self.files}
 
     def text(self) -> str:
-        """The numbers in words, as a Markdown list."""
+        """The summary in words, as a Markdown list."""
         lines = [f"{self.steps} steps in {self.train_seconds:.0f} s"]
         lines += [] if self.guard is None else _guard_lines(self.guard)
         if self.comparison is None:
             first, last = map(_number, self.training_reward)
             lines.append(
-                f"reward of the training images: {first} in the first step, {last} in the last (their prompts differ)"
+                f"reward of the training images: {first} in the first step, {last} in the last (with other prompts)"
             )
         else:
             lines += _gain_lines(self.comparison, self.held_out_prompts)
@@ -100,16 +100,17 @@ def _guard_lines(guard: GuardSummary) -> list[str]:
         lines.append(f"the guard stopped the run: {guard.stopped}")
     elif guard.alarms:
         lines.append(
-            f"the guard raised {guard.alarms} alarms, halved the learning rate and went back to the best weights each time"
+            f"the guard raised {guard.alarms} alarms, and each time halved the learning rate and went back to the best "
+            "weights"
         )
     if guard.chosen:
         measured = guard.held_out is not None and guard.base is not None
-        held_out = f", held-out reward {guard.base:.4f} -> {guard.held_out:.4f}" if measured else ""
+        held_out = f", the guard's reward {guard.base:.4f} -> {guard.held_out:.4f}" if measured else ""
         lines.append(f"the LoRA is that of step {guard.chosen}, the best of {guard.checks} measurements{held_out}")
     else:
         lines.append(
-            "no measured step was without an alarm: the LoRA that comes out changes nothing; train more slowly or loosen "
-            "the thresholds"
+            "every measured step had an alarm: the LoRA is the untrained one and changes nothing; train more slowly or "
+            "loosen the thresholds"
         )
     return lines
 

@@ -33,10 +33,10 @@ from .watch import Watch
 
 @dataclass(frozen=True)
 class Outcome:
-    """What comes out of a run."""
+    """What a finished run gives."""
 
     lora: LoraWeights
-    history: list[dict[str, Any]]  # a record a step, as in metrics.jsonl
+    history: list[dict[str, Any]]  # one record per step, as in metrics.jsonl
     curve: Tensor  # (H, W, 3)
     grid: Tensor | None  # (H, W, 3); None where nothing was measured
     summary: RunSummary
@@ -44,28 +44,30 @@ class Outcome:
 
 @dataclass(kw_only=True, eq=False)
 class Run:
-    """The owner of everything in a run that changes. Made by begin(); whoever drives it trains inside `policy`, and
-    calls after_step() after each step, and then finish(), or stop() where it does not come to that.
+    """A run: the owner of everything in it that changes. begin() makes it.
+
+    Whoever drives it trains inside `with policy:` and calls after_step() after each step; at the end finish(), or
+    stop() if the run ends early.
     """
 
     policy: RunPolicy
     decoder: Decoder
     task: Task
     base: str  # fingerprint of the base model
-    conds: Mapping[str, Cond]  # of the training prompts
+    conds: Mapping[str, Cond]  # by training prompt
     state: TrainState
     folder: RunFolder
     places: Places
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]]  # as in Outcome
     measurements: Measurements | None
     watch: Watch | None
     reporter: Reporter
-    started: float  # time.perf_counter()
-    _kept: int = -1  # the step that the files on disk are of
+    started: float  # time.perf_counter() at the beginning
+    _kept: int = -1  # the step whose checkpoint and LoRA are on disk; -1: they must be written
 
     @property
     def config(self) -> TrainConfig:
-        """The settings, with as many iterations as are announced so far."""
+        """The settings, with as many iterations as have been announced so far (see expect)."""
         return self.task.config
 
     def expect(self, steps: int) -> None:
@@ -75,12 +77,12 @@ class Run:
 
     @property
     def stopped(self) -> str | None:
-        """Why the guard has ended the run."""
+        """Why the guard has ended the run; None if it has not."""
         return None if self.watch is None else self.watch.stopped
 
     @property
     def chosen(self) -> Checkpoint | None:
-        """The state whose weights are the run's: the guard's best; None for the newest."""
+        """The state whose weights are the run's: the guard's best; None: the current one."""
         return None if self.watch is None else self.watch.chosen
 
     @property
@@ -93,12 +95,12 @@ class Run:
         return recipe_of(self.policy, self.task, self.base)
 
     def lora(self) -> LoraWeights:
-        """The LoRA so far: of chosen_step."""
+        """The LoRA of chosen_step, with its recipe."""
         values = None if self.chosen is None else self.chosen.adapter
         return LoraWeights(self.policy.export(values), self.recipe() | {"step": self.chosen_step})
 
     def after_step(self, metrics: StepMetrics) -> None:
-        """Log, report, measure and save, each when it is due."""
+        """Report a completed step, and measure and save when that is due."""
         self.history.append(finite(metrics.to_dict()))
         self.reporter.step(metrics, self.config.run.iterations)
         step, every = metrics.step, self.task.settings.evaluate_every
@@ -111,18 +113,18 @@ class Run:
             self.keep()
 
     def keep(self) -> Path:
-        """Write the checkpoint and the LoRA so far; the LoRA's path."""
+        """Write the checkpoint, the LoRA so far and the evaluations, and return the LoRA's path."""
         path = self.places.lora(self.folder.name)
         if self._kept != self.state.step:
             save_checkpoint(self.folder.checkpoint, self.state.capture(self.recipe()))
             save_lora(path, self.lora())
             self._kept = self.state.step
-        if self.measurements is not None:  # there may have been some since
+        if self.measurements is not None:  # also where checkpoint and LoRA are up to date: there may be new evaluations
             self.folder.save_evaluations(self.measurements.evaluations)
         return path
 
     def stop(self, why: str) -> None:
-        """Keep what was learnt by a run that does not reach its end, and say where."""
+        """End the run early: keep what was learnt, and report where. why: how the message begins."""
         self.reporter.close()
         if self.state.step == 0:
             self.folder.discard()
@@ -136,7 +138,7 @@ class Run:
         )
 
     def finish(self) -> Outcome:
-        """Measure, save, draw the pictures."""
+        """End the run: measure, save the LoRA, the pictures and the summary, and return them."""
         with self.policy:
             if self.measurements is not None:
                 self._measure(self.measurements)
@@ -153,14 +155,17 @@ class Run:
         return Outcome(lora, self.history, curve, grid, summary)
 
     def _measure(self, measurements: Measurements) -> None:
-        """Evaluate the policy as it is, once a step."""
+        """Evaluate the policy as it is, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
         evaluation, new = measurements.of(self.state.step, keep)
         if new:
             self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
 
     def _measure_chosen(self, measurements: Measurements) -> None:
-        """Let the guard read the last step, and evaluate the chosen one where that was done in an earlier session."""
+        """Let the guard read the last step, and evaluate the chosen step again if its images are no longer there.
+
+        They are gone if it was evaluated before the run was resumed.
+        """
         if self.watch is not None and not self.watch.has_read(self.state.step):
             self._watch()
         chosen = self.chosen
@@ -169,7 +174,7 @@ class Run:
                 measurements.again(chosen.step)
 
     def _watch(self) -> None:
-        """Let the guard measure and act, and write down what it says."""
+        """Let the guard measure and act, and record its reading."""
         assert self.watch is not None
         assert self.measurements is not None
         reading = self.watch.check(self.policy, self.state, self.measurements.of(self.state.step)[0])

@@ -1,4 +1,4 @@
-"""What a run is asked: its task, where it is kept, what it is measured on and what watches it."""
+"""The settings of a run besides those of the training method, and its task: all settings, prompts and rewards."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from ..scoring.mix import RewardMix
 from ..types import Reward
 
 NO_RESUME = "none"
-"""What `resume` is where a run begins anew."""
+"""The value of `resume` for a new run."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is asked beside what it trains on."""
+    """Where a run is kept, what it resumes, how it is measured, and its guard."""
 
     name: str = setting(
         "pave",
-        "The run's folder is output/pave/<name>_<number>; metrics, TensorBoard events, checkpoint and pictures are kept "
-        "there.",
+        "The run's folder is output/pave/<name>_<number>: metrics, TensorBoard events, checkpoint and pictures.",
         widget="run_name",
     )
     resume: str = setting(
         NO_RESUME,
-        "Go on with a run that was cancelled or is to be longer. All settings but iterations, batch_size and "
+        "Continue a run that was cancelled or should be longer. All settings but iterations, batch_size and "
         "checkpoint_every must be as they were. Press R to refresh the list.",
     )
     evaluation_seeds: int = setting(
@@ -47,10 +46,10 @@ class RunSettings:
     )
     check_reward: bool = setting(
         True,
-        "Draw a few groups before the first step and stop if the reward cannot tell their images apart.",
+        "Generate a few groups before the first step, and stop if the reward cannot tell their images apart.",
         expert=True,
     )
-    iterations: int | None = None  # the whole run's, to refuse resuming one that is done; None where a graph decides
+    iterations: int | None = None  # of the whole run: a run that has done them is not resumed; None: a graph decides
     guard: GuardSettings | None = None
 
     def __post_init__(self) -> None:
@@ -58,15 +57,15 @@ class RunSettings:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of the held-out images."""
+        """The seeds of the held-out evaluations: 1, 2, ..."""
         return tuple(range(1, self.evaluation_seeds + 1))
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a run is to do.
+    """The task of a run: its settings, prompts and rewards. ConfigError for a judge or a guard without a reward.
 
-    `reward` is what the held-out prompts are measured with, and what trains; None where only nodes of a graph can score.
+    `reward` is trained on, and measured on the held-out prompts; None where only nodes of a graph score images.
     """
 
     config: TrainConfig
@@ -79,5 +78,6 @@ class Task:
         for name, other in (("judge", self.judge), ("guard", self.settings.guard)):
             if other is not None and self.reward is None:
                 raise ConfigError(
-                    f"{name}: it is measured together with the reward: connect a reward as well, or leave the {name} open"
+                    f"{name}: it is measured together with the reward: connect a reward as well, or disconnect the "
+                    f"{name}"
                 )

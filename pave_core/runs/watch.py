@@ -1,7 +1,7 @@
 """A guard at work in one run: it measures, keeps the best weights, and acts on alarms.
 
-Whoever drives the run asks due() after each step, measures the held-out prompts, and passes that to check(). After that
-the state may have been sent back to the best weights with half the learning rate, or `stopped` says why the run ends.
+After each step, the run asks due(), evaluates the held-out prompts, and passes that to check(). Then the state may have
+been sent back to the best weights with half the learning rate, or `stopped` says why the run ends.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from ..training.state import Checkpoint, TrainState
 from ..types import Policy
 
 MAX_HALVINGS = 3
-"""The alarm after so many halvings of the learning rate ends the run."""
+"""After this many halvings of the learning rate, the next alarm ends the run."""
 
 
 class Watch:
-    """Made before the first step, or before a resumed run goes on: `fresh` is the state at step 0."""
+    """The guard of one run, with its readings and the best state so far.
+
+    Make it before the first step, or before a resumed run goes on (see resume). before: the base model's evaluation;
+    fresh: the state at step 0. ConfigError if the guard could never raise an alarm.
+    """
 
     def __init__(self, config: GuardConfig, before: Evaluation, *, probe: DriftProbe, fresh: Checkpoint) -> None:
         self.config = config
         self.base = Baseline.of(before, config)
-        self.best = fresh  # a checkpoint whose recipe is {"held_out": its held-out reward}
+        self.best = fresh  # a checkpoint whose recipe is {"held_out": mean of the guard's reward}; {} for `fresh`
         self.readings: list[Reading] = []
         self.stopped: str | None = None
         self._probe = probe
 
     def due(self, step: int) -> bool:
-        """Whether the run is measured after this step."""
+        """Whether the run is to be measured after `step`."""
         return step % self.config.every == 0
 
     def steps_to_check(self, step: int) -> int:
@@ -38,7 +42,10 @@ class Watch:
         return self.config.every - step % self.config.every
 
     def check(self, policy: Policy, state: TrainState, evaluation: Evaluation) -> Reading:
-        """Measure after the step that `state` has just completed, and act."""
+        """Read the numbers after the step that `state` has just completed, and act on alarms.
+
+        evaluation: of the policy as it is. An alarm sends `state` back to the best weights, or sets `stopped`.
+        """
         best = Best(self.best.step, self.best.recipe.get("held_out"))
         drift = self._probe.measure(policy)
         reading = read(evaluation, drift, step=state.step, config=self.config, base=self.base, best=best)
@@ -54,16 +61,16 @@ class Watch:
         return reading
 
     def has_read(self, step: int) -> bool:
-        """Whether there is a reading of this step."""
+        """Whether there is a reading of `step`."""
         return any(reading.step == step for reading in self.readings)
 
     @property
     def chosen(self) -> Checkpoint | None:
-        """The state whose weights come out of the run: the best; None, for the newest, where nothing was measured yet."""
+        """The state whose weights are the run's: the best; None, for the current one, before the first reading."""
         return self.best if self.best.step or any(reading.alarms for reading in self.readings) else None
 
     def resume(self, readings: Sequence[Reading], best: Checkpoint | None) -> None:
-        """Go on with what the run had before."""
+        """Continue with the readings and the best state of a run that is resumed."""
         self.readings = list(readings)
         if best is not None:
             self.best = best

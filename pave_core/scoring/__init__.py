@@ -1,1 +1,1 @@
-"""From images to numbers: what a reward must keep to, groups, mixes."""
+"""From images to numbers: calls of rewards, mixes of rewards, statistics within groups."""

@@ -1,4 +1,4 @@
-"""Scores of what comes over wires: pictures and the numbers of other nodes."""
+"""Scores from what comes over the wires of a graph: images of any size, and the numbers of other nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .mix import RewardMix, Scores
 
 
 def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
-    """Score pictures (H, W, 3), which may differ in size, in as few calls as there are sizes in a row; one text a picture."""
+    """Score N pictures (H, W, 3) with N texts, their prompts. Neighbours of the same size are scored in one call."""
     with torch.inference_mode(False), torch.no_grad():
         runs = [list(group) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
         parts = [reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run]) for run in runs]
@@ -26,13 +26,14 @@ def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -
 
 
 def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, beside: Scores | None) -> Scores:
-    """Scores of the numbers that nodes put on a wire: numbers, lists of them, tensors; `beside` other scores of the same images, or alone.
+    """Scores from numbers, lists of numbers and tensors, in their order, under `name` and with `weight`.
 
-    ConfigError for what is no number or not finite, for a weight that leaves nothing to learn, and for other scores that do not fit.
+    beside: other scores of the same images, to which these are added, or None. ConfigError for what is no number or not
+    finite, for a weight that leaves nothing to learn, and where `beside` has the same name or another length.
     """
     values = torch.tensor(list(_numbers(numbers)))
     if not len(values):
-        raise ConfigError("numbers: there are none: connect an output that gives one number an image")
+        raise ConfigError("numbers: there are none: connect an output that gives one number per image")
     if not values.isfinite().all():
         place = int((~values.isfinite()).nonzero()[0])
         raise ConfigError(f"numbers: number {place + 1} of {len(values)} is {values[place].item()}: it must be finite")
@@ -42,7 +43,7 @@ def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, bes
             raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
         return Scores({name: values}, (weight,))
     if name in beside.values:
-        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: give them another")
+        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: choose another")
     for other, theirs in beside.values.items():
         if len(theirs) != len(values):
             raise ConfigError(
@@ -61,5 +62,5 @@ def _numbers(values: Sequence[object]) -> Iterator[float]:
             yield float(value)
         else:
             raise ConfigError(
-                f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number an image"
+                f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number per image"
             )

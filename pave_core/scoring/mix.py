@@ -1,4 +1,4 @@
-"""Several rewards with weights, and what they said of images."""
+"""Mixes of rewards with weights, and the scores that they give."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ Normalise = Literal["within group", "raw"]
 
 
 def require_spread(scores: Mapping[str, Tensor]) -> None:
-    """Raise ConfigError if every reward gave one and the same number to all images: nothing can be learnt from that."""
+    """ConfigError if every reward gave all images the same number: nothing can be learnt from that."""
     if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
         shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
         count = len(next(iter(scores.values())).flatten())
         raise ConfigError(
-            f"reward: {shown} for all {count} images: it cannot tell them apart; connect a reward that grades these images"
+            f"reward: {shown} for all {count} images: it cannot tell them apart; connect a reward that grades these "
+            "images"
         )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Raw scores of images by one or several rewards, and how the rewards are weighed. NaN is "not scored"."""
+    """Raw scores of images by one or several rewards, and how the rewards are weighted. NaN is "not scored"."""
 
     values: Mapping[str, Tensor]  # {reward name: (..., G)}, or (N,) of images that are in no group
     weights: tuple[float, ...] = (1.0,)
     normalise: Normalise = "within group"
 
     def total(self) -> Tensor:
-        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the figure of logs and evaluations. NaN where one that counts is."""
+        """sum_j w_j r_j of the raw scores, whatever `normalise` is: the reward in logs and evaluations.
+
+        NaN for an image that a reward with a weight other than 0 did not score.
+        """
         return weighted_sum(self.values.values(), self.weights)
 
     def view(self, *shape: int) -> Scores:
@@ -45,13 +49,16 @@ class Scores:
 
 
 def weighted_sum(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
-    """sum_j w_j v_j; a weight of 0 leaves its values out, NaN among them."""
+    """sum_j w_j v_j, all v_j of one shape; a weight of 0 leaves its values out, NaN included."""
     return torch.stack([w * r if w else torch.zeros_like(r) for w, r in zip(weights, values, strict=True)]).sum(0)
 
 
 @dataclass(frozen=True)
 class RewardMix:
-    """Several rewards with weights; a single reward is a mix of one, and a mix is a reward."""
+    """Several rewards with weights. A single reward is a mix of one, and a mix is itself a Reward.
+
+    ConfigError if there are no rewards or not as many weights, if all weights are 0, or if a reward occurs twice.
+    """
 
     rewards: tuple[Reward, ...]
     weights: tuple[float, ...]
@@ -60,7 +67,8 @@ class RewardMix:
     def __post_init__(self) -> None:
         if not self.rewards or len(self.rewards) != len(self.weights):
             raise ConfigError(
-                f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight a reward, and one reward at least"
+                f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight per reward, and at "
+                "least one reward"
             )
         if self.normalise not in get_args(Normalise):
             raise ConfigError(
@@ -72,12 +80,13 @@ class RewardMix:
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:
                 raise ConfigError(
-                    f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise its weight"
+                    f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise "
+                    "its weight"
                 )
 
     @property
     def name(self) -> str:
-        """The names of its rewards."""
+        """The names of its rewards, joined by " + "."""
         return " + ".join(self.names)
 
     @property
@@ -94,7 +103,7 @@ class RewardMix:
         )
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """The weighted raw sum: a mix is a reward itself, for a judge or for another mix."""
+        """images (N, H, W, 3) in [0, 1] and N prompts -> the weighted raw sum (N,), for a judge or another mix."""
         return self.score(images, prompts).total()
 
     @classmethod
@@ -103,7 +112,7 @@ class RewardMix:
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
-        """Raw, checked scores (N,) of every reward."""
+        """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score()."""
         values = {name: score(reward, images, prompts) for name, reward in zip(self.names, self.rewards, strict=True)}
         return Scores(values, self.weights, self.normalise)
 

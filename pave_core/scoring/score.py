@@ -1,4 +1,4 @@
-"""What a reward is called with, and what it may answer."""
+"""Calls of a reward, with checks of what goes in and what comes out."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from ..errors import ConfigError, TrainingError
 from ..types import Reward
 
 RANGE_SLACK = 1e-3
-"""How far beyond [0, 1] a decoder's rounding may reach."""
+"""How far pixel values may lie outside [0, 1], by a decoder's rounding."""
 
 
 def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
-    """Call `reward` and check what goes in and what comes out: (N,) fp32 on the CPU, finite, or NaN for an image that a reward with
-    `may_abstain` did not score. ConfigError for images that are none, TrainingError for another answer; both name the reward.
+    """The scores of N images: (N,) fp32 on the CPU, finite; NaN where a reward with `may_abstain` gave none.
+
+    ConfigError if the images or prompts are wrong (see check_images), TrainingError if the scores are; both name the
+    reward.
     """
     check_images(reward.name, images, prompts)
     scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
     if scores.shape != (len(images),):
         raise TrainingError(
-            f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number an image"
+            f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number "
+            "per image"
         )
     allowed = scores.isnan() if getattr(reward, "may_abstain", False) else torch.zeros_like(scores, dtype=torch.bool)
     bad = (~(scores.isfinite() | allowed)).nonzero().flatten().tolist()
     if bad:
         value, prompt = scores[bad[0]].item(), prompts[bad[0]]
         raise TrainingError(
-            f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: {prompt!r}): it must be finite"
+            f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: "
+            f"{prompt!r}): it must be finite"
         )
     return scores
 
 
 def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
-    """ConfigError unless `images` are (N, H, W, 3) in [0, 1], one for each of the prompts."""
+    """ConfigError unless `images` are (N, H, W, 3) in [0, 1], N >= 1, and there are N prompts. reward: its name."""
     where = f"images: reward {reward} was given"
     if images.ndim != 4 or not images.numel():
         raise ConfigError(
@@ -49,7 +53,9 @@ def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
         )
         raise ConfigError(f"{where} images with {images.shape[-1]} channels instead of 3: {remedy}")
     if len(prompts) != len(images):
-        raise ConfigError(f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: one an image")
+        raise ConfigError(
+            f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: give one per image"
+        )
     low, high = (value.item() for value in images.aminmax())
     if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # False for NaN too
         raise ConfigError(

@@ -24,10 +24,10 @@ def train(
     config: TrainConfig,
     state: TrainState,
 ) -> Iterator[StepMetrics]:
-    """Train until `config.run.iterations` steps are complete. conds: {prompt: policy.encode(prompt)} to train on.
+    """Train until `config.run.iterations` steps are complete. conds: {training prompt: policy.encode(prompt)}.
 
-    After each yielded record `state` is complete and may be captured. If the caller's interruption, or an error, comes
-    out of the middle of a step, the state is that of the last complete step. TrainingError after three steps in a row
+    When a record is yielded, `state` is that after its step and may be captured. If an error or the caller's
+    interruption ends a step early, `state` is that of the last complete step. TrainingError after three steps in a row
     without a finite loss and gradient.
     """
     while state.step < config.run.iterations:

@@ -1,4 +1,4 @@
-"""What a training step is recorded by."""
+"""The record of a training step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class SegmentMetrics(NamedTuple):
-    """What chain n does in the loss (see objective.loss.segment_metrics)."""
+    """What chain n does in the loss (see objective/loss.py, segment_metrics)."""
 
     log_prob: float
     std: float
@@ -22,24 +22,24 @@ class StepMetrics:
 
     step: int  # counted from 1
     loss: float
-    reward_mean: float  # weighted raw sum over all branches of the step; NaN where nothing was scored
-    reward_std: float  # mean over groups of the spread within the group
-    rewards: dict[str, tuple[float, float]]  # each reward's own mean, and its spread within a group
+    reward_mean: float  # mean over all branches of the weighted raw sum of the rewards; NaN where nothing was scored
+    reward_std: float  # standard deviation of that sum within a group, mean over groups
+    rewards: dict[str, tuple[float, float]]  # the same mean and standard deviation for each reward alone
     flat_groups: dict[str, int]  # by reward: the groups in which it gave all images the same number
     unscored: int  # images that a reward left without a score
-    anchor_reward: float
+    anchor_reward: float  # mean over the anchors of the weighted raw sum
     grad_norm: float  # before clipping
     learning_rate: float
     groups: int
-    zero_spread_groups: int  # the mix gave all images the same number: nothing to learn
+    zero_spread_groups: int  # the groups with equal advantages: nothing to learn
     skipped: bool  # non-finite images, loss or gradient: no optimizer step was made
-    segments: dict[int, SegmentMetrics]  # by n, 1 for the plain step: means over the step's branch steps
-    seconds: dict[str, float]  # by phase
+    segments: dict[int, SegmentMetrics]  # by n, 1 for the plain step: means over the branch steps of all prompts
+    seconds: dict[str, float]  # by phase: rollout, decode, reward, update
     prompts: tuple[str, ...]
     preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where an image was not finite
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, without the preview."""
+        """The record as plain values, without the preview; numbers may be NaN or infinite."""
         record = {k: v for k, v in vars(self).items() if k != "preview"}
         return record | {
             "rewards": {k: list(v) for k, v in self.rewards.items()},

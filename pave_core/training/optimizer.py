@@ -1,4 +1,4 @@
-"""The optimizer on the adapter, a learning rate that is a function of the step, gradient clipping by global norm."""
+"""The optimizer of the adapter: its learning rate as a function of the step, and clipping by the gradient's norm."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """The rate at optimizer step `step`, counted from 0.
+    """The learning rate at optimizer step `step`, counted from 0.
 
-    A linear warm-up over `warmup_steps`; then constant, or a cosine or a line that falls to 0 at step `decay_steps`.
+    A linear warm-up over config.warmup_steps; then constant, or falling to 0 at config.decay_steps as a line or half a
+    cosine.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
@@ -40,8 +41,9 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, config: OptimConfig, rate: float) -> float:
-    """Clip the gradients, step at the learning rate `rate`, clear them; return the norm before clipping. With a non-finite norm the weights are
-    left alone.
+    """Clip the gradients, step at the learning rate `rate`, and clear the gradients. Returns the norm before clipping.
+
+    With a norm that is not finite, the weights are left as they are.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm).item()

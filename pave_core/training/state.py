@@ -1,4 +1,4 @@
-"""The mutable state of a run, and the same at rest."""
+"""The mutable state of a run, and its checkpoint: a copy that does not change."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COUNTERS = ("updates", "skipped", "skipped_in_a_row", "halvings")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training state at rest."""
+    """A copy of a training state, on the CPU."""
 
-    step: int
+    step: int  # complete steps
     recipe: dict[str, Any]  # plain JSON values: settings, rewards, prompts, the base model's fingerprint
     adapter: dict[str, Tensor]  # parameter name -> values
     optimizer: dict[str, Tensor]  # "<parameter name>|<moment>" -> values
-    counters: dict[str, int]
+    counters: dict[str, int]  # the values of COUNTERS
 
 
 @dataclass
@@ -36,11 +36,11 @@ class TrainState:
 
     parameters: Mapping[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
-    step: int = 0  # steps that are complete
+    step: int = 0  # complete training steps
     updates: int = 0  # optimizer steps
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    halvings: int = 0  # how often the learning rate was halved
+    skipped: int = 0  # training steps that were not finite
+    skipped_in_a_row: int = 0  # how many of the latest steps were skipped, without another between
+    halvings: int = 0  # how often the guard has halved the learning rate
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
@@ -59,7 +59,7 @@ class TrainState:
         return Checkpoint(self.step, recipe, adapter, moments, counters)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back (or on) to `checkpoint`, in place. ConfigError if it holds other parameters."""
+        """Become the state of `checkpoint`, in place. ConfigError if its parameters have other names or shapes."""
         shapes = {name: p.shape for name, p in self.parameters.items()}
         if {name: value.shape for name, value in checkpoint.adapter.items()} != shapes:
             raise ConfigError(
@@ -72,7 +72,7 @@ class TrainState:
             setattr(self, name, checkpoint.counters.get(name, 0))
 
     def return_to(self, checkpoint: Checkpoint) -> None:
-        """Take the weights and the optimizer's moments of an earlier state of this run, and go on counting."""
+        """Take the weights and the optimizer's moments of an earlier state of this run, and keep step and counters."""
         with torch.no_grad():
             for name, value in checkpoint.adapter.items():
                 self.parameters[name].copy_(value)
@@ -80,7 +80,7 @@ class TrainState:
 
     @contextmanager
     def at(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Inside, the weights are those of `checkpoint`; afterwards they are the newest again."""
+        """Inside, the weights and moments are those of `checkpoint`; afterwards they are the newest again."""
         newest = self.capture({})
         self.return_to(checkpoint)
         try:
@@ -89,12 +89,12 @@ class TrainState:
             self.return_to(newest)
 
     def rate(self, config: OptimConfig, update: int) -> float:
-        """The learning rate of optimizer step `update`, counted from 0."""
+        """The learning rate of optimizer step `update`, counted from 0, with the guard's halvings."""
         return learning_rate(config, update) / 2**self.halvings
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """{"<parameter name>|<moment>": values} of an optimizer over the named parameters."""
+    """{"<parameter name>|<moment>": values} of an optimizer; names: its parameters by name."""
     return {
         f"{name}|{moment}": value
         for name, p in names.items()
@@ -106,7 +106,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[str, Tens
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of optimizer_tensors. Moments go to their parameter's device; torch's optimizers count on the CPU."""
+    """The inverse of optimizer_tensors. Moments go to their parameter's device; step counts (scalars) are not moved."""
     optimizer.state.clear()
     for key, value in tensors.items():
         name, moment = key.split("|")

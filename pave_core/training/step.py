@@ -1,13 +1,14 @@
 """One training step.
 
-    draw          for each of its prompts a rollout: an anchor and K x G branches          no gradient
-    decode, score -> rewards (P, K, G) -> advantages (P, K, G)
-    accumulate    for each prompt and k: paved transitions -> loss_k -> backward at once, so that one k's graph is alive
-    update        clip, step
-    complete      -> StepMetrics
+    draw           a rollout of each of the P prompts: an anchor and K x G branches, without gradient
+    decode, score  images -> rewards (P, K, G)
+    advantages     rewards -> advantages (P, K, G)
+    accumulate     for each prompt and k: paved transitions -> loss_k -> backward, so that one graph is alive at a time
+    update         clip the gradient, step the optimizer
+    complete       -> StepMetrics
 
 train() calls these in this order, and so does a graph of step nodes. Noise and prompts are functions of (seed, step)
-alone: a run that is resumed at step n draws what an uninterrupted one draws.
+alone: a run that is resumed at step n samples what an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from .state import TrainState
 
 
 class TrainingStep:
-    """A step under way, with what it adds up for its metrics. conds: {prompt: policy.encode(prompt)} to train on.
+    """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
-    `finite` is whether all its images are: where one is not, nothing is learnt and the step counts as skipped.
+    `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as skipped.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class TrainingStep:
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self.prompts = prompts_of_step(list(conds), config, state.step)
         self.finite = True
-        self._losses: list[Tensor] = []  # left on the device until the step's end
-        self._segments: dict[int, list[Tensor]] = defaultdict(list)  # so are these
+        self._losses: list[Tensor] = []  # on the device until the step's end
+        self._segments: dict[int, list[Tensor]] = defaultdict(list)  # likewise
         self._grad_norms: list[float] = []
         self._groups = self._idle_groups = 0
         self._scores: Scores | None = None  # (P, K, G)
@@ -59,7 +60,7 @@ class TrainingStep:
         self._seconds: dict[str, float] = defaultdict(float)
 
     def draw(self) -> list[Rollout]:
-        """A rollout for each prompt; its noise depends on (seed, step, place) alone."""
+        """Sample a rollout for each prompt; its noise depends on (seed, step, the prompt's place) alone."""
         config, step = self._config, self._state.step
         with self._timed("rollout"):
             return [
@@ -74,8 +75,9 @@ class TrainingStep:
             ]
 
     def decode(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
-        """The images of P rollouts: of the branches (P * K * G, H, W, 3), prompt by prompt and k by k, and of the
-        anchors (P, H, W, 3).
+        """The images of P rollouts: (P * K * G, H, W, 3) of the branches, and (P, H, W, 3) of the anchors.
+
+        Those of the branches are in the order of a (P, K, G) tensor.
         """
         with self._timed("decode"):
             decoded = [
@@ -88,14 +90,14 @@ class TrainingStep:
         return images, anchors
 
     def score(self, reward: RewardMix, images: Tensor, anchors: Tensor) -> Scores:
-        """The scores (P * K * G) of one rollout a prompt."""
+        """The scores (P * K * G,) of the branches; the anchors' go into the metrics. Images as decode() gives them."""
         with self._timed("reward"):
             scores = reward.score(images, [p for p in self.prompts for _ in range(self._config.rollout.images)])
             self._anchor_reward = reward.score(anchors, self.prompts).total().nanmean().item()
         return scores
 
     def advantages(self, scores: Scores, rollouts: Sequence[Rollout]) -> Tensor:
-        """The advantages (P, K, G) of the scores (P * K * G) of the rollouts' images.
+        """The advantages (P, K, G) from the scores (P * K * G,) of the rollouts' images.
 
         ConfigError if in the first step of a run no reward tells any two images apart.
         """
@@ -106,7 +108,7 @@ class TrainingStep:
         return advantages_of(self._scores, self._config.pave.advantage_clip)
 
     def accumulate(self, rollouts: Sequence[Rollout], advantages: Tensor) -> None:
-        """Add the gradient of the rollouts with their advantages (P, K, G); in per_step mode also step after each k."""
+        """Add the gradient of the rollouts with their advantages (P, K, G); in per_step mode, update() after each k."""
         idle = zero_spread(advantages)
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
@@ -118,7 +120,7 @@ class TrainingStep:
                         self.update()
 
     def _backward(self, rollout: Rollout, i: int, advantages: Tensor) -> None:
-        """The gradient of loss_k of the rollout's branch step number i; advantages (G,)."""
+        """Add the gradient of loss_k at branch step k = rollout.branch_steps[i]; advantages (G,)."""
         config = self._config
         share = 1 / (len(config.rollout.branch_steps) * len(self.prompts))
         with self._timed("update"), torch.enable_grad():
@@ -138,7 +140,7 @@ class TrainingStep:
                 self._segments[n].append(segment_metrics(transition, branches, advantages))
 
     def update(self) -> None:
-        """One optimizer step, unless no group had anything to teach or something was not finite."""
+        """One optimizer step, unless no group has any spread or something is not finite."""
         state, config = self._state, self._config.optim
         with self._timed("update"):
             if not self._losses or not self.finite or not math.isfinite(self.loss()):
@@ -149,7 +151,7 @@ class TrainingStep:
         self._grad_norms.append(norm)
 
     def complete(self) -> StepMetrics:
-        """End the step: the state counts it, and its record comes back."""
+        """End the step: count it in the state, and return its record."""
         state, loss = self._state, self.loss()
         skipped = not self.finite or not all(math.isfinite(value) for value in (loss, *self._grad_norms))
         state.step += 1
@@ -188,7 +190,7 @@ class TrainingStep:
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, Any]:
-    """What StepMetrics says of the scores (P, K, G); None where there were none to give, because an image was not finite."""
+    """The fields of StepMetrics that describe the scores (P, K, G); None: an image was not finite, none was scored."""
     if scores is None:
         return {"reward_mean": math.nan, "reward_std": 0.0, "rewards": {}, "flat_groups": {}, "unscored": 0}
     totals = scores.total()

@@ -1,4 +1,6 @@
-"""What Nodes 2.0 shows of Pave Train is what its widgets hold, which is what is sent: typed numbers, presets, small numbers."""
+"""What Nodes 2.0 shows of Pave Train is what its widgets hold, which is what is sent: typed numbers, presets, small
+numbers.
+"""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The real ComfyUI in the test's own process, on the CPU unless there is CUDA, with its folders in a temporary directory."""
+"""The real ComfyUI in the test's own process, on the CPU unless there is CUDA, with its folders in a temporary one."""
 
 import asyncio
 import importlib
@@ -22,8 +22,11 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The host's modules: .nodes, .folder_paths, .execution, .comfy; and .base, the folder that holds its models, input and output."""
-    # Before the first import of folder_paths, which computes its paths then. The host parses argv only when it is the main program.
+    """The host's modules: .nodes, .folder_paths, .execution, .comfy; and .base, the folder that holds its models, input
+    and output.
+    """
+    # Before the first import of folder_paths, which computes its paths then. The host parses argv only when it is the
+    # main program.
     sys.path.insert(0, str(comfyui))
     base = tmp_path_factory.mktemp("host")
     args = importlib.import_module("comfy.cli_args").args
@@ -105,9 +108,7 @@ def executor(host: SimpleNamespace, pack: ModuleType) -> Callable[[dict[str, Any
 
     def run_graph(graph: dict[str, Any], outputs: list[str]) -> Any:
         cache = {"lru": 0, "ram": 16.0, "ram_inactive": 16.0}  # the last for newer hosts
-        made = host.execution.PromptExecutor(
-            host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args=cache
-        )
+        made = host.execution.PromptExecutor(host.server, cache_type=host.execution.CacheType.CLASSIC, cache_args=cache)
         with ThreadPoolExecutor(1) as thread:
             thread.submit(made.execute, graph, uuid.uuid4().hex, {}, outputs).result()
         assert made.success, made.status_messages[-1]
@@ -124,7 +125,10 @@ def execute(executor: Callable[[dict[str, Any], list[str]], Any]) -> Callable[..
 
 @pytest.fixture
 def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
-    """Stock nodes by plain calls, under inference_mode as the host runs them; MODEL and VAE of the tiny model from the stock loaders."""
+    """Stock nodes by plain calls, under inference_mode as the host runs them.
+
+    MODEL and VAE of the tiny model are from the stock loaders.
+    """
     tiny = modules.tiny
     for folder, file in (("diffusion_models", tiny.DIFFUSION_MODEL), ("vae", tiny.VAE)):
         link = host.base / "models" / folder / file.name
@@ -163,7 +167,7 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
 
 @pytest.fixture
 def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., Any]:
-    """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., rank=..., ...) -> a NativePolicy, not yet entered."""
+    """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., rank=..., ...) -> a NativePolicy, not entered."""
 
     def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, **lora):
         config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
@@ -177,7 +181,7 @@ def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..
 
 @pytest.fixture
 def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
-    """draw(policy, prompt, seed) -> the latent of a plain ODE rollout of 4 steps, in the VAE's scale as KSampler gives it."""
+    """draw(policy, prompt, seed) -> the latent of a plain ODE rollout of 4 steps, scaled as KSampler gives it."""
 
     def ode(policy, prompt="a red circle on a dark background", seed=5):
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,7 @@
-"""What 0.3.0 wrote goes on working: a run resumes bit for bit, a recipe reads, prompts run, nodes are what they were. Data: tests/data/v0_3_0."""
+"""What 0.3.0 wrote goes on working: a run resumes bit for bit, a recipe reads, prompts run, nodes are what they were.
+
+The data are in tests/data/v0_3_0.
+"""
 
 import hashlib
 import json
@@ -19,7 +22,7 @@ TEXTS = ("tooltip", "description", "output_tooltips", "python_module")
 
 @pytest.fixture
 def same_arithmetic(stock) -> bool:
-    """Whether this machine computes the bits of the one that made the data: asked of the stock KSampler, nothing of ours."""
+    """Whether this machine computes the bits of the one that made the data, by the stock KSampler alone."""
     positive = stock.call("CLIPTextEncode", text="a red circle on a dark background", clip=stock.clip)[0]
     latent = stock.sample(stock.model, positive, seed=5)
     expected = json.loads((DATA / "arithmetic.json").read_text())["latent"]

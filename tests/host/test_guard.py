@@ -1,4 +1,6 @@
-"""Guard and reward check as nodes, through the real server: a drawn loop ends where Pave Train ends, and the report is shown."""
+"""Guard and reward check as nodes, through the real server: a loop of nodes ends where Pave Train ends, and the report
+is shown.
+"""
 
 import json
 

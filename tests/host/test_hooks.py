@@ -1,4 +1,6 @@
-"""What hangs on MODEL and CLIP counts in the policy as in the stock KSampler: hook LoRAs, their keyframes, schedules, patches and wrappers."""
+"""What hangs on MODEL and CLIP counts in the policy as in the stock KSampler: hook LoRAs, their keyframes, schedules,
+patches and wrappers.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Networks that write into tensors which autograd has saved (`img += ...`): they train, with the right gradient, and as the host computes them."""
+"""Networks that write into tensors which autograd has saved (`img += ...`): they train, with the right gradient, and
+as the host computes them.
+"""
 
 import pytest
 import torch

@@ -99,7 +99,9 @@ def test_another_lora_on_the_model_counts_in_the_policy(make_policy, draw, stock
 
 
 def test_policy_lora_model_saved_file_and_stock_loaders_agree(make_policy, draw, host, stock, pack, caplog):
-    """The adapter in the policy, LORA_MODEL in LoraModelLoader, SaveLoRA's file and Pave Save LoRA's file in the stock LoraLoader."""
+    """The adapter in the policy, LORA_MODEL in LoraModelLoader, SaveLoRA's file and Pave Save LoRA's file in the
+    stock LoraLoader.
+    """
     with make_policy() as policy:
         plain = draw(policy)
         randomise(policy)
@@ -207,7 +209,9 @@ def test_targets_that_match_nothing_leave_the_model_alone(make_policy, stock, mo
 
 
 def moved_outside_inference_mode(model):
-    """What Module.to() on a card leaves: .data set outside inference mode, so that is_inference() is False and there is still no version counter."""
+    """What Module.to() on a GPU leaves: .data set outside inference mode, so that is_inference() is False and there is
+    still no version counter.
+    """
     for p in model.model.diffusion_model.parameters():
         p.data = p.data.clone()
         assert not p.is_inference()

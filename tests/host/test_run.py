@@ -18,7 +18,10 @@ PROMPTS = (
 
 @pytest.fixture
 def make(modules, stock):
-    """make(iterations=..., reward=..., name=..., resume=..., ...) -> run it and return the RunResult; `more` are of RunSettings."""
+    """make(iterations=..., reward=..., name=..., resume=..., ...) -> run it and return the RunResult.
+
+    `more` are of RunSettings.
+    """
 
     def run(
         iterations=3,

@@ -287,7 +287,7 @@ def test_every_node_says_what_it_is(client, root):
 
 
 def test_defaults_alone_are_valid(client):
-    """A graph with every widget at its default passes validation (and is stopped at once: the defaults are the paper's)."""
+    """A graph with every widget at its default passes validation (and is stopped at once: they are the paper's)."""
     info = client.object_info()
     prompt = copy.deepcopy(GRAPH)
     for node in prompt.values():

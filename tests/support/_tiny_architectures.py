@@ -1,4 +1,6 @@
-"""Tiny models of the host's own classes with random weights, which take the bundled text encoder's conditioning and its VAE's latents."""
+"""Tiny models of the host's own classes with random weights, which take the bundled text encoder's conditioning and its
+VAE's latents.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a graph of training nodes must keep to, checked before anything runs."""
+"""Checks of the wires of a training graph, before anything runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def check_loop_begin(graph: Graph, begin: str) -> None:
     ends = [node for node in graph if graph[node]["class_type"] == LOOP_END and _loop_of(graph, node) == begin]
     if not ends:
         raise ConfigError(
-            "loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's body"
+            "loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's "
+            "body"
         )
     if len(ends) > 1:
         raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends)}): keep one")
@@ -39,8 +40,8 @@ def check_loop_end(graph: Graph, end: str) -> None:
     state = _wire(graph, end, "state")
     if state and state[0] not in body:
         raise ConfigError(
-            f"state: it does not come out of the loop that begins at node {begin}: the wires of two loops are crossed, or a wire goes around the "
-            "loop; connect the last node of this loop's body"
+            f"state: it does not come out of the loop that begins at node {begin}: the wires of two loops are crossed, "
+            "or a wire goes around the loop; connect the last node of this loop's body"
         )
     inside = descendants(graph, begin, past=lambda node: node != end) & ancestors(graph, [end])
     for node in inside:
@@ -49,26 +50,28 @@ def check_loop_end(graph: Graph, end: str) -> None:
             for other in inside
         ):
             raise ConfigError(
-                f"loop: the loop that begins at node {node} begins inside this one and does not end in it: the wires are crossed"
+                f"loop: the loop that begins at node {node} begins inside this one and does not end in it: the wires "
+                "are crossed"
             )
     loop_body(graph, begin, end, lambda node: False)
 
 
 def _loop_of(graph: Graph, end: str) -> str | None:
+    """The Pave Loop Begin that a Pave Loop End is connected to."""
     begin = _wire(graph, end, "loop")
     return begin[0] if begin else None
 
 
 def check_loss(graph: Graph, loss: str) -> None:
-    """ConfigError where a Pave Decomposition Loss shares its state, or where its rollout or advantages are of something else."""
+    """ConfigError where a Pave Decomposition Loss shares its state, or its rollout or advantages belong to another."""
     _check_single_use(graph, loss)
     rollout = _wire(graph, loss, "rollout")
     if rollout and graph[rollout[0]]["class_type"] == ROLLOUT:
         ours, theirs = (_before_losses(graph, node) for node in (loss, rollout[0]))
         if ours and theirs and ours != theirs:
             raise ConfigError(
-                f"rollout: node {rollout[0]} draws from the state of node {theirs[0]}, this loss belongs to that of node {ours[0]}: connect the "
-                "Pave Rollout of the same state"
+                f"rollout: node {rollout[0]} samples from the state of node {theirs[0]}, this loss belongs to that of "
+                f"node {ours[0]}: connect the Pave Rollout of the same state"
             )
     advantages = _wire(graph, loss, "advantages")
     if (
@@ -77,22 +80,24 @@ def check_loss(graph: Graph, loss: str) -> None:
         and rollout != _wire(graph, advantages[0], "rollout")
     ):
         raise ConfigError(
-            f"advantages: node {advantages[0]} compares another rollout: connect the Pave Advantage that this rollout goes into"
+            f"advantages: node {advantages[0]} compares another rollout: connect the Pave Advantage that this rollout "
+            "goes into"
         )
 
 
 def check_optimizer_step(graph: Graph, step: str) -> None:
-    """ConfigError where a Pave Optimizer Step shares its state, or comes after no loss."""
+    """ConfigError where a Pave Optimizer Step shares its state, or no loss comes before it."""
     _check_single_use(graph, step)
     state = _wire(graph, step, "state")
     if state and graph[state[0]]["class_type"] in (BEGIN, LOOP_BEGIN, OPTIMIZER_STEP, LOOP_END):
         raise ConfigError(
-            f"state: it comes straight from node {state[0]}, with no gradient: put a Pave Decomposition Loss between, which takes and gives the state"
+            f"state: it comes straight from node {state[0]}, with no gradient: put a Pave Decomposition Loss between, "
+            "which takes and gives the state"
         )
 
 
 def _check_single_use(graph: Graph, node: str) -> None:
-    """ConfigError where the state that goes into `node` goes into another node that changes it as well."""
+    """ConfigError where the state that goes into `node` also goes into another node that changes it."""
     state = _wire(graph, node, "state")
     for other in graph:
         if (
@@ -102,19 +107,20 @@ def _check_single_use(graph: Graph, node: str) -> None:
             and _wire(graph, other, "state") == state
         ):
             raise ConfigError(
-                f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one after the other"
+                f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one "
+                "after the other"
             )
 
 
 def _wire(graph: Graph, node: str, name: str) -> tuple[str, int] | None:
-    """Where the link into the input `name` comes from."""
+    """(node, output slot) that the input `name` of `node` is linked to; None without a link."""
     return next(
         ((source, slot) for each, source, slot in sources(graph[node]) if each == name and source in graph), None
     )
 
 
 def _before_losses(graph: Graph, node: str) -> tuple[str, int] | None:
-    """Where the state of `node` comes from, past the losses that only add a gradient to it."""
+    """(node, output slot) that the state of `node` comes from, before the losses that only add a gradient to it."""
     state = _wire(graph, node, "state")
     while state and graph[state[0]]["class_type"] == LOSS:
         state = _wire(graph, state[0], "state")
@@ -122,11 +128,12 @@ def _before_losses(graph: Graph, node: str) -> tuple[str, int] | None:
 
 
 def check_steps(graph: Graph, finish: str) -> None:
-    """ConfigError where no step is made between Pave Begin and this Pave Finish."""
+    """ConfigError where no Pave Optimizer Step is between Pave Begin and this Pave Finish."""
     before = ancestors(graph, [finish])
     if any(graph[node]["class_type"] == BEGIN for node in before) and not any(
         graph[node]["class_type"] == OPTIMIZER_STEP for node in before
     ):
         raise ConfigError(
-            "state: no training step comes before Pave Finish: put Pave Rollout ... Pave Optimizer Step between Pave Begin and here"
+            "state: no training step comes before Pave Finish: put Pave Rollout ... Pave Optimizer Step between Pave "
+            "Begin and here"
         )

@@ -1,8 +1,9 @@
 """The loop of step nodes, by the host's node expansion.
 
-Pave Loop End, when it runs, has seen one iteration. It then gives the host copies of the loop's body for the next ones, chained by the values that
-loop, and a copy of itself behind them, until all are done. Copies are made CHUNK at a time, or up to the next measurement of the run's guard, which
-may end the loop: every expansion nests in the one before, and the host walks the nesting recursively.
+When Pave Loop End runs, one iteration is done. It then gives the host copies of the loop's body for the next
+iterations, chained by the values that go around the loop, and a copy of itself after them, until all iterations are
+done. One expansion has CHUNK copies, since every expansion nests in the one before and the host walks the nesting
+recursively; it has fewer if the run's guard measures before, which may end the loop.
 """
 
 from __future__ import annotations
@@ -22,33 +23,32 @@ from .graph import loop_body
 
 CHUNK = 16
 CARRIED = ("state", "value")
-"""The sockets of Pave Loop End that feed those of Pave Loop Begin in the next iteration."""
+"""The inputs of Pave Loop End whose values Pave Loop Begin gives out in the next iteration."""
 OUTPUT_SLOTS = {"loop": 0, "state": 1, "value": 2, "iteration": 3}
-"""The outputs of Pave Loop Begin."""
+"""The outputs of Pave Loop Begin, by slot."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """PAVE_LOOP: which loop a Pave Loop End closes, and how far it is."""
+    """PAVE_LOOP: the loop that a Pave Loop End closes, and how far it is."""
 
     begin: str  # the node id of Pave Loop Begin
-    iterations: int
-    index: int = 0  # of the iteration that has just run
+    iterations: int  # how many there are
+    index: int = 0  # the iteration that has just run, from 0
     end: str = ""  # the node id of the first Pave Loop End
-    body: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict, repr=False
-    )  # the nodes to copy, as they stand in the graph
-    shown_as: Mapping[str, str] = field(
-        default_factory=dict, repr=False
-    )  # body node -> the node on the canvas that it is a copy of
+    # The nodes to copy, as they are in the graph.
+    body: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    # Node of the body -> the node on the canvas that it is a copy of.
+    shown_as: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def next_iterations(
     loop: Loop, end: str, inputs: Mapping[str, Any], prompt: DynamicPrompt, at_most: int | None = None
 ) -> tuple[dict[str, Any], list[Any]] | None:
-    """The nodes of the next iterations, `at_most` so many, and the links that give Pave Loop End's outputs; None when all iterations are done.
+    """(the nodes of the next iterations, the links to Pave Loop End's outputs); None when all iterations are done.
 
-    inputs: the values that have come into Pave Loop End at `end`, by socket. ConfigError where the wires do not make a loop.
+    end: the id of the Pave Loop End that runs; inputs: its input values by name; at_most: how many iterations, beside
+    CHUNK. ConfigError where the wires do not make a loop.
     """
     if loop.index + 1 >= loop.iterations:
         return None
@@ -82,7 +82,10 @@ def next_iterations(
 
 
 def _wire(value: Any, loop: Loop, prefix: str, begin_outputs: Mapping[int, Any]) -> Any:
-    """An input of a body node for the copy with `prefix`: within the body to the copy, from the loop's begin to what this iteration begins with."""
+    """The value or link of an input in the copy with `prefix` of a node of the body.
+
+    A link within the body goes to the copy, one to Pave Loop Begin becomes what this iteration begins with.
+    """
     if not is_link(value):
         return value
     source, slot = value
@@ -92,14 +95,17 @@ def _wire(value: Any, loop: Loop, prefix: str, begin_outputs: Mapping[int, Any])
 
 
 def _plain(name: str, value: Any) -> Any:
+    """`value`; ConfigError if the host would take it for a link."""
     if is_link(value):
         raise ConfigError(
-            f"{name}: {value!r} is what the host writes for a wire and cannot go around a loop: carry it in another form, such as text"
+            f"{name}: {value!r} is what the host writes for a wire and cannot go around a loop: carry it in another "
+            "form, such as text"
         )
     return value
 
 
 def _with_body(loop: Loop, end: str, prompt: DynamicPrompt) -> Loop:
+    """`loop` with its body, whose last node is `end`, read from the graph."""
     graph = {node: prompt.get_node(node) for node in prompt.all_node_ids()}
     check_loop_end(graph, end)
 

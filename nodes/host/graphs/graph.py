@@ -1,7 +1,8 @@
-"""The host's graphs (API format: {node id: {"class_type", "inputs"}}), read for what a loop and a training run need to know of them.
+"""The host's graphs, in its API format {node id: {"class_type", "inputs"}}: which nodes depend on which.
 
-loop      Pave Loop Begin -> body -> Pave Loop End; the body is what lies between, and the branches of it that end in an output node
-training  what hangs on a Pave Begin, up to its Pave Finish
+loop      Pave Loop Begin -> body -> Pave Loop End; the body is the nodes between, and those that lead from them to an
+          output node
+training  the nodes that depend on a Pave Begin, up to its Pave Finish
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ROLLOUT, ADVANTAGE, LOSS, OPTIMIZER_STEP = "PaveRollout", "PaveAdvantage", "Pave
 
 
 def sources(node: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """(input, node id, output slot) of each link that ends in `node`."""
+    """(input name, id of the node it comes from, output slot there) of each link into `node`."""
     for name, value in node["inputs"].items():
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
             yield name, value[0], value[1]
@@ -39,7 +40,7 @@ def ancestors(graph: Graph, start: Iterable[str]) -> set[str]:
 
 
 def descendants(graph: Graph, start: str, past: Callable[[str], bool] = lambda node: True) -> set[str]:
-    """The nodes that depend on `start`; those that depend on it only through a node for which `past` is False are left out."""
+    """The nodes that depend on `start`, without those that do so only through a node for which `past` is False."""
     consumers: dict[str, list[str]] = {}
     for node in graph:
         for _, source, _ in sources(graph[node]):
@@ -56,9 +57,9 @@ def descendants(graph: Graph, start: str, past: Callable[[str], bool] = lambda n
 
 
 def loop_body(graph: Graph, begin: str, end: str, is_output: Callable[[str], bool]) -> set[str]:
-    """The nodes between a Pave Loop Begin and its Pave Loop End, and the branches among them that end in an output node.
+    """The nodes between a Pave Loop Begin and its Pave Loop End, and those that lead from them to an output node.
 
-    ConfigError where a node after the loop reads from inside it: it would get what the first iteration made.
+    ConfigError where a node after the loop reads from inside it: it would get the value of the first iteration.
     """
     after = descendants(graph, end)
     inside = descendants(graph, begin, past=lambda node: node != end) - {end} - after
@@ -66,14 +67,15 @@ def loop_body(graph: Graph, begin: str, end: str, is_output: Callable[[str], boo
         for name, source, _ in sources(graph[node]):
             if source in inside:
                 raise ConfigError(
-                    f"{name}: node {node} ({graph[node]['class_type']}) runs after the loop and reads from node {source} inside it: carry the value "
-                    "through the value sockets of Pave Loop Begin and Pave Loop End"
+                    f"{name}: node {node} ({graph[node]['class_type']}) runs after the loop and reads from node "
+                    f"{source} inside it: carry the value through the value sockets of Pave Loop Begin and Pave Loop "
+                    "End"
                 )
     return inside & ancestors(graph, [end, *(node for node in inside if is_output(node))])
 
 
 def training_digest(graph: Graph, begin: str) -> str:
-    """A digest of what a Pave Begin trains: everything that hangs on it up to Pave Finish, and what that needs."""
+    """A digest of the nodes that depend on a Pave Begin, up to Pave Finish, and of all that these need."""
     part = descendants(graph, begin, past=lambda node: graph[node]["class_type"] != FINISH)
     return digest(graph, ancestors(graph, [begin, *part]))
 

@@ -1,4 +1,7 @@
-"""Which prompt (the host's word for a queued graph) is being validated or run: validate_inputs and fingerprint_inputs are not told."""
+"""The prompt, which is the host's word for a queued graph, that is being validated or run.
+
+The host does not hand it to validate_inputs and fingerprint_inputs.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ def register() -> None:
         whole = isinstance(prompt, dict) and all(
             isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
         )
-        _posted.set(prompt if whole else None)  # the host refuses what is not whole by itself
+        _posted.set(prompt if whole else None)  # what is not whole, the host itself refuses
         return request
 
     PromptServer.instance.add_on_prompt_handler(remember)
 
 
 def validated(check: Callable[[Graph, str], None]) -> bool | str:
-    """For validate_inputs: True, or the message of the ConfigError of check(graph, id of the node that is validated)."""
+    """For validate_inputs: True, or the message of the ConfigError that check(graph, id of the node) raises."""
     graph, context = _posted.get(), get_executing_context()
     if graph is None or context is None or context.node_id not in graph:
-        return True  # not posted to the server: the node itself checks when it runs
+        return True  # the prompt was not posted to the server: the node itself checks when it runs
     try:
         check(graph, context.node_id)
     except ConfigError as error:
@@ -42,7 +45,7 @@ def validated(check: Callable[[Graph, str], None]) -> bool | str:
 
 
 def running() -> tuple[Graph, str] | None:
-    """For fingerprint_inputs: the graph that is about to run and the id of the node that is asked."""
+    """For fingerprint_inputs: (the graph that is about to run, the id of the node that is asked), or None."""
     context = get_executing_context()
     if context is None:
         return None

@@ -1,1 +1,1 @@
-"""What goes to the page."""
+"""What the pack sends to the page: progress, previews, presets."""

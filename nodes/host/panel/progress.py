@@ -1,4 +1,4 @@
-"""What a user sees on a node while a run goes on: its progress bar and preview, and the "pave.step" event."""
+"""What the page gets while a run goes on: a node's progress bar and preview, and the "pave.step" event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SENT = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
 
 
 class NodeProgress(Reporter):
-    """Reports to the page, on the node `node_id` of the graph; None reports on no node."""
+    """A reporter to the page. node_id: the node whose progress bar and preview are updated; None: none."""
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id

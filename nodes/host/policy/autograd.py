@@ -1,10 +1,14 @@
-"""What autograd cannot follow in the host's networks, and what is done about it while gradients are taken. Nothing of it is left behind.
+"""What autograd cannot differentiate in the host's networks, and how that is changed while gradients are computed.
 
-inference tensors   The host makes weights under torch.inference_mode(). Such a tensor has no version counter, so that autograd can neither save it
-                    nor view it, and is_inference() does not tell: it becomes False once Module.to() has set .data outside inference mode. Tracked
-                    puts normal tensors over the same memory in their place.
-x += y              The host's blocks (FLUX, Chroma, HunyuanVideo) write into tensors that autograd has saved. out_of_place() makes x = x + y of it.
-                    It replaces the operators of augmented assignment, not the methods add_() and kin, which a network may call for their effect.
+inference tensors   The host makes weights under torch.inference_mode(). Such a tensor has no version counter, so that
+                    autograd can neither save it nor view it, and is_inference() does not tell: it becomes False once
+                    Module.to() has set .data outside inference mode. Tracked puts normal tensors over the same memory
+                    in their place.
+x += y              The host's blocks (FLUX, Chroma, HunyuanVideo) write into tensors that autograd has saved.
+                    out_of_place() makes that x = x + y. It replaces the operators of augmented assignment, not methods
+                    such as add_(), which a network may call for their effect.
+
+Both undo all that they change.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 @contextmanager
 def out_of_place() -> Iterator[None]:
-    """Inside, `x += y` and kin make a new tensor of x's dtype where gradients are taken, in this thread only."""
+    """Inside, and in this thread only, `x += y` and its like make a new tensor of x's dtype if gradients are on."""
     owner = threading.get_ident()
     replaced = {name: getattr(Tensor, name) for name in _OPERATORS}
 
@@ -39,9 +43,8 @@ def out_of_place() -> Iterator[None]:
         def assign(self: Tensor, other: Any) -> Tensor:
             if threading.get_ident() != owner or not torch.is_grad_enabled():
                 return in_place(self, other)
-            return compute(self, other).to(
-                self.dtype
-            )  # an operation in place computes in the wider dtype and rounds as well
+            # An operation in place, too, computes in the wider dtype and rounds the result.
+            return compute(self, other).to(self.dtype)
 
         return assign
 
@@ -55,11 +58,12 @@ def out_of_place() -> Iterator[None]:
 
 
 class Tracked:
-    """The parameters and buffers of `model` as autograd takes them, until undo().
+    """Replaces the parameters and buffers of `model` by tensors that autograd accepts, until undo().
 
-    Each that autograd cannot save is replaced by a normal tensor over the same memory, with the same attributes; no weight is copied, but for those
-    named in `rewritten`: the host writes other values into them between two calls of the network (hooks), while autograd still needs the first.
-    Attach and undo while the host does not touch the model: what it moves or patches must be its own tensors.
+    Each that autograd cannot save is replaced by a normal tensor over the same memory, with the same attributes. No
+    weight is copied except those named in `rewritten`: the host's hooks write other values into them between two calls
+    of the network, while autograd still needs the first. Make it and undo it while the host does not touch the model:
+    what the host moves or patches must be its own tensors.
     """
 
     def __init__(self, model: nn.Module, rewritten: Collection[str] = ()) -> None:
@@ -75,7 +79,7 @@ class Tracked:
                         self._replaced.append((registry, name, tensor, ours))
 
     def undo(self) -> None:
-        """Put the host's own tensors back, the same objects."""
+        """Put the host's own tensors back: the same objects as before."""
         for registry, name, theirs, ours in self._replaced:
             if registry[name] is ours:
                 registry[name] = theirs
@@ -94,7 +98,10 @@ def _is_tracked(tensor: Tensor) -> bool:
 
 
 def _normal(tensor: Tensor, copy: bool) -> Tensor:
-    """A normal tensor over the memory of `tensor`, a Parameter if it is one; of a copy where that is asked for, or its class hides its memory."""
+    """A normal tensor over the memory of `tensor`, and a Parameter if `tensor` is one.
+
+    copy: over a copy of it; so also if the class of `tensor` hides its memory.
+    """
     if copy or type(tensor) not in (Tensor, nn.Parameter):
         plain = tensor.data.clone()
     else:

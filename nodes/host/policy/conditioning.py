@@ -1,7 +1,8 @@
-"""A prompt's conditioning as the host's sampler hands it to the loaded model, with the hooks, schedules and patches that hang on it.
+"""A prompt's conditioning as the host's sampler passes it to the loaded model, with its hooks, schedules and patches.
 
-A velocity is a function of (x, sigma). The host's sampler may remember instead where on its way down the schedule it is: keyframes of hooks only go
-forward, and what acts by the time step reads that of a batch's first row. Keyframes and Prepared.follows_sigma make functions of sigma of both.
+A velocity is a function of (x, sigma). The host's sampler depends also on how far it has come down the schedule: the
+keyframes of hooks only go forward, and whatever acts by the time step reads that of a batch's first row. Keyframes and
+Prepared.follows_sigma make both functions of sigma.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 SCHEDULED = ("hooks", "timestep_start", "timestep_end", "control")
-"""Keys of a conditioning that acts by the time step."""
+"""The keys that only a conditioning has that may act by the time step."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the host's sampler calls the network with, but for x and sigma."""
+    """All that the host's sampler calls the network with, except x and sigma."""
 
     conds: dict[str, list[dict[str, Any]]]  # "positive" and "negative"
     options: dict[str, Any]  # model_options, with what hooks, wrappers and patches have put into them
@@ -39,7 +40,7 @@ class Prepared:
         return any(_holds_anything(value) for name, value in self.options.items() if name != "to_load_options")
 
     def keyframed_hooks(self) -> Iterator[comfy.hooks.Hook]:
-        """The hooks whose strength changes on the way, each once."""
+        """The hooks whose strength depends on the time step, each once."""
         found = {
             id(hook): hook
             for cond in self.conds.values()
@@ -50,7 +51,10 @@ class Prepared:
 
 
 class NativeCond:
-    """A prompt's conditioning: as the text encoder gave it, and as the model that is loaded in `session` wants it (made on first use)."""
+    """A prompt's conditioning: as the text encoder gave it, and as prepared for the model in a session of the policy.
+
+    The second is made on first use.
+    """
 
     def __init__(self, positive: list[Any]) -> None:
         self.positive = positive
@@ -59,7 +63,7 @@ class NativeCond:
 
 
 def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
-    """CONDITIONING of `text`, as CLIPTextEncode and FluxGuidance make it, in tensors that autograd takes."""
+    """The CONDITIONING of `text`, as CLIPTextEncode and FluxGuidance make it, in tensors that autograd accepts."""
     with torch.inference_mode():
         cond = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     return _normal_tensors(node_helpers.conditioning_set_values(cond, {"guidance": guidance}))
@@ -67,9 +71,10 @@ def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
 
 @torch.no_grad()
 def prepare(patcher: ModelPatcher, positive: list[Any], negative: list[Any], latent_shape: tuple[int, ...]) -> Prepared:
-    """What the host's sampler (CFGGuider.sample) does before its first step.
+    """Do what the host's sampler (CFGGuider.sample) does before its first step.
 
-    Injections are out meanwhile: hooks look for layers by the names that the host knows, and pass over those that they do not find.
+    Injections are taken out meanwhile: hooks look for layers by the names that the host knows, and skip those that they
+    do not find.
     """
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(positive, negative)
@@ -89,14 +94,14 @@ def prepare(patcher: ModelPatcher, positive: list[Any], negative: list[Any], lat
 
 
 class Keyframes:
-    """The strengths of the hooks that lie on a model's weights at the moment."""
+    """The strengths at which hooks are applied to a model's weights at the moment."""
 
     def __init__(self, patcher: ModelPatcher) -> None:
         self._patcher = patcher
         self._applied: dict[Any, float] = {}
 
     def go_to(self, prepared: Prepared, sigmas: Sequence[float], sigma: Tensor) -> None:
-        """Put the hooks of `prepared` where a sampler is that has come down the schedule `sigmas` to `sigma` (scalar), wherever they were before."""
+        """Set the hooks of `prepared` as if a sampler had come down the schedule `sigmas` to `sigma` (scalar)."""
         strengths = {}
         for hook in prepared.keyframed_hooks():
             keyframes = hook.hook_keyframe.clone()
@@ -107,7 +112,7 @@ class Keyframes:
             hook.hook_keyframe = keyframes
             strengths[hook.hook_ref] = keyframes.strength
         if strengths != self._applied:
-            self._patcher.clear_cached_hook_weights()  # and patch them anew at the next call of the network
+            self._patcher.clear_cached_hook_weights()  # the next call of the network applies the hooks again
             self._applied = strengths
 
 
@@ -118,7 +123,7 @@ def _holds_anything(value: Any) -> bool:
 
 
 def _normal_tensors(value: Any) -> Any:
-    """`value` with a normal copy of each inference tensor in its lists and dictionaries."""
+    """`value` with a normal copy in place of each inference tensor in its lists and dictionaries."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, dict):

@@ -18,7 +18,10 @@ class NativeDecoder:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (B, *S) -> images (B, H, W, 3) in [0, 1] on the CPU, tiled only where the host must."""
+        """latents (B, *S) -> images (B, H, W, 3) fp32 in [0, 1] on the CPU, tiled only if memory requires it.
+
+        Raises the host's interruption if the user pressed Cancel.
+        """
         comfy.model_management.throw_exception_if_processing_interrupted()
         with torch.inference_mode():
             images = self._vae.decode(self._process_out(latents))

@@ -1,4 +1,4 @@
-"""A digest by which a base model is known again."""
+"""A digest that identifies a base model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 
 def fingerprint(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
-    """A digest of the weights' names, shapes and first values, but for those under `patches`, and of the patches' names and strengths."""
+    """A digest of the names, shapes and first values of all weights without a patch, and of the patches.
+
+    patches: those of a host MODEL, {weight name: patches}; of each, its name and strengths count.
+    """
     digest = hashlib.blake2b(digest_size=16)
     with model.use_ejected():
         for name, value in _saved_tensors(model.model.diffusion_model):
@@ -27,7 +30,7 @@ def fingerprint(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
 def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The parameters and persistent buffers themselves, under the names and in the order of state_dict().
 
-    state_dict() makes views, which tensors made under inference_mode refuse, and quantised layers put something else into it.
+    state_dict() itself makes views, which inference tensors refuse, and quantised layers put other things into it.
     """
     for path, module in model.named_modules(remove_duplicate=False):
         saved = {

@@ -1,4 +1,4 @@
-"""Whether MODEL, VAE and image size suit the method."""
+"""Checks that MODEL, VAE, image size and sigmas suit the method."""
 
 from __future__ import annotations
 
@@ -20,40 +20,44 @@ def require_flow_model(model: ModelPatcher) -> None:
     if not isinstance(sampling, comfy.model_sampling.CONST):
         kind = type(model.model).__name__
         raise ConfigError(
-            f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, Qwen-Image, Z-Image, Lumina "
-            "2, Chroma, AuraFlow, HiDream, Wan)"
+            f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, "
+            "Qwen-Image, Z-Image, Lumina 2, Chroma, AuraFlow, HiDream, Wan)"
         )
 
 
 def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tuple[int, ...]:
-    """*S of one image of picture.width x picture.height; ConfigError where MODEL and VAE do not belong together."""
+    """*S, the latent shape of an image of picture.width x picture.height.
+
+    ConfigError if MODEL and VAE do not belong together, or the size is not a multiple of the VAE's factor.
+    """
     latent_format = model.model.latent_format
     if vae.latent_channels != latent_format.latent_channels:
         raise ConfigError(
-            f"vae: it has {vae.latent_channels} latent channels, the model has {latent_format.latent_channels}: connect the VAE that belongs "
-            "to this model"
+            f"vae: it has {vae.latent_channels} latent channels, the model has {latent_format.latent_channels}: "
+            "connect the VAE that belongs to this model"
         )
     factor = int(vae.spacial_compression_decode())  # pyright: ignore[reportArgumentType]
     for name, size in (("width", picture.width), ("height", picture.height)):
         if size < factor or size % factor:
             raise ConfigError(
-                f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use {max(factor, size // factor * factor)}"
+                f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use "
+                f"{max(factor, size // factor * factor)}"
             )
     frames = (1,) if latent_format.latent_dimensions == 3 else ()
     return (latent_format.latent_channels, *frames, picture.height // factor, picture.width // factor)
 
 
 def schedule(model: ModelPatcher, picture: Picture, steps: int) -> tuple[float, ...]:
-    """The sigmas of MODEL as KSampler would use them, or those that `picture` brings: T + 1 floats.
+    """The sigmas of MODEL as KSampler would use them, or picture.sigmas if given: T + 1 floats, T = `steps`.
 
-    ConfigError unless they fall from about 1 to 0.
+    ConfigError unless they fall from at most 1 to 0; given ones must also begin at MIN_FIRST_SIGMA or above.
     """
     if picture.sigmas is None:
         sampling = model.get_model_object("model_sampling")
         return check_sigmas(comfy.samplers.calculate_sigmas(sampling, picture.scheduler, steps).tolist(), steps)
     if picture.sigmas[0] < MIN_FIRST_SIGMA:
         raise ConfigError(
-            f"sigmas: they begin at {picture.sigmas[0]:.3f}: images are drawn from pure noise, which is at 1; use a scheduler with denoise 1 and the "
-            "whole of its sigmas"
+            f"sigmas: they begin at {picture.sigmas[0]:.3f}: images are sampled from pure noise, which is at 1; use a "
+            "scheduler with denoise 1 and the whole of its sigmas"
         )
     return check_sigmas(picture.sigmas, steps)

@@ -1,11 +1,13 @@
 """A host MODEL as the core's Policy.
 
-    v(x, sigma) = (x - denoised) / sigma          denoised from the host's own sampling_function: the same guidance and patches as in generation
+    v(x, sigma) = (x - denoised) / sigma
 
-Memory is the host's: the model is loaded by load_models_gpu and may be evicted by a VAE or another model and come back. The adapter is
-put in and taken out as a ModelPatcher injection, so that the host loads, patches (LoRAs, ModelSamplingSD3) and offloads the model's own
-layers as if there were no adapter. What the host does to weights happens under inference_mode, as in its own nodes; only the network is
-called outside it.
+`denoised` comes from the host's own sampling_function: with the same guidance and patches as in generation.
+
+The host manages the memory: the model is loaded by load_models_gpu, may be evicted by a VAE or another model, and is
+then loaded again. The adapter is put in and taken out as a ModelPatcher injection, so that the host loads, patches
+(LoRAs, ModelSamplingSD3) and offloads the model's own layers as if there were no adapter. Whatever the host does to
+weights happens under inference_mode, as in its own nodes; only the network is called outside it.
 """
 
 from __future__ import annotations
@@ -39,12 +41,13 @@ _INJECTION = "pave_lora"
 
 
 class NativePolicy:
-    """The policy on a clone of MODEL; use it as a context manager. The MODEL that came in is left as it was.
+    """The policy on a clone of MODEL; use it as a context manager. The MODEL itself is left as it was.
 
-    The adapter is in the model inside the `with` block and nowhere else; its values outlive the block, and a next block
-    goes on with them. Without `settings.lora` there is no adapter: the policy only draws. `seed` is that of the adapter.
+    The adapter is in the model only inside the `with` block; its values outlive the block, and the next block goes on
+    with them. Without `settings.lora` there is no adapter: the policy can only sample. seed: of the adapter's initial
+    values. ConfigError if MODEL, VAE and picture do not suit the method.
 
-    Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the card.
+    Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the GPU.
     """
 
     def __init__(self, settings: PolicySettings, picture: Picture, seed: int = 0) -> None:
@@ -57,7 +60,7 @@ class NativePolicy:
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
         self._tracked: Tracked | None = None
-        self._sigmas: tuple[float, ...] = ()  # the schedule that was asked for last
+        self._sigmas: tuple[float, ...] = ()  # the schedule of the last call of sigmas()
         self._sample_sigmas = torch.empty(0)  # the same on the device
         self._modes = ExitStack()
         self._session = 0
@@ -65,7 +68,9 @@ class NativePolicy:
 
     def __enter__(self) -> NativePolicy:
         self._session += 1
-        self._modes.enter_context(torch.inference_mode(False))  # the host's nodes run in it, and autograd does not
+        self._modes.enter_context(
+            torch.inference_mode(False)
+        )  # the host's nodes run in that mode, which stops autograd
         try:
             self._load()
             if self._settings.lora is not None:
@@ -94,14 +99,14 @@ class NativePolicy:
         self._modes.close()
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The model's own schedule, as KSampler would use it: T + 1 floats. What hangs on MODEL sees it as that of the sampling."""
+        """The sigma grid: T + 1 floats (see fit.schedule). Later velocities show it to MODEL's patches and hooks."""
         self._sigmas = schedule(self._patcher, self._picture, steps)
         self._sample_sigmas = torch.tensor(self._sigmas, device=self.device)
         return self._sigmas
 
     @torch.no_grad()
     def encode(self, prompt: str) -> NativeCond:
-        """The host's text encoder, as CLIPTextEncode and FluxGuidance call it."""
+        """The conditioning of `prompt`, as CLIPTextEncode and FluxGuidance make it."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         guidance = self._settings.guidance
         if self._negative is None:
@@ -112,7 +117,7 @@ class NativePolicy:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._patcher.loaded_size() < self._loaded or (self._adapter is not None and not self._patcher.is_injected):
-            self._load()  # others have made it leave its device, wholly or in part
+            self._load()  # other models have made it leave the device, at least in part
         if cond.prepared is None or cond.session != self._session:
             assert self._negative is not None  # encode() made `cond`
             cond.prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
@@ -134,25 +139,25 @@ class NativePolicy:
         return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """The adapter's parameters."""
+        """The adapter's parameters by name."""
         return self._require_adapter().parameters()
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The base model, with whatever patches MODEL came with."""
+        """Inside, the adapter is off: the base model, with the patches that MODEL came with."""
         with self._require_adapter().disabled():
             yield
 
     def fingerprint(self) -> str:
-        """A digest of the base weights' names, shapes and first values, and of the patches that lie on MODEL."""
+        """A digest of the base weights' names, shapes and first values, and of MODEL's patches."""
         return fingerprint(self._patcher, self._settings.model.patches)
 
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The adapter in the host's key format, on the CPU: as it is, or with the values of an earlier state."""
+        """The adapter on the CPU, in the host's key format. values: as in RunPolicy."""
         return self._require_adapter().export(values)
 
     def describe(self) -> dict[str, Any]:
-        """How it samples, and in which host."""
+        """How the policy samples, and the host's version, for recipes."""
         sampling = asdict(self._picture) | asdict(self._settings.guidance)
         return {"comfyui": comfyui_version, "sampling": sampling}
 
@@ -163,13 +168,13 @@ class NativePolicy:
 
     @torch.inference_mode()
     def _load(self) -> None:
-        """Bring the model to its device, with room for the activations of a backward pass."""
+        """Load the model to its device, with room for the activations of a backward pass."""
         memory = self._patcher.memory_required((2, *self.latent_shape))
         comfy.model_management.load_models_gpu([self._patcher], memory_required=memory)
         self._loaded = self._patcher.loaded_size()
 
     def _inject(self, patcher: ModelPatcher) -> None:
-        with torch.inference_mode(False):  # the host's may be on
+        with torch.inference_mode(False):  # the host may have it on
             hooked = {key.removeprefix("diffusion_model.") for keys in patcher.hook_patches.values() for key in keys}
             self._tracked = Tracked(patcher.model.diffusion_model, hooked)
             self._require_adapter().attach()
@@ -181,16 +186,18 @@ class NativePolicy:
 
 
 def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
-    """A clone of MODEL to work on. Hooks write into weights, so that a dynamically loaded model (newer hosts) is loaded the plain way for them."""
+    """A clone of MODEL to train. Hooks write into weights, so that with hooks it is not loaded dynamically.
+
+    Newer hosts load models dynamically: parts of them, when they are used.
+    """
     dynamic = clip.apply_hooks_to_conds and getattr(model, "is_dynamic", lambda: False)()
     own: Any = model.get_non_dynamic_delegate() if dynamic else model.clone()  # pyright: ignore[reportAttributeAccessIssue]
-    own.patch_hooks = torch.inference_mode()(
-        own.patch_hooks
-    )  # called between two calls of the network, and it writes into inference tensors
+    # The host calls this between two calls of the network, and it writes into inference tensors.
+    own.patch_hooks = torch.inference_mode()(own.patch_hooks)
     return own
 
 
 def _set_training(on: bool) -> None:
-    """Tell hosts that have the flag; they then keep to operations that can be differentiated."""
+    """Set the host's training flag, if it has one: it then uses only operations that can be differentiated."""
     if hasattr(comfy.model_management, "in_training"):
         comfy.model_management.in_training = on  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""How the policy generates: the widgets of a KSampler, so that training sees what generation does."""
+"""How the policy generates images: the settings of a KSampler, so that training samples as generation does."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Guidance:
 
     cfg: float = setting(
         1.0,
-        "Classifier-free guidance, as in your KSampler. 1 switches it off and is twice as fast.",
+        "Classifier-free guidance, as in your KSampler. 1 switches it off, which is twice as fast.",
         low=0.0,
         high=30.0,
         step=0.1,
     )
-    negative_prompt: str = setting("", "As in your KSampler; only matters when cfg is not 1.", expert=True)
+    negative_prompt: str = setting("", "As in your KSampler; it matters only when cfg is not 1.", expert=True)
     guidance: float = setting(
         3.5,
         "Embedded guidance of distilled models such as FLUX.1-dev; others ignore it.",
@@ -48,21 +48,22 @@ class Picture:
 
     width: int = setting(
         512,
-        "Image width while training. 64 for the bundled model, 512 for large ones; they carry over to larger images.",
+        "Image width while training: 64 for the bundled model, 512 for large ones. The LoRA carries over to larger "
+        "images.",
         low=16,
         high=4096,
         step=8,
     )
     height: int = setting(512, "Image height while training.", low=16, high=4096, step=8)
     scheduler: str = setting("simple", "The sigma schedule, as in your KSampler.", options=SCHEDULERS, expert=True)
-    sigmas: tuple[float, ...] | None = None  # in place of the scheduler's
+    sigmas: tuple[float, ...] | None = None  # T + 1, instead of the scheduler's
 
     def __post_init__(self) -> None:
         check(self)
 
     @classmethod
     def of_recipe(cls, sampling: Mapping[str, Any]) -> Picture:
-        """The picture of a recipe's entry "sampling"."""
+        """The Picture of a recipe's entry "sampling"."""
         sigmas = sampling.get("sigmas")
         own = None if sigmas is None else tuple(sigmas)
         return cls(sampling["width"], sampling["height"], sampling["scheduler"], own)
@@ -70,18 +71,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """PAVE_POLICY: the model to tune, as a user generates with it, and the adapter that it gets (None: it only draws)."""
+    """PAVE_POLICY: the model to tune, as a user generates with it, and the adapter that it gets."""
 
     model: ModelPatcher
     clip: comfy.sd.CLIP
     vae: comfy.sd.VAE
-    lora: LoraConfig | None
+    lora: LoraConfig | None  # None: no adapter, only sampling
     guidance: Guidance = field(default_factory=Guidance)
 
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """PAVE_ROLLOUT_SETTINGS: how images are drawn while training."""
+    """PAVE_ROLLOUT_SETTINGS: how images are sampled while training."""
 
     config: RolloutConfig = field(default_factory=RolloutConfig)
     picture: Picture = field(default_factory=Picture)

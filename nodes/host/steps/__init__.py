@@ -1,1 +1,1 @@
-"""A training run that a graph of nodes drives."""
+"""Training runs that are driven by a graph of step nodes."""

@@ -1,4 +1,4 @@
-"""What the step nodes do."""
+"""The actions of the step nodes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ logger = logging.getLogger("pave")
 
 
 def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> State:
-    """Begin a run; its first state."""
+    """Begin a run, and return its first state."""
     progress = NodeProgress(node_id)
     return StepRun(train.begin(policy, rollout, task, progress), model=policy.model, progress=progress).state()
 
 
 def draw(state: State) -> Drawn:
-    """One rollout for each prompt of the step. It changes no weight, so that several nodes may draw from one state."""
+    """Sample a rollout for each prompt of the step. ConfigError if the state is of an earlier step.
+
+    No weight changes, so that several nodes may sample from one state.
+    """
     owner = state.owner
     if state.step != owner.run.state.step:
         state.check()
@@ -39,8 +42,8 @@ def draw(state: State) -> Drawn:
         images, anchors = step.decode(rollouts)
     if not step.finite:
         logger.warning(
-            f"Pave-GRPO step {run.state.step + 1}: the images are not finite; they are scored as black and the step will "
-            "be skipped"
+            f"Pave-GRPO step {run.state.step + 1}: the images are not finite; they are scored as black and the step "
+            "will be skipped"
         )
         images, anchors = (pictures.nan_to_num(0.0, 0.0, 0.0) for pictures in (images, anchors))
     of_images = [rollout.prompt for rollout in rollouts for _ in range(run.config.rollout.images)]
@@ -50,28 +53,32 @@ def draw(state: State) -> Drawn:
 
 
 def advantage(drawn: Drawn, scores: Scores) -> Advantages:
-    """The advantages of a rollout's images; ConfigError unless there is one score an image."""
+    """The advantages of a rollout's images; ConfigError unless there is one score per image."""
     owner = drawn.check()
     for name, values in scores.values.items():
         if len(values) != len(drawn.images):
             P, K, G = drawn.shape
             raise ConfigError(
                 f"scores: {name} has {len(values)} for the {len(drawn.images)} images of this rollout ({P} prompts x "
-                f"{K} branch steps x {G}): give one number an image, in the order of the image batch"
+                f"{K} branch steps x {G}): give one number per image, in the order of the image batch"
             )
     step = owner.step
-    with torch.inference_mode(False):  # nodes run in inference mode, whose tensors autograd refuses
+    with torch.inference_mode(False):  # the host runs nodes in inference mode, whose tensors autograd refuses
         scores = replace(scores, values={name: values.clone() for name, values in scores.values.items()})
         values = step.advantages(scores, drawn.rollouts) if step.finite else torch.zeros(drawn.shape)
     return Advantages(drawn, scores.view(*drawn.shape), values)
 
 
 def accumulate(state: State, drawn: Drawn, advantages: Advantages) -> tuple[State, float, dict[int, SegmentMetrics]]:
-    """Add the gradient of a rollout; the next state, the step's loss so far and {n: metrics of chain n}."""
+    """Add the gradient of a rollout, and return the next state, the step's loss so far and {n: metrics of chain n}.
+
+    ConfigError if state, rollout and advantages do not belong together.
+    """
     owner = state.check()
     if drawn.owner is not owner:
         raise ConfigError(
-            "rollout: it was drawn by the run of another Pave Begin: connect the Pave Rollout that this state went into"
+            "rollout: it was sampled by the run of another Pave Begin: connect the Pave Rollout that this state went "
+            "into"
         )
     drawn.check()
     if advantages.drawn is not drawn:
@@ -87,18 +94,19 @@ def accumulate(state: State, drawn: Drawn, advantages: Advantages) -> tuple[Stat
 
 
 def optimizer_step(state: State, node_id: str | None) -> tuple[State, StepMetrics]:
-    """Move the adapter by what was accumulated."""
+    """Step the optimizer on the accumulated gradient, and end the training step. ConfigError if there is none."""
     owner = state.check()
     if not owner.gradients:
         raise ConfigError(
-            "state: no gradient was accumulated in this step: put a Pave Decomposition Loss between Pave Rollout and here"
+            "state: no gradient was accumulated in this step: put a Pave Decomposition Loss between Pave Rollout and "
+            "here"
         )
     metrics = owner.complete(node_id)
     return owner.state(), metrics
 
 
 def finish(state: State) -> RunResult:
-    """End the run."""
+    """End the run. ConfigError if it has made no step, or has a gradient left that no step has used."""
     owner = state.check()
     if owner.run.state.step == 0:
         raise ConfigError(
@@ -112,7 +120,7 @@ def finish(state: State) -> RunResult:
 
 
 def sheet(advantages: Advantages, rows: int) -> Tensor:
-    """The picture of Pave Preview Group, (H, W, 3)."""
+    """The sheet of Pave Preview Group with at most `rows` groups: (H, W, 3) in [0, 1]."""
     drawn = advantages.drawn
     return group_sheet(
         drawn.images,

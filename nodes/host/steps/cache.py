@@ -1,7 +1,7 @@
-"""What the host's cache may do with a training run.
+"""Whether the host's cache may reuse a training run.
 
-The cache keys a node's output by its inputs and those of its ancestors. Pave Begin adds a number of its own: a new one
-whenever the run must begin anew, the old one when only what comes after Pave Finish has changed.
+The cache keys a node's output by its inputs and those of its ancestors. Pave Begin adds a number to its key: a new one
+whenever the run must begin anew, the old one if only nodes after Pave Finish have changed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ..graphs import graph, queue
 
 @dataclass
 class Ticket:
-    """What is known of the last run of a Pave Begin node."""
+    """The record of the last run of a Pave Begin node."""
 
-    number: int
+    number: int  # in the cache's key
     training: str  # digest of the training part of its graph
-    whole: str  # digest of the graph when it last ran
-    finished: bool = False
+    whole: str  # digest of the whole graph when it last ran
+    finished: bool = False  # whether Pave Finish was reached
 
 
 _tickets: dict[str, Ticket] = {}  # by Pave Begin's node id
@@ -27,15 +27,15 @@ _serial = itertools.count()
 
 
 def ticket_of(begin: str | None) -> Ticket | None:
-    """The ticket of a Pave Begin."""
+    """The ticket of the Pave Begin with this node id, if it has one."""
     return _tickets.get(begin or "")
 
 
 def fingerprint() -> int:
-    """The number that the outputs of the Pave Begin that is asked are cached under.
+    """The number in the cache's key, for the Pave Begin whose fingerprint_inputs the host calls.
 
-    It is a new one, so that the run begins anew: for a graph that is queued again as it was, after a change in the training
-    part, and after a run that did not reach Pave Finish. It stays when only something after Pave Finish has changed.
+    It is new, so that the run begins anew, for a graph that is queued again unchanged, after a change in the training
+    part, and after a run that did not reach Pave Finish. It is the old one if only nodes after Pave Finish changed.
     """
     found = queue.running()
     if found is None or found[1] not in found[0]:

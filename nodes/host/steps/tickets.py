@@ -1,10 +1,10 @@
-"""What goes over the wires of a training graph, and the run behind it.
+"""The values on the wires of a training graph, and the run behind them.
 
     Begin -> state -> [ Rollout -> scores -> Advantage -> Decomposition Loss -> Optimizer Step ] -> state -> Finish
 
-A state on a wire names the run and the point it is valid at. The run itself is one object with one owner, StepRun; a node
-that changes it checks the state and hands out the next one. So a state that the host's cache replays, or that two nodes
-share, is refused and never trains on something else than the graph shows.
+A state on a wire names the run, and the point of the run at which it is valid. The run itself is one object with one
+owner, StepRun; a node that changes it checks the state and gives out the next one. A state that the host's cache
+replays, or that two nodes share, is therefore refused: nothing is trained but what the graph shows.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from ..train import RunResult, finish
 from .cache import ticket_of
 
 KEPT_STEPS = 2
-"""Steps whose pictures stay in memory behind the newest; the host's cache would keep those of every iteration until the graph has run."""
+"""How many steps before the newest keep their images; the host's cache would keep them all until the graph has run."""
 
 
 class StepRun:
-    """A run and how far its current step is. `model` is the MODEL that its LoRA will lie on."""
+    """A run that step nodes drive, and how far its current step is. model: the MODEL that gets the LoRA.
+
+    ConfigError for the optimizer's per_step mode.
+    """
 
     def __init__(self, run: Run, *, model: ModelPatcher, progress: NodeProgress) -> None:
         if run.config.optim.step == "per_step":
             raise ConfigError(
-                "optimizer_step: per_step cannot be drawn as step nodes: set it to accumulated in Pave Optimizer, or use "
-                "Pave Train"
+                "optimizer_step: per_step cannot be built from step nodes: set it to accumulated in Pave Optimizer, or "
+                "use Pave Train"
             )
         self.run = run
         self.gradients = 0  # losses accumulated in this step
@@ -61,9 +64,9 @@ class StepRun:
         return self._step
 
     def hold(self, drawn: Drawn) -> None:
-        """Remember a rollout, and free those that no node can need any more.
+        """Remember a rollout, and free the memory of those that no node can need any more.
 
-        Those of the first step stay: the graph's own nodes, outside every expansion, hold them.
+        Those of the first step stay: they are on the graph's own wires, outside every expansion.
         """
         self._drawn.append(drawn)
         first = self._drawn[0].step
@@ -73,7 +76,7 @@ class StepRun:
         self._drawn = [each for each in self._drawn if each.rollouts]
 
     def complete(self, node_id: str | None) -> StepMetrics:
-        """The optimizer's step, and the end of the training step, reported on the node that made it."""
+        """Step the optimizer, and end the training step. node_id: the node that shows the progress."""
         run, step = self.run, self.step
         self._progress.node_id = node_id
         with run.policy:
@@ -81,13 +84,13 @@ class StepRun:
             metrics = step.complete()
             self._step, self.gradients = None, 0
             if run.config.run.iterations < metrics.step:
-                run.expect(0)  # steps that no loop has announced
+                run.expect(0)  # a step that no loop has announced
             run.after_step(metrics)
         require_progress(run.state)
         return metrics
 
     def finish(self) -> RunResult:
-        """End the run; a second time without another step gives the same again."""
+        """End the run. A second call without a step between gives the same result."""
         step = self.run.state.step
         if self._result is None or self._result[0] != step:
             self._result = step, finish(self.run, self._model)
@@ -96,8 +99,9 @@ class StepRun:
         return self._result[1]
 
     async def _keep_at_the_end(self) -> None:
-        """The host cancels its event loop's tasks when the graph has run, failed or was cancelled: then what is not on
-        disk yet is written.
+        """Write what is not yet on disk when the graph has run, has failed or was cancelled.
+
+        The host then cancels the tasks of its event loop, this one among them.
         """
         try:
             await asyncio.Event().wait()
@@ -108,50 +112,51 @@ class StepRun:
 
 @dataclass(frozen=True)
 class State:
-    """PAVE_STATE: a run, and the point of it that this wire stands for."""
+    """PAVE_STATE: a run, and the point of the run at which this state is valid."""
 
     owner: StepRun
-    step: int
-    gradients: int
+    step: int  # complete training steps
+    gradients: int  # losses accumulated since then
 
     def check(self) -> StepRun:
-        """The run, if this is still its state."""
+        """The run. ConfigError if this is no longer its state."""
         if (self.step, self.gradients) != (self.owner.run.state.step, self.owner.gradients):
             raise ConfigError(
-                f"state: it was used before (it is of step {self.step}, the run is at step {self.owner.run.state.step}): "
-                "each state goes to one node that changes it; wire those nodes one after the other"
+                f"state: it was used before (it is of step {self.step}, the run is at step "
+                f"{self.owner.run.state.step}): each state goes to one node that changes it; wire those nodes one "
+                "after the other"
             )
         return self.owner
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """PAVE_ROLLOUT: the rollouts of one step, P prompts with K x G branches each, and their pictures."""
+    """PAVE_ROLLOUT: the rollouts of one step, P prompts with K x G branches each, and their images."""
 
     owner: StepRun
-    step: int
-    rollouts: list[Rollout]
-    images: Tensor  # (P * K * G, H, W, 3)
+    step: int  # complete training steps when they were sampled
+    rollouts: list[Rollout]  # P; empty after release()
+    images: Tensor  # (P * K * G, H, W, 3) of the branches
     anchors: Tensor  # (P, H, W, 3)
-    prompts: list[str] = field(repr=False)  # P * K * G
+    prompts: list[str] = field(repr=False)  # P * K * G, one per image
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """P, K, G."""
+        """(P, K, G)."""
         config = self.owner.run.config.rollout
         return len(self.images) // config.images, len(config.branch_steps), config.group_size
 
     def check(self) -> StepRun:
-        """The run, if the rollout is of its current step."""
+        """The run. ConfigError if the rollout is not of its current step."""
         if self.step != self.owner.run.state.step:
             raise ConfigError(
-                f"rollout: it was drawn in step {self.step + 1}, the run is at step {self.owner.run.state.step + 1}: "
+                f"rollout: it was sampled in step {self.step + 1}, the run is at step {self.owner.run.state.step + 1}: "
                 "connect this step's Pave Rollout"
             )
         return self.owner
 
     def release(self) -> None:
-        """Free the latents and the pictures, wherever they are still referred to."""
+        """Free the memory of the latents and images, even where they are still referred to."""
         self.rollouts.clear()
         for pictures in (self.images, self.anchors):
             pictures.set_()  # pyright: ignore[reportCallIssue] - torch takes no arguments here, and empties the tensor
@@ -159,7 +164,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
-    """PAVE_ADVANTAGES: how much better than its group each image of a rollout is."""
+    """PAVE_ADVANTAGES: how much better or worse than its group each image of a rollout is."""
 
     drawn: Drawn
     scores: Scores  # (P, K, G)
