@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ...pave_core.scoring.mix import RewardMix
+from ...pave_core.scoring.mix import Normalise, RewardMix
 from ..shared import schema
 from ..shared.schema import Reward
 
@@ -38,7 +38,7 @@ class PaveRewardMix(io.ComfyNode):
         inputs.append(
             io.Combo.Input(
                 "normalise",
-                options=["within group", "raw"],
+                options=list(get_args(Normalise)),
                 default="within group",
                 tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that "
                 "scales do not matter. raw: the weighted sum as it is.",

@@ -91,7 +91,9 @@ class PaveLoopEnd(io.ComfyNode):
             return io.NodeOutput(state, value)
         inputs = {"state": state, "value": value}
         at_most = None if run.watch is None else run.watch.steps_to_check(run.state.step)
-        following = next_iterations(loop, cls.hidden.unique_id, inputs, cls.hidden.dynprompt, at_most)
+        following = next_iterations(
+            loop, cls.hidden.unique_id, inputs=inputs, prompt=cls.hidden.dynprompt, at_most=at_most
+        )
         if following is None:
             return io.NodeOutput(state, value)
         expansion, outputs = following

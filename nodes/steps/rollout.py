@@ -42,8 +42,8 @@ class PaveRollout(io.ComfyNode):
 
     @classmethod
     def execute(cls, state) -> io.NodeOutput:
-        drawn = actions.draw(state)
-        return io.NodeOutput(drawn, drawn.images, drawn.prompts, drawn.anchors)
+        sampled = actions.sample(state)
+        return io.NodeOutput(sampled, sampled.images, sampled.prompts, sampled.anchors)
 
 
 NODES = [PaveRollout]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import ConfigError
 
@@ -141,7 +141,7 @@ def _default(config: type, name: str) -> Any:
 
 
 def _is_whole(config: type, name: str) -> bool:
-    return "int" in str(next(each.type for each in fields(config) if each.name == name))
+    return get_args(get_type_hints(config)[name])[0] is int
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

@@ -178,7 +178,7 @@ def read(
         name: (value - base.statistics[name]) / max(base.statistics[name], LEAST_BASE)
         for name, value in statistics(evaluation.images).items()
     }
-    alarms = tuple(_alarms(config, now, drop, drift, changes))
+    alarms = tuple(_alarms(config, now, drop=drop, drift=drift, changes=changes))
     highest_yet = best.step == 0 or now is None or best.held_out is None or now > best.held_out
     return Reading(step, now, drop, drift, changes, alarms, not alarms and highest_yet)
 
@@ -189,7 +189,7 @@ def statistics(images: Tensor) -> dict[str, float]:
 
 
 def _alarms(
-    config: GuardConfig, now: float | None, drop: float | None, drift: float, changes: Mapping[str, float]
+    config: GuardConfig, now: float | None, *, drop: float | None, drift: float, changes: Mapping[str, float]
 ) -> Iterator[str]:
     # These texts are stored in guard.jsonl, and a resumed run must write the same.
     if drop is not None and config.max_drop and drop > config.max_drop:

@@ -34,7 +34,7 @@ PROMPTS, BRANCH_STEPS, GROUP_SIZE = 2, 2, 6
 
 
 @dataclass(frozen=True)
-class Figures:
+class RewardNumbers:
     """The numbers of one reward, or of the mix, over the images of the check."""
 
     mean: float
@@ -70,8 +70,8 @@ class Figures:
 class RewardCheck:
     """The result of a check."""
 
-    mix: Figures
-    rewards: dict[str, Figures]
+    mix: RewardNumbers
+    rewards: dict[str, RewardNumbers]
     correlations: dict[tuple[str, str], float]
     images: Tensor  # (P * K * G, H, W, 3)
     prompts: tuple[str, ...]  # P * K * G
@@ -173,9 +173,9 @@ def check_scores(
     scores = Scores(values, reward.weights, reward.normalise)
     repeated = Scores(again, reward.weights, reward.normalise)
 
-    def measured(values: Tensor, again: Tensor, seconds: float) -> Figures:
+    def measured(values: Tensor, again: Tensor, seconds: float) -> RewardNumbers:
         groups = values.view(-1, group)
-        return Figures(
+        return RewardNumbers(
             mean=values.nanmean().item(),
             spread=group_std(groups).mean().item(),
             noise=(again - values[:group]).square().nanmean().div(2).sqrt().nan_to_num(0.0).item(),

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..types import Cond, Policy
 
 
-def batched_velocity(policy: Policy, x: Tensor, sigma: float, cond: Cond, batch_size: int) -> Tensor:
+def batched_velocity(policy: Policy, x: Tensor, *, sigma: float, cond: Cond, batch_size: int) -> Tensor:
     """v(x (B, *S), sigma) -> (B, *S), in calls of at most `batch_size` latents."""
     chunks = [policy.velocity(part, part.new_full((len(part),), sigma), cond) for part in x.split(batch_size)]
     return torch.cat(chunks)
@@ -23,5 +23,6 @@ def batched_velocity(policy: Policy, x: Tensor, sigma: float, cond: Cond, batch_
 def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batch_size: int) -> Tensor:
     """Euler steps from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S). No gradient is kept."""
     for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
-        x = x + (sigma_next - sigma) * batched_velocity(policy, x, sigma, cond, batch_size)
+        v = batched_velocity(policy, x, sigma=sigma, cond=cond, batch_size=batch_size)
+        x = x + (sigma_next - sigma) * v
     return x

@@ -79,7 +79,9 @@ def _panels(
         panels.append((2.2, lambda axes: _plot_readings(axes, readings)))
     title = "Training images (band: spread within a group; prompts change from step to step)"
     total = [(record["reward_mean"], record["reward_std"]) for record in history]
-    panels.append((2.3, lambda axes: _plot_training(axes, history, total, "reward", title, _BLUE)))
+    panels.append(
+        (2.3, lambda axes: _plot_training(axes, history, rewards=total, label="reward", title=title, colour=_BLUE))
+    )
     names = list(dict.fromkeys(name for record in history for name in record["rewards"]))
     if len(names) > 1:
         for name, colour in zip(names, _repeated(_REWARDS), strict=False):
@@ -88,7 +90,7 @@ def _panels(
                 (
                     1.3,
                     lambda axes, name=name, own=own, colour=colour: _plot_training(
-                        axes, history, own, name, "", colour
+                        axes, history, rewards=own, label=name, title="", colour=colour
                     ),
                 )
             )
@@ -103,12 +105,18 @@ def _legend_of_lines(readings: Sequence[Reading], chosen: int | None) -> str:
 
 def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     before = evaluations[0]
-    _plot_paired(axes, evaluations, lambda e: e.total, "reward", relative=True, color=_BLUE, linewidth=2.2)
+    blue = {"color": _BLUE, "linewidth": 2.2}
+    _plot_paired(axes, evaluations, values=lambda e: e.total, label="reward", relative=True, **blue)
     if len(before.scores) > 1:
         for name, colour in zip(before.scores, _repeated(_REWARDS), strict=False):
             style = {"color": colour, "linewidth": 1.2, "alpha": 0.8}
             _plot_paired(
-                axes, evaluations, lambda e, name=name: e.scores[name], f"{name} alone", relative=True, **style
+                axes,
+                evaluations,
+                values=lambda e, name=name: e.scores[name],
+                label=f"{name} alone",
+                relative=True,
+                **style,
             )
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("gain since step 0")
@@ -127,13 +135,14 @@ def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
         shown.append(("guard's reward", lambda e: e.held_out, GREEN))
     for place, (label, values, colour) in enumerate(shown):
         each = axes if place == 0 else axes.twinx()
-        _plot_paired(each, evaluations, values, label, relative=False, color=colour, linewidth=1.8)
+        _plot_paired(each, evaluations, values=values, label=label, relative=False, color=colour, linewidth=1.8)
         each.set_ylabel(label, color=colour)
 
 
 def _plot_paired(
     axes: Any,
     evaluations: Mapping[int, Evaluation],
+    *,
     values: Callable[[Evaluation], Tensor | None],
     label: str,
     relative: bool,
@@ -168,6 +177,7 @@ def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
 def _plot_training(
     axes: Any,
     history: Sequence[Mapping[str, Any]],
+    *,
     rewards: Sequence[tuple[float | None, float | None]],
     label: str,
     title: str,

@@ -30,7 +30,8 @@ def sample_rollout(
     starts, branches = [], []
     live = x.new_empty(0, *shape)  # (K' * G, *S): the branches of the K' branch steps passed so far
     for k, (sigma, sigma_next) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
-        v = batched_velocity(policy, torch.cat([x, live]), sigma, cond, config.batch_size)
+        both = torch.cat([x, live])
+        v = batched_velocity(policy, both, sigma=sigma, cond=cond, batch_size=config.batch_size)
         step = sigma_next - sigma
         live = live + step * v[1:]
         if k in steps:

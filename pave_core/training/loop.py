@@ -34,7 +34,7 @@ def train(
         before = state.capture({}) if config.optim.step == "per_step" else None
         step = TrainingStep(policy, decoder, conds=conds, config=config, state=state)
         try:
-            rollouts = step.draw()
+            rollouts = step.sample()
             images, anchors = step.decode(rollouts)
             if step.finite:
                 step.accumulate(rollouts, step.advantages(step.score(reward, images, anchors), rollouts))

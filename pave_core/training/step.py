@@ -1,6 +1,6 @@
 """One training step.
 
-    draw           a rollout of each of the P prompts: an anchor and K x G branches, without gradient
+    sample         a rollout of each of the P prompts: an anchor and K x G branches, without gradient
     decode, score  images -> rewards (P, K, G)
     advantages     rewards -> advantages (P, K, G)
     accumulate     for each prompt and k: paved transitions -> loss_k -> backward, so that one graph is alive at a time
@@ -59,7 +59,7 @@ class TrainingStep:
         self._preview: Tensor | None = None
         self._seconds: dict[str, float] = defaultdict(float)
 
-    def draw(self) -> list[Rollout]:
+    def sample(self) -> list[Rollout]:
         """Sample a rollout for each prompt; its noise depends on (seed, step, the prompt's place) alone."""
         config, step = self._config, self._state.step
         with self._timed("rollout"):

@@ -43,7 +43,7 @@ class Loop:
 
 
 def next_iterations(
-    loop: Loop, end: str, inputs: Mapping[str, Any], prompt: DynamicPrompt, at_most: int | None = None
+    loop: Loop, end: str, *, inputs: Mapping[str, Any], prompt: DynamicPrompt, at_most: int | None = None
 ) -> tuple[dict[str, Any], list[Any]] | None:
     """(the nodes of the next iterations, the links to Pave Loop End's outputs); None when all iterations are done.
 

@@ -17,7 +17,7 @@ from .. import train
 from ..panel.progress import NodeProgress
 from ..policy.settings import PolicySettings, RolloutSettings
 from ..train import RunResult
-from .tickets import Advantages, Drawn, State, StepRun
+from .tickets import Advantages, Sampled, State, StepRun
 
 logger = logging.getLogger("pave")
 
@@ -28,7 +28,7 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id:
     return StepRun(train.begin(policy, rollout, task, progress), model=policy.model, progress=progress).state()
 
 
-def draw(state: State) -> Drawn:
+def sample(state: State) -> Sampled:
     """Sample a rollout for each prompt of the step. ConfigError if the state is of an earlier step.
 
     No weight changes, so that several nodes may sample from one state.
@@ -38,7 +38,7 @@ def draw(state: State) -> Drawn:
         state.check()
     run, step = owner.run, owner.step
     with run.policy:
-        rollouts = step.draw()
+        rollouts = step.sample()
         images, anchors = step.decode(rollouts)
     if not step.finite:
         logger.warning(
@@ -47,48 +47,50 @@ def draw(state: State) -> Drawn:
         )
         images, anchors = (pictures.nan_to_num(0.0, 0.0, 0.0) for pictures in (images, anchors))
     of_images = [rollout.prompt for rollout in rollouts for _ in range(run.config.rollout.images)]
-    drawn = Drawn(owner, run.state.step, rollouts, images, anchors, of_images)
-    owner.hold(drawn)
-    return drawn
+    sampled = Sampled(owner, run.state.step, rollouts, images, anchors, of_images)
+    owner.hold(sampled)
+    return sampled
 
 
-def advantage(drawn: Drawn, scores: Scores) -> Advantages:
+def advantage(sampled: Sampled, scores: Scores) -> Advantages:
     """The advantages of a rollout's images; ConfigError unless there is one score per image."""
-    owner = drawn.check()
+    owner = sampled.check()
     for name, values in scores.values.items():
-        if len(values) != len(drawn.images):
-            P, K, G = drawn.shape
+        if len(values) != len(sampled.images):
+            P, K, G = sampled.shape
             raise ConfigError(
-                f"scores: {name} has {len(values)} for the {len(drawn.images)} images of this rollout ({P} prompts x "
+                f"scores: {name} has {len(values)} for the {len(sampled.images)} images of this rollout ({P} prompts x "
                 f"{K} branch steps x {G}): give one number per image, in the order of the image batch"
             )
     step = owner.step
     with torch.inference_mode(False):  # the host runs nodes in inference mode, whose tensors autograd refuses
         scores = replace(scores, values={name: values.clone() for name, values in scores.values.items()})
-        values = step.advantages(scores, drawn.rollouts) if step.finite else torch.zeros(drawn.shape)
-    return Advantages(drawn, scores.view(*drawn.shape), values)
+        values = step.advantages(scores, sampled.rollouts) if step.finite else torch.zeros(sampled.shape)
+    return Advantages(sampled, scores.view(*sampled.shape), values)
 
 
-def accumulate(state: State, drawn: Drawn, advantages: Advantages) -> tuple[State, float, dict[int, SegmentMetrics]]:
+def accumulate(
+    state: State, sampled: Sampled, advantages: Advantages
+) -> tuple[State, float, dict[int, SegmentMetrics]]:
     """Add the gradient of a rollout, and return the next state, the step's loss so far and {n: metrics of chain n}.
 
     ConfigError if state, rollout and advantages do not belong together.
     """
     owner = state.check()
-    if drawn.owner is not owner:
+    if sampled.owner is not owner:
         raise ConfigError(
             "rollout: it was sampled by the run of another Pave Begin: connect the Pave Rollout that this state went "
             "into"
         )
-    drawn.check()
-    if advantages.drawn is not drawn:
+    sampled.check()
+    if advantages.sampled is not sampled:
         raise ConfigError(
             "advantages: they are of another rollout: connect the Pave Advantage that this rollout went into"
         )
     step = owner.step
     if step.finite:
         with owner.run.policy:
-            step.accumulate(drawn.rollouts, advantages.values)
+            step.accumulate(sampled.rollouts, advantages.values)
     owner.gradients += 1
     return owner.state(), step.loss(), step.segments()
 
@@ -121,11 +123,11 @@ def finish(state: State) -> RunResult:
 
 def sheet(advantages: Advantages, rows: int) -> Tensor:
     """The sheet of Pave Preview Group with at most `rows` groups: (H, W, 3) in [0, 1]."""
-    drawn = advantages.drawn
+    sampled = advantages.sampled
     return group_sheet(
-        drawn.images,
-        drawn.prompts,
-        branch_steps=drawn.owner.run.config.rollout.branch_steps,
+        sampled.images,
+        sampled.prompts,
+        branch_steps=sampled.owner.run.config.rollout.branch_steps,
         rewards=advantages.scores.total(),
         advantages=advantages.values,
         rows=rows,

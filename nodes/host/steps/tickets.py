@@ -47,9 +47,9 @@ class StepRun:
         self._model, self._progress = model, progress
         self._step: TrainingStep | None = None
         self._ticket = ticket_of(progress.node_id)
-        self._drawn: list[Drawn] = []
+        self._sampled: list[Sampled] = []
         self._result: tuple[int, RunResult] | None = None
-        self._guard = asyncio.get_running_loop().create_task(self._keep_at_the_end())
+        self._saver = asyncio.get_running_loop().create_task(self._keep_at_the_end())
 
     def state(self) -> State:
         """The state that is valid now."""
@@ -63,17 +63,17 @@ class StepRun:
             self._step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
         return self._step
 
-    def hold(self, drawn: Drawn) -> None:
+    def hold(self, sampled: Sampled) -> None:
         """Remember a rollout, and free the memory of those that no node can need any more.
 
         Those of the first step stay: they are on the graph's own wires, outside every expansion.
         """
-        self._drawn.append(drawn)
-        first = self._drawn[0].step
-        for old in self._drawn:
-            if first < old.step < drawn.step - KEPT_STEPS:
+        self._sampled.append(sampled)
+        first = self._sampled[0].step
+        for old in self._sampled:
+            if first < old.step < sampled.step - KEPT_STEPS:
                 old.release()
-        self._drawn = [each for each in self._drawn if each.rollouts]
+        self._sampled = [each for each in self._sampled if each.rollouts]
 
     def complete(self, node_id: str | None) -> StepMetrics:
         """Step the optimizer, and end the training step. node_id: the node that shows the progress."""
@@ -130,7 +130,7 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Sampled:
     """PAVE_ROLLOUT: the rollouts of one step, P prompts with K x G branches each, and their images."""
 
     owner: StepRun
@@ -166,6 +166,6 @@ class Drawn:
 class Advantages:
     """PAVE_ADVANTAGES: how much better or worse than its group each image of a rollout is."""
 
-    drawn: Drawn
+    sampled: Sampled
     scores: Scores  # (P, K, G)
     values: Tensor  # (P, K, G)
