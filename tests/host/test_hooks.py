@@ -197,3 +197,14 @@ def test_a_run_with_a_hook_trains_and_leaves_model_and_clip_as_they_were(make_po
     assert all(record.grad_norm > 0 for record in records)
     assert torch.equal(sampled(stock, clip), before[0])
     assert torch.equal(sampled(stock), before[1])
+
+
+def test_models_that_hang_on_the_model_are_loaded_with_it(make_policy, modules, stock):
+    import comfy.model_management
+
+    (other,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    model = stock.model.clone()
+    model.set_additional_models("test", [other])
+    comfy.model_management.unload_all_models()
+    with make_policy(model):
+        assert other in comfy.model_management.loaded_models()

@@ -68,9 +68,7 @@ class NativePolicy:
 
     def __enter__(self) -> NativePolicy:
         self._session += 1
-        self._modes.enter_context(
-            torch.inference_mode(False)
-        )  # the host's nodes run in that mode, which stops autograd
+        self._modes.enter_context(torch.inference_mode(False))  # the host's nodes run in it, which stops autograd
         try:
             self._load()
             if self._settings.lora is not None:
@@ -170,7 +168,9 @@ class NativePolicy:
     def _load(self) -> None:
         """Load the model to its device, with room for the activations of a backward pass."""
         memory = self._patcher.memory_required((2, *self.latent_shape))
-        comfy.model_management.load_models_gpu([self._patcher], memory_required=memory)
+        comfy.model_management.load_models_gpu(
+            [self._patcher, *self._patcher.get_nested_additional_models()], memory_required=memory
+        )
         self._loaded = self._patcher.loaded_size()
 
     def _inject(self, patcher: ModelPatcher) -> None:
