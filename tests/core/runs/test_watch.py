@@ -1,142 +1,67 @@
-"""Guard and reward check: what they see, what they do, and that a run with a guard resumes bit for bit."""
-
-import copy
-import math
+"""The guard at work in a run: what it does, which weights come out, and that a run with a guard resumes bit for bit."""
 
 import pytest
 import torch
+from _toy import Brightness, Negative, Twin, drive, lines, same, toy_config, weights
 
-from pave_core.errors import ConfigError
-from pave_core.evaluation.drift import DriftProbe
-from pave_core.evaluation.guard import MAX_HALVINGS, GuardConfig, GuardSettings
-from pave_core.evaluation.reward_check import check_reward, check_scores
-from pave_core.images import picture
-from pave_core.pictures.curve import reward_curve
-from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
-from pave_core.runs.folder import RunFolder
-from pave_core.runs.measurements import HeldOut
-from pave_core.scoring.mix import RewardMix
+from pave_core.evaluation.evaluate import Evaluation
+from pave_core.evaluation.guard import GuardConfig, GuardSettings, Reading
+from pave_core.runs.checkpoint import load_checkpoint
+from pave_core.runs.watch import MAX_HALVINGS, Watch
+from pave_core.training.state import Checkpoint
 
-SEEDS = (1, 2, 3, 4)
+LOWERS = GuardSettings(GuardConfig(every=2, action="lower learning rate", max_drop=0.05), Negative())
 
 
-class Negative:
-    """The opposite of what is trained on: it falls as the reward rises."""
-
-    name = "negative"
-
-    def __call__(self, images, prompts):
-        return -images.mean((1, 2, 3))
-
-
-class Twin(Negative):
-    """Rises with the reward."""
-
-    name = "twin"
-
-    def __call__(self, images, prompts):
-        return images.mean((1, 2, 3))
-
-
-class Constant:
-    name = "constant"
-
-    def __call__(self, images, prompts):
-        return torch.ones(len(images))
-
-
-def watched(run, guard, fresh=None):
-    """The measurements of a toy run with a guard."""
-    fresh = fresh or run.state.capture({})
-    return HeldOut(run.policy, run.decoder, run.reward, None, guard, run.conds, SEEDS, run.config.rollout, fresh)
-
-
-def drive(run, held_out, until=None):
-    """Train as Run does; the steps that were made."""
-    steps = []
-    for metrics in run.stream():
-        steps.append(metrics)
-        if held_out.guard_is_due(metrics.step):
-            held_out.guard(run.state)
-        if held_out.watch.stopped or metrics.step == until:
-            break
-    return steps
-
-
-def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_out(toy):
-    run = toy(toy.config(iterations=40))
-    held_out = watched(run, GuardSettings(GuardConfig(every=2, max_drop=0.3), Negative()))
-    steps = drive(run, held_out)
+def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_out(begin):
+    guard = GuardSettings(GuardConfig(every=2, max_drop=0.3), Negative())
+    run = begin(toy_config(iterations=40), guard=guard)
+    steps = drive(run)
     assert 2 <= len(steps) < 40
-    assert "the held-out reward has fallen to" in held_out.watch.stopped
-    *calm, last = held_out.readings
+    assert "the held-out reward has fallen to" in run.stopped
+    *calm, last = run.watch.readings
     assert last.alarms
     assert last.drop > 0.3
     assert all(reading.drop <= 0.3 for reading in calm)
-    held_out.finish(run.state)
+    outcome = run.finish()
     best = max(calm, key=lambda reading: reading.held_out)
-    assert held_out.chosen.step == best.step
+    assert run.chosen.step == run.chosen_step == outcome.lora.recipe["step"] == best.step
+    assert run.watch.readings == [*calm, last]
     # Oracle: the weights that were chosen give, measured anew, the reward that was read.
-    run.state.return_to(held_out.chosen)
-    held_out.evaluations.clear()
-    assert held_out.evaluate(best.step).held_out.mean().item() == best.held_out
+    run.state.return_to(run.chosen)
+    assert same(run.policy.export(), outcome.lora)
+    run.measurements.evaluations.clear()
+    assert run.measurements.of(best.step)[0].held_out.mean().item() == best.held_out
 
 
-def test_a_run_that_gets_better_is_left_alone(toy):
-    run = toy(toy.config(iterations=8))
-    held_out = watched(run, GuardSettings(GuardConfig(every=3, max_drop=0.1), Twin()))
-    assert len(drive(run, held_out)) == 8
-    assert held_out.finish(run.state).step == 8
-    assert held_out.finish(run.state) is None
-    assert held_out.watch.stopped is None
-    assert [reading.step for reading in held_out.readings] == [3, 6, 8]
-    assert held_out.chosen.step == 8
-    assert not len(held_out.evaluations[3].images)
-    assert len(held_out.evaluations[8].images)
+def test_a_run_that_gets_better_is_left_alone(begin):
+    guard = GuardSettings(GuardConfig(every=3, max_drop=0.1), Twin())
+    run = begin(toy_config(iterations=8), guard=guard)
+    assert len(drive(run)) == 8
+    for _ in range(2):  # finishing again measures nothing again
+        run.finish()
+        assert [reading.step for reading in run.watch.readings] == [3, 6, 8]
+    assert run.stopped is None
+    assert run.chosen.step == 8
+    assert not len(run.measurements.evaluations[3].images)
+    assert len(run.measurements.evaluations[8].images)
 
 
-def test_lowering_the_learning_rate_goes_back_to_the_best_weights_and_ends_at_the_fourth_alarm(toy):
-    run = toy(toy.config(iterations=60))
-    held_out = watched(run, GuardSettings(GuardConfig(every=2, action="lower learning rate", max_drop=0.05), Negative()))
+def test_lowering_the_learning_rate_goes_back_to_the_best_weights_and_ends_at_the_fourth_alarm(begin):
+    run = begin(toy_config(iterations=60), guard=LOWERS)
     rates, halvings = [], []
-    for metrics in run.stream():
+    while run.state.step < 60 and not run.stopped:
+        (metrics,) = drive(run, until=run.state.step + 1)
         rates.append(metrics.learning_rate)
-        if held_out.guard_is_due(metrics.step):
-            reading = held_out.guard(run.state)
-            if reading.alarms and not held_out.watch.stopped:
-                adapter = run.state.capture({}).adapter
-                assert all(torch.equal(adapter[name], held_out.watch.best.adapter[name]) for name in adapter)
+        reading = run.watch.readings[-1] if run.watch.due(metrics.step) else None
+        if reading is not None and reading.alarms and not run.stopped:
+            adapter = run.state.capture({}).adapter
+            assert all(torch.equal(adapter[name], run.watch.best.adapter[name]) for name in adapter)
         halvings.append(run.state.halvings)
-        if held_out.watch.stopped:
-            break
     assert run.state.halvings == MAX_HALVINGS
-    assert sum(bool(reading.alarms) for reading in held_out.readings) == MAX_HALVINGS + 1
+    assert sum(bool(reading.alarms) for reading in run.watch.readings) == MAX_HALVINGS + 1
     full = run.config.optim.learning_rate
     assert rates == [full / 2**before for before in [0, *halvings[:-1]]]
-
-
-def test_drift_is_zero_for_the_base_and_that_of_a_plain_computation_else(toy):
-    run = toy(toy.config(iterations=3))
-    with run.policy.reference():
-        probe = DriftProbe(run.policy, run.conds, run.config.rollout)
-    assert probe.measure(run.policy) == 0
-    for _ in run.stream():
-        pass
-    moved, base, sigmas = [], [], run.policy.sigmas(6)
-    for cond in run.conds.values():
-        x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * sigmas[0]
-        for k in range(5):
-            sigma = torch.tensor([sigmas[k]])
-            with torch.no_grad():
-                now = run.policy.velocity(x, sigma, cond)
-                with run.policy.reference():
-                    before = run.policy.velocity(x, sigma, cond)
-            if k in (1, 3, 4):
-                moved.append((now - before).square().mean())
-                base.append(before.square().mean())
-            x = x + (sigmas[k + 1] - sigmas[k]) * before
-    assert probe.measure(run.policy) == pytest.approx((sum(moved) / sum(base)).item(), rel=1e-5)
-    assert probe.measure(run.policy) > 0
 
 
 @pytest.mark.parametrize(
@@ -146,154 +71,136 @@ def test_drift_is_zero_for_the_base_and_that_of_a_plain_computation_else(toy):
         (GuardConfig(max_change=1e-9), "of the images has changed by"),
     ],
 )
-def test_drift_and_statistics_raise_their_own_alarms_without_a_held_out_reward(toy, config, alarm):
-    run = toy(toy.config(iterations=10))
-    held_out = watched(run, GuardSettings(config, None))
-    drive(run, held_out)
-    assert alarm in held_out.watch.stopped
-    assert held_out.chosen.step == 0  # not one measurement was without an alarm
+def test_drift_and_statistics_raise_their_own_alarms_without_a_held_out_reward(begin, config, alarm):
+    run = begin(toy_config(iterations=10), guard=GuardSettings(config, None))
+    fresh = weights(run.policy)
+    drive(run)
+    assert alarm in run.stopped
+    assert run.chosen.step == 0  # not one measurement was without an alarm
+    assert same(run.chosen.adapter, fresh)
+    assert run.finish().lora.recipe["step"] == 0
 
 
-def test_what_the_guard_cannot_watch_is_refused(toy):
-    run = toy()
-    with pytest.raises(ConfigError, match="guard: there is nothing to watch: connect a held-out reward"):
-        watched(run, GuardSettings(GuardConfig(), None))
-    with pytest.raises(ConfigError, match="guard: its held-out reward 'brightness' is trained on"):
-        watched(run, GuardSettings(GuardConfig(), RewardMix((Negative(), toy.Brightness()), (1.0, 1.0))))
-    with pytest.raises(ConfigError, match="guard: its held-out reward gives all 12 held-out images the same number"):
-        watched(run, GuardSettings(GuardConfig(), Constant()))
+def files(run):
+    """What a run left: records of the steps and of the guard, and the tensors of its states."""
+    states = [load_checkpoint(file) for file in (run.folder.checkpoint, run.folder.best)]
+    tensors = [state.adapter | state.optimizer for state in states]
+    return [lines(run.folder.metrics), lines(run.folder.path / "guard.jsonl")], tensors
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"every": 0}, "every: 0 is below 1"),
-        ({"action": "pray"}, "action: 'pray' is not known"),
-        ({"max_drop": -0.1}, "max_drop: -0.1 is below 0"),
-        ({"max_drift": math.nan}, "max_drift: nan"),
-        ({"max_change": math.inf}, "max_change: inf"),
-    ],
-)
-def test_bad_thresholds_name_the_field(values, message):
-    with pytest.raises(ConfigError, match=message):
-        GuardConfig(**values)
+def assert_same_run(resumed, whole):
+    """Every number and every bit of two runs, in memory and on disk."""
+    assert [r.to_dict() for r in resumed.watch.readings] == [r.to_dict() for r in whole.watch.readings]
+    ours, theirs = resumed.state.capture({}), whole.state.capture({})
+    assert ours.counters == theirs.counters
+    assert ours.counters["halvings"] > 0
+    assert same(ours.adapter, theirs.adapter)
+    assert same(ours.optimizer, theirs.optimizer)
+    assert resumed.chosen.step == whole.chosen.step
+    assert same(resumed.chosen.adapter, whole.chosen.adapter)
+    assert same(resumed.finish().lora, whole.finish().lora)
+    (records, tensors), (expected, states) = files(resumed), files(whole)
+    assert records == expected
+    assert all(same(ours, theirs) for ours, theirs in zip(tensors, states, strict=True))
 
 
 @pytest.mark.parametrize("cut", [3, 4, 7])
-def test_a_guarded_run_resumes_bit_for_bit(toy, tmp_path, cut):
+def test_a_guarded_run_resumes_bit_for_bit(begin, cut):
     """With alarms, so that halvings and the best weights have to come back too."""
-    guard = GuardSettings(GuardConfig(every=2, action="lower learning rate", max_drop=0.05), Negative())
-    whole = toy(toy.config(iterations=10))
-    measured = watched(whole, guard)
-    drive(whole, measured)
-
-    folder = RunFolder.new(tmp_path, "run")
-    first = toy(toy.config(iterations=10))
-    held_out = watched(first, guard)
-    for metrics in first.stream():
-        if held_out.guard_is_due(metrics.step):
-            reading = held_out.guard(first.state)
-            folder.log_reading(reading)
-            if reading.best:
-                save_checkpoint(folder.best, held_out.watch.best)
-        if metrics.step == cut:
-            break
-    save_checkpoint(folder.checkpoint, first.state.capture({}))
-    folder.close()
-
-    second = toy(toy.config(iterations=10))
-    fresh = second.state.capture({})
-    second.state.restore(load_checkpoint(folder.checkpoint))
-    resumed = watched(second, guard, fresh)
-    resumed.watch.resume(folder.rewind_readings(cut), folder.load_best(cut))
-    drive(second, resumed)
-    assert [r.to_dict() for r in resumed.readings] == [r.to_dict() for r in measured.readings]
-    ours, theirs = second.state.capture({}), whole.state.capture({})
-    assert ours.counters == theirs.counters
-    assert ours.counters["halvings"] > 0
-    assert all(torch.equal(ours.adapter[name], theirs.adapter[name]) for name in theirs.adapter)
-    assert resumed.chosen.step == measured.chosen.step
-    assert all(torch.equal(resumed.chosen.adapter[name], measured.chosen.adapter[name]) for name in theirs.adapter)
+    config = toy_config(iterations=10)
+    whole = begin(config, guard=LOWERS, name="whole")
+    drive(whole)
+    first = begin(config, guard=LOWERS, name="cut")
+    drive(first, until=cut)
+    first.stop("cancelled")
+    second = begin(config, guard=LOWERS, resume=first.folder.name)
+    assert second.state.step == cut
+    drive(second)
+    assert_same_run(second, whole)
 
 
-def test_the_curve_shows_guard_and_judge(toy, artifacts):
-    run = toy(toy.config(iterations=12), RewardMix((toy.Brightness(), toy.Redness()), (1.0, 1.0)))
-    fresh = run.state.capture({})
-    guard = GuardSettings(GuardConfig(every=3, max_drop=0.5), Negative())
-    held_out = HeldOut(run.policy, run.decoder, run.reward, toy.Redness(), guard, run.conds, SEEDS, run.config.rollout, fresh)
-    history = [metrics.to_dict() for metrics in drive(run, held_out)]
-    held_out.finish(run.state)
-    guarded = reward_curve(history, held_out.evaluations, held_out.readings, held_out.chosen.step)
-    plain = reward_curve(history, held_out.evaluations)
-    assert guarded.shape[0] > plain.shape[0]
-    picture(guarded).save(artifacts / "core_guarded_curve.png")
+@pytest.mark.parametrize(("cut", "kept"), [(3, 2), (5, 4), (9, 8)])
+def test_a_guarded_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(begin, cut, kept):
+    """Nothing says goodbye: metrics are ahead of the checkpoint, and the last line of a file may be torn."""
+    config = toy_config(iterations=10)
+    whole = begin(config, guard=LOWERS, name="whole")
+    drive(whole)
+    first = begin(config, guard=LOWERS, name="killed")
+    drive(first, until=cut)
+    for file in ("metrics.jsonl", "guard.jsonl"):
+        with (first.folder.path / file).open("a") as records:
+            records.write('{"step": 9, "torn')
+    second = begin(config, guard=LOWERS, resume=first.folder.name)
+    assert second.state.step == kept
+    assert len(second.history) == kept
+    drive(second)
+    assert_same_run(second, whole)
 
 
-# the reward check
+def watch_of(config):
+    """A watch over four images whose held-out scores are 0, 1, 2, 3, and whose drift is always 0.5."""
+
+    class Probe:
+        def measure(self, policy):
+            return 0.5
+
+    images, scores = torch.zeros(4, 2, 2, 3), torch.tensor([0.0, 1.0, 2.0, 3.0])
+    before = Evaluation(("a",) * 4, (1, 2, 3, 4), images, {}, scores, None, scores)
+    return Watch(config, before, probe=Probe(), fresh=Checkpoint(0, {}, {}, {}, {}))
 
 
-class Noisy:
-    """Gives another number each time."""
-
-    name = "noisy"
-
-    def __init__(self):
-        self.generator = torch.Generator().manual_seed(0)
-
-    def __call__(self, images, prompts):
-        return torch.randn(len(images), generator=self.generator)
+def test_it_is_due_at_every_nth_step():
+    watch = watch_of(GuardConfig(every=3))
+    assert [step for step in range(1, 10) if watch.due(step)] == [3, 6, 9]
+    assert [watch.steps_to_check(step) for step in range(7)] == [3, 2, 1, 3, 2, 1, 3]
 
 
-class Lamp:
-    """1 where the image is bright, else 0: all of a dark group are the same."""
-
-    name = "lamp"
-
-    def __call__(self, images, prompts):
-        return (images.mean((1, 2, 3)) > 0.5).float()
+def reading(step, alarms=(), best=False):
+    return Reading(step, 1.0, 0.0, 0.0, {}, alarms, best)
 
 
-def check(reward, images, groups, size):
-    return check_scores(RewardMix.of(reward), images, [""] * len(images), (1, groups, size), tuple(range(groups)))
+def test_the_newest_weights_come_out_until_something_was_measured():
+    watch = watch_of(GuardConfig())
+    assert watch.chosen is None
+    assert not watch.has_read(3)
+    watch.resume([reading(3)], None)
+    assert watch.has_read(3)
+    assert watch.chosen is None
+    watch.resume([reading(3, ("it fell",))], None)
+    assert watch.chosen is watch.best
+    assert watch.best.step == 0
+    best = Checkpoint(3, {"held_out": 1.0}, {}, {}, {})
+    watch.resume([reading(3, best=True)], best)
+    assert watch.chosen is best
 
 
-def test_a_reward_that_grades_can_teach(toy):
-    run = toy()
-    before = copy.deepcopy(run.state.capture({}).adapter)
-    found = check_reward(run.policy, run.decoder, run.reward, run.conds, run.config)
-    assert found.problem is None
-    assert found.verdict.startswith("This reward can tell your images apart")
-    assert found.mix.groups == 4  # two prompts, two branch steps
-    assert found.rewards["brightness"].noise == 0
-    images = found.images.view(4, 4, -1).mean(-1)
-    assert found.mix.spread == pytest.approx(images.std(1).mean().item(), rel=1e-4)
-    assert all(torch.equal(value, before[name]) for name, value in run.state.capture({}).adapter.items())
+def test_the_guard_leaves_a_run_without_alarms_as_it_is(begin):
+    """Oracle: the same run without a guard."""
+    guarded = begin(toy_config(iterations=6), guard=GuardSettings(GuardConfig(every=2), Twin()), name="guarded")
+    plain = begin(toy_config(iterations=6), name="plain")
+    drive(guarded)
+    drive(plain)
+    assert same(weights(guarded.policy), weights(plain.policy))
+    assert lines(guarded.folder.metrics) == lines(plain.folder.metrics)
 
 
-@pytest.mark.parametrize(
-    ("reward", "reason"),
-    [
-        (Constant(), "it gives all images of a group the same number, in all 4 groups"),
-        (Lamp(), "in 3 of 4 groups: it grades too coarsely"),
-        (Noisy(), "is no more than its own noise"),
-    ],
-)
-def test_a_reward_that_cannot_teach_is_told_why(reward, reason):
-    images = torch.rand(4, 3, 8, 8, 3, generator=torch.Generator().manual_seed(1)) * 0.2
-    images[0, 0] += 0.7
-    found = check(reward, images.flatten(0, 1), 4, 3)
-    assert reason in found.problem
-    assert found.verdict.startswith("This reward cannot tell your images apart")
-    assert found.verdict in found.text()
+def test_alarms_are_told_and_written_down(begin, caplog):
+    run = begin(toy_config(iterations=60), guard=LOWERS)
+    with caplog.at_level("WARNING"):
+        drive(run)
+    told = [record.getMessage() for record in caplog.records]
+    alarms = [reading for reading in run.watch.readings if reading.alarms]
+    assert len(told) == len(alarms) == MAX_HALVINGS + 1
+    for message, at in zip(told, alarms, strict=True):
+        assert message.startswith(f"Pave-GRPO guard, step {at.step}: the held-out reward has fallen to")
+    assert all("with half the learning rate" in message for message in told[:-1])
+    assert told[-1].endswith("the run ends here")
+    assert [record["step"] for record in lines(run.folder.path / "guard.jsonl")] == [r.step for r in run.watch.readings]
 
 
-def test_rewards_that_agree_or_disagree_are_named(toy):
-    images = torch.rand(12, 8, 8, 3, generator=torch.Generator().manual_seed(2))
-    images *= torch.rand(12, 1, 1, 1, generator=torch.Generator().manual_seed(3))
-    mix = RewardMix((toy.Brightness(), Negative(), Constant()), (1.0, 0.5, 1.0))
-    found = check(mix, images, 3, 4)
-    assert found.correlations[("brightness", "negative")] == pytest.approx(-1, abs=1e-4)
-    assert found.correlations[("brightness", "constant")] == 0
-    assert "brightness and negative: correlation -1.00, they pull against each other" in found.text()
-    assert "constant: it gives all images of a group the same number" in found.text()
-    assert found.problem is None
+def test_the_judge_is_the_guard_s_reward_where_it_has_none_of_its_own(begin):
+    run = begin(guard=GuardSettings(GuardConfig(every=2), None), judge=Negative(), reward=Brightness())
+    drive(run)
+    evaluation = run.measurements.evaluations[4]
+    assert evaluation.held_out is evaluation.judge
+    assert run.watch.readings[-1].held_out == evaluation.judge.mean().item()
