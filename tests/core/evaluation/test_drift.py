@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from _toy import ToyTraining, toy_config
 
+from _toy import ToyTraining, toy_config
 from pave_core.evaluation.drift import DriftProbe
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from _toy import SEEDS, Brightness, Negative, Redness, Shy, ToyTraining
 
+from _toy import SEEDS, Brightness, Negative, Redness, Shy, ToyTraining
 from pave_core.errors import TrainingError
 from pave_core.evaluation.evaluate import evaluate
 from pave_core.scoring.mix import RewardMix

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from _toy import SEEDS, Brightness, Redness, Shy, ToyTraining, toy_config
 from scipy import stats
 
+from _toy import SEEDS, Brightness, Redness, Shy, ToyTraining, toy_config
 from pave_core.evaluation.evaluate import Evaluation, evaluate
 from pave_core.evaluation.gain import Comparison, comparison_table, paired_gain
 from pave_core.scoring.mix import RewardMix
@@ -44,7 +44,8 @@ def test_a_gain_and_its_error_are_those_of_the_paired_t_test():
     for name in ("brightness", "redness"):
         part, oracle = compared.rewards[name], stats.ttest_rel(after.scores[name].numpy(), before.scores[name].numpy())
         assert (part.after - part.before) / part.se == pytest.approx(oracle.statistic, rel=1e-3)
-    assert compared.judge == pytest.approx((compared.rewards["brightness"].before, compared.rewards["brightness"].after))
+    brightness = compared.rewards["brightness"]
+    assert compared.judge == pytest.approx((brightness.before, brightness.after))
     assert compared.images == 12
 
 

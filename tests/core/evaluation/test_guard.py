@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _toy import Brightness, Constant, Negative, Redness
 
+from _toy import Brightness, Constant, Negative, Redness
 from pave_core.errors import ConfigError
 from pave_core.evaluation.evaluate import Evaluation
 from pave_core.evaluation.guard import Baseline, Best, GuardConfig, GuardSettings, Reading, read, statistics

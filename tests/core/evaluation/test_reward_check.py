@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from _toy import Brightness, Constant, Negative, ToyTraining, same, toy_config
 
+from _toy import Brightness, Constant, Negative, ToyTraining, same, toy_config
 from pave_core.evaluation.reward_check import check_reward, check_scores
 from pave_core.scoring.mix import RewardMix
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from _toy import SEEDS, Brightness, Redness, Shy, drive, toy_config
 
+from _toy import SEEDS, Brightness, Redness, Shy, drive, toy_config
 from pave_core.evaluation.evaluate import Evaluation
 from pave_core.images import picture
 from pave_core.pictures.sheets import before_after_grid, group_sheet

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from _toy import (
     PROMPTS,
     SEEDS,
     Brightness,
     Constant,
-    Hears,
     Negative,
     Redness,
     ToyPolicy,
@@ -19,7 +19,6 @@ from _toy import (
     toy_config,
     weights,
 )
-
 from pave_core.config.adapter import LoraConfig
 from pave_core.errors import ConfigError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
@@ -183,7 +182,7 @@ def test_a_run_goes_on_with_what_it_had(begin, cancelled):
     [
         (replace(toy_config(), lora=LoraConfig(rank=3, alpha=4, targets="all linear")), {}, r"config\.lora\.rank: "),
         (toy_config(eta=0.7), {}, r"config\.rollout\.eta: the checkpoint was made with 0\.8, now it is 0\.7"),
-        (None, {"reward": Redness()}, r"reward\.rewards: the checkpoint was made with .*brightness.*, now it is .*redness"),
+        (None, {"reward": Redness()}, r"reward\.rewards: the checkpoint was made with .*brightness.*, now .*redness"),
         (None, {"judge": None}, "judge: the checkpoint was made with .*redness.*, now it is null"),
         (None, {"guard": guard(Negative(), every=2)}, r"guard\.every: the checkpoint was made with 3, now it is 2"),
         (None, {"prompts": PromptSet(PROMPTS[:2], ())}, "prompts: the checkpoint was made with"),
@@ -213,11 +212,3 @@ def test_a_run_may_become_longer_and_batches_smaller(begin, cancelled):
 
 def test_a_run_whose_length_a_graph_decides_may_always_go_on(begin, cancelled):
     assert resumed(begin, cancelled, toy_config(iterations=2), iterations=None).state.step == 2
-
-
-def test_reporters_hear_of_nothing_before_the_first_step(begin):
-    hears = Hears()
-    run = begin(reporters=[hears], check_reward=True, guard=guard(Negative(), every=1))
-    assert hears.said == []
-    drive(run, until=1)
-    assert hears.said[0] == ("step", 1, 4)

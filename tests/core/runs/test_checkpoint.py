@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from _toy import ToyTraining, same, toy_config
 from safetensors.torch import save
 
+from _toy import ToyTraining, same, toy_config
 from pave_core.errors import ConfigError
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
 

@@ -5,9 +5,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from _toy import Hears, Negative, ToyTraining, drive, lines, toy_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from _toy import Hears, Negative, ToyTraining, drive, lines, toy_config
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.runs.folder import RunFolder
 from pave_core.runs.log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard

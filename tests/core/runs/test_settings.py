@@ -1,8 +1,8 @@
 """What a run is asked."""
 
 import pytest
-from _toy import PROMPTS, Brightness, Negative, toy_config
 
+from _toy import PROMPTS, Brightness, Negative, toy_config
 from pave_core.errors import ConfigError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.rollout.prompts import PromptSet

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from _toy import Brightness, Negative, Twin, drive, lines, same, toy_config, weights
 
+from _toy import Brightness, Negative, Twin, drive, lines, same, toy_config, weights
 from pave_core.evaluation.evaluate import Evaluation
 from pave_core.evaluation.guard import GuardConfig, GuardSettings, Reading
 from pave_core.runs.checkpoint import load_checkpoint
