@@ -118,6 +118,8 @@ def test_the_lora_so_far_is_the_guard_s_best(begin, places):
     run = begin(toy_config(iterations=20), guard=GuardSettings(GuardConfig(every=2, max_drop=0.0), Negative()))
     drive(run, until=7)
     assert run.chosen_step == 2
+    assert run.measurements.has_images(2)  # for the grid
+    assert not run.measurements.has_images(4)
     run.keep()
     best = run.watch.best.adapter
     assert same(load_file(places.lora(run.folder.name)), run.policy.export(best))

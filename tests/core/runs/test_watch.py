@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from _toy import Brightness, Negative, Twin, drive, lines, same, toy_config, weights
 from pave_core.evaluation.evaluate import Evaluation
@@ -34,13 +35,14 @@ def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_
     assert run.measurements.of(best.step)[0].held_out.mean().item() == best.held_out
 
 
-def test_a_run_that_gets_better_is_left_alone(begin):
+def test_a_run_that_gets_better_is_left_alone(begin, places):
     guard = GuardSettings(GuardConfig(every=3, max_drop=0.1), Twin())
     run = begin(toy_config(iterations=8), guard=guard)
     assert len(drive(run)) == 8
     for _ in range(2):  # finishing again measures nothing again
-        run.finish()
+        outcome = run.finish()
         assert [reading.step for reading in run.watch.readings] == [3, 6, 8]
+        assert same(load_file(places.lora(run.folder.name)), outcome.lora)
     assert run.stopped is None
     assert run.chosen.step == 8
     assert not len(run.measurements.evaluations[3].images)
