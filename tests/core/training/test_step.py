@@ -41,6 +41,17 @@ def test_drawing_changes_nothing_and_gives_the_same_again():
     assert run.state.step == 0
 
 
+def test_each_place_of_each_step_has_noise_of_its_own():
+    """The anchor's beginning, where the first branches leave it, is noise alone."""
+    run = ToyTraining()
+    assert run.config.rollout.branch_steps[0] == 0
+    beginnings = []
+    for run.state.step in range(3):
+        step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
+        beginnings += [tuple(rollout.starts[0].flatten().tolist()) for rollout in step.draw()]
+    assert len(set(beginnings)) == 3 * 2
+
+
 def test_images_come_prompt_by_prompt_and_branch_step_by_branch_step():
     run = ToyTraining()
     step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
