@@ -1,0 +1,80 @@
+"""The objective, against torch's Normal, finite differences and gradients written out."""
+
+import pytest
+import torch
+
+from _flow import SHAPE, curved_velocity, linear_velocity, randn
+from pave_core.flow.paving import paved_transitions
+from pave_core.flow.schedule import shifted_sigmas
+from pave_core.objective.loss import decomposition_loss, policy_gradient_loss, segment_metrics
+from pave_core.types import Gaussian
+
+
+def paved(velocity, x, k):
+    """{1, 2, 3: p^(n)} on the grid of 8 steps."""
+    return paved_transitions(velocity, x, k=k, sigmas=shifted_sigmas(8, 3.0), eta=0.8, segments=(2, 3))
+
+
+def test_the_gradient_is_that_of_finite_differences_through_the_sub_steps():
+    x = randn(1, *SHAPE, dtype=torch.float64)
+    y = randn(4, *SHAPE, seed=1)
+    advantages = torch.tensor([1.0, -0.5, 0.25, -0.75])
+    W = randn(3, 3, seed=2, dtype=torch.float64) * 0.5
+
+    def surrogate(W):
+        """Sum over chains of mean_i A_i log p(y_i), computed with torch's Normal: its gradient is minus the loss's."""
+        terms = {}
+        for n, q in paved(curved_velocity(W), x, 2).items():
+            log_prob = torch.distributions.Normal(q.mean, q.std).log_prob(y).flatten(1).mean(1)
+            terms[n] = (advantages * log_prob).mean()
+        return terms[1] + (terms[2] + terms[3]) / 2
+
+    leaf = W.clone().requires_grad_()
+    decomposition_loss(paved(curved_velocity(leaf), x, 2), y, advantages).backward()
+    assert leaf.grad is not None
+    numeric, h = torch.zeros_like(W), 1e-2  # the solver's fp32 noise against the h^2 of the difference
+    for i in range(3):
+        for j in range(3):
+            step = torch.zeros_like(W)
+            step[i, j] = h
+            numeric[i, j] = -(surrogate(W + step) - surrogate(W - step)) / (2 * h)
+    assert (leaf.grad - numeric).norm() / numeric.norm() < 2e-3
+
+
+def test_the_mean_carries_the_whole_gradient():
+    """d L / d mean = -(1/G) sum_i A_i (y_i - mean) / (std^2 D)."""
+    mean = randn(1, *SHAPE, dtype=torch.float32).requires_grad_()
+    y, advantages = randn(6, *SHAPE, seed=1), randn(6, seed=2)
+    policy_gradient_loss(Gaussian(mean, 0.3), y, advantages).backward()
+    expected = -(advantages.view(-1, 1, 1) * (y - mean.detach())).mean(0, keepdim=True) / (0.3**2 * mean.numel())
+    torch.testing.assert_close(mean.grad, expected)
+
+
+def test_the_push_of_a_chain_is_the_length_of_its_mean_s_gradient():
+    mean = randn(1, *SHAPE, dtype=torch.float32).requires_grad_()
+    p, y, advantages = Gaussian(mean, 0.3), randn(6, *SHAPE, seed=1), randn(6, seed=2)
+    policy_gradient_loss(p, y, advantages).backward()
+    log_prob, std, push = segment_metrics(p, y, advantages)
+    torch.testing.assert_close(push, mean.grad.norm())
+    torch.testing.assert_close(log_prob, p.log_prob(y).mean().detach())
+    assert std == pytest.approx(0.3)
+
+
+def test_the_weights_of_the_terms():
+    W, x, y, advantages = randn(3, 3) * 0.5, randn(1, *SHAPE), randn(4, *SHAPE, seed=1), randn(4, seed=2)
+
+    def gradient(weights):
+        leaf = W.clone().requires_grad_()
+        decomposition_loss(paved(linear_velocity(leaf), x, 1), y, advantages, weights).backward()
+        return leaf.grad
+
+    assert torch.equal(gradient(None), gradient({1: 1.0, 2: 1.0, 3: 1.0}))
+    parts = [gradient({n: float(n == m) for n in (1, 2, 3)}) for m in (1, 2, 3)]
+    torch.testing.assert_close(gradient({1: 0.5, 2: 2.0, 3: 0.25}), 0.5 * parts[0] + 2 * parts[1] + 0.25 * parts[2])
+
+
+def test_equal_rewards_give_no_gradient():
+    W = randn(3, 3).requires_grad_()
+    p = paved(linear_velocity(W), randn(1, *SHAPE), 1)
+    decomposition_loss(p, randn(4, *SHAPE), torch.zeros(4)).backward()
+    assert torch.equal(W.grad, torch.zeros(3, 3))

@@ -1,0 +1,103 @@
+"""Pictures of pictures."""
+
+import math
+
+import pytest
+import torch
+
+from _toy import SEEDS, Brightness, Redness, Shy, drive, toy_config
+from pave_core.evaluation.evaluate import Evaluation
+from pave_core.images import picture
+from pave_core.pictures.sheets import before_after_grid, group_sheet
+from pave_core.scoring.mix import RewardMix
+
+RED, GREEN, BLUE, YELLOW = (torch.tensor(colour) for colour in ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (1.0, 1.0, 0)))
+
+
+def columns_of(sheet, colour):
+    """The leftmost pixel of each place on a sheet where a picture of plain `colour` is."""
+    there = (sheet - colour).abs().amax(-1).le(0.01)
+    inside = there.sum(0) >= 32  # text is not as high
+    return [x for x in range(1, len(inside)) if inside[x] and not inside[x - 1]]
+
+
+def plain(*colours):
+    return torch.stack([colour.expand(64, 64, 3) for colour in colours])
+
+
+def evaluation(*colours, total):
+    prompts = ("a cat", "a cat", "a dog", "a dog")[: len(colours)]
+    return Evaluation(prompts, (1, 2, 1, 2)[: len(colours)], plain(*colours), {}, torch.tensor(total), None)
+
+
+def test_a_grid_of_a_run(begin, artifacts):
+    run = begin(toy_config(iterations=12), reward=RewardMix((Brightness(), Redness()), (1.0, 1.0)))
+    drive(run)
+    outcome = run.finish()
+    before, after = run.measurements.before, run.measurements.evaluations[12]
+    assert len(before.prompts) == 3 * len(SEEDS)
+    grid = before_after_grid(before, after)
+    assert grid.shape[-1] == 3
+    assert grid.std() > 0.05
+    assert torch.equal(outcome.grid, grid)
+    picture(grid).save(artifacts / "core_grid.png")
+
+
+def test_a_grid_of_images_without_a_score(begin):
+    run = begin(toy_config(iterations=2), reward=Shy())
+    drive(run)
+    run.finish()
+    grid = before_after_grid(run.measurements.before, run.measurements.evaluations[2])
+    assert grid.isfinite().all()
+
+
+def test_pairs_of_a_seed_stand_side_by_side():
+    before = evaluation(RED, GREEN, total=[0.0, 0.0])
+    after = evaluation(BLUE, YELLOW, total=[1.0, -1.0])
+    grid = before_after_grid(before, after)
+    places = [columns_of(grid, colour) for colour in (RED, BLUE, GREEN, YELLOW)]
+    assert [len(place) for place in places] == [1, 1, 1, 1]
+    assert places == sorted(places)
+
+
+def test_a_grid_has_at_most_so_many_rows_and_pairs():
+    before = evaluation(RED, GREEN, BLUE, YELLOW, total=[0.0] * 4)
+    whole = before_after_grid(before, before)
+    assert before_after_grid(before, before, rows=1).shape[0] < whole.shape[0]
+    assert before_after_grid(before, before, pairs=1).shape[1] < whole.shape[1]
+
+
+def sheet_of(rewards, colours=(RED, GREEN, BLUE), **more):
+    """A sheet of one group with these rewards."""
+    advantages = torch.zeros(1, 1, len(colours))
+    rewards = torch.tensor([[rewards]])
+    prompts = ["a cat"] * len(colours)
+    return group_sheet(
+        plain(*colours), prompts, branch_steps=(2,), rewards=rewards, advantages=advantages, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("rewards", "order"),
+    [
+        ([0.1, 0.3, 0.2], (GREEN, BLUE, RED)),
+        ([0.5, 0.5, 0.9], (BLUE, RED, GREEN)),
+        ([math.nan, 0.3, -0.2], (GREEN, BLUE, RED)),
+    ],
+)
+def test_a_group_is_sorted_by_reward_and_what_was_not_scored_comes_last(rewards, order):
+    sheet = sheet_of(rewards)
+    places = [columns_of(sheet, colour)[0] for colour in order]
+    assert places == sorted(places)
+
+
+def test_a_sheet_shows_at_most_so_many_groups():
+    images, prompts = plain(*[RED] * 24), ["a cat"] * 24
+    rewards = torch.arange(24.0).view(2, 4, 3)
+
+    def height(rows):
+        return group_sheet(
+            images, prompts, branch_steps=(0, 1, 2, 3), rewards=rewards, advantages=rewards, rows=rows
+        ).shape[0]
+
+    assert height(2) < height(4) < height(8) == height(12)

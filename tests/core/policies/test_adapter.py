@@ -1,0 +1,109 @@
+"""The LoRA adapter: in, out, and as what it is exported."""
+
+import pytest
+import torch
+
+from _toy import ToyPolicy
+from pave_core.config.adapter import LoraConfig
+from pave_core.policies.adapter import LoraAdapter
+from pave_core.seeds import seeded
+
+
+def probe(policy):
+    return policy.model(torch.ones(2, 3, 4, 4), torch.tensor([0.5, 0.9]), torch.ones(8))
+
+
+@pytest.mark.parametrize("init", ["gaussian", "kaiming"])
+def test_a_fresh_adapter_changes_no_bit(init):
+    policy = ToyPolicy(LoraConfig(rank=4, init=init))
+    fresh = probe(policy)
+    policy.adapter.detach()
+    assert torch.equal(fresh, probe(policy))
+
+
+def test_detach_leaves_no_trace_and_attach_brings_the_adapter_back():
+    policy = ToyPolicy(LoraConfig(rank=4))
+    modules = {name: type(m) for name, m in ToyPolicy(LoraConfig()).model.named_modules()}
+    for p in policy.parameters().values():
+        torch.nn.init.normal_(p, generator=seeded(1))
+    trained = probe(policy)
+    with policy.reference():
+        reference = probe(policy)
+    policy.adapter.detach()
+    plain = probe(policy)
+    assert not any("lora" in name for name, _ in policy.model.named_modules())
+    policy.adapter.attach()
+    assert {name: type(m) for name, m in policy.model.named_modules()} == modules
+    assert torch.equal(probe(policy), trained)
+    assert torch.equal(reference, plain)
+    assert not torch.equal(trained, plain)
+
+
+def test_the_adapter_is_on_again_after_an_error_in_the_base_model():
+    policy = ToyPolicy(LoraConfig(rank=4))
+    for p in policy.parameters().values():
+        torch.nn.init.normal_(p, generator=seeded(1))
+    trained = probe(policy)
+    with pytest.raises(ValueError, match="inside"), policy.reference():
+        raise ValueError("inside")
+    assert torch.equal(probe(policy), trained)
+
+
+def test_the_exported_weights_are_the_adapter():
+    policy = ToyPolicy(LoraConfig(rank=4, alpha=6))
+    for p in policy.parameters().values():
+        torch.nn.init.normal_(p, generator=seeded(1))
+    trained, exported = probe(policy), policy.adapter.export(prefix="model.")
+    policy.adapter.detach()
+    with torch.no_grad():
+        for name in ("attn.qkv", "attn.proj"):
+            scale = exported[f"model.{name}.alpha"].item() / 4
+            layer = policy.model.get_submodule(name)
+            layer.weight += scale * exported[f"model.{name}.lora_B.weight"] @ exported[f"model.{name}.lora_A.weight"]
+    torch.testing.assert_close(probe(policy), trained)
+
+
+def test_an_earlier_state_is_exported_without_becoming_the_adapter_s():
+    policy = ToyPolicy(LoraConfig(rank=4))
+    earlier = {name: p.detach().clone() for name, p in policy.parameters().items()}
+    fresh = policy.export()
+    for p in policy.parameters().values():
+        torch.nn.init.normal_(p, generator=seeded(1))
+    trained = policy.export()
+    exported = policy.export(earlier)
+    assert all(torch.equal(exported[key], fresh[key]) for key in fresh)
+    assert all(torch.equal(policy.export()[key], trained[key]) for key in trained)
+    assert all(key.startswith("diffusion_model.") for key in exported)
+
+
+def test_the_adapter_does_not_touch_the_global_random_state():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    before = torch.random.get_rng_state()
+    LoraAdapter(model, LoraConfig(targets="all linear"), seeded(0), torch.device("cpu"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_base_is_frozen():
+    policy = ToyPolicy(LoraConfig())
+    trainable = {name for name, p in policy.model.named_parameters() if p.requires_grad}
+    assert len(trainable) == len(policy.parameters())
+    assert all("lora" in name for name in trainable)
+
+
+def test_a_linear_that_is_no_nn_linear_gets_an_adapter():
+    """The host's quantised Linear is an nn.Module of that name."""
+
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.in_features, self.out_features = 4, 6
+            self.weight, self.bias = torch.nn.Parameter(torch.ones(6, 4)), None
+
+        def forward(self, x):
+            return x @ self.weight.T
+
+    model = torch.nn.Sequential()
+    model.add_module("attn", Linear())
+    adapter = LoraAdapter(model, LoraConfig(rank=2), seeded(0), torch.device("cpu"))
+    model(torch.ones(1, 4)).sum().backward()
+    assert adapter.parameters()["attn.lora_B.weight"].grad is not None

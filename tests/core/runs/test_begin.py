@@ -1,0 +1,214 @@
+"""The beginning of a run: what is refused, before anything is written, and what a run begins with."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from _toy import (
+    PROMPTS,
+    SEEDS,
+    Brightness,
+    Constant,
+    Negative,
+    Redness,
+    ToyPolicy,
+    drive,
+    lines,
+    same,
+    toy_config,
+    weights,
+)
+from pave_core.config.adapter import LoraConfig
+from pave_core.errors import ConfigError
+from pave_core.evaluation.guard import GuardConfig, GuardSettings
+from pave_core.rollout.prompts import PromptSet
+from pave_core.scoring.mix import RewardMix
+
+
+def guard(held_out, **config):
+    return GuardSettings(GuardConfig(**config), held_out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "../x"}, "run_name: '../x' is not a plain file name"),
+        ({"resume": "../x"}, "resume: '../x' is not a plain file name"),
+        ({"resume": "nothing_00001"}, "resume: 'nothing_00001' has no checkpoint in .*: choose one of none yet"),
+        (
+            {"reward": Constant(), "check_reward": True},
+            "reward: it cannot tell your images apart: it gives all images of a group the same number",
+        ),
+        ({"reward": Constant()}, "reward: constant = 1 for all 12 images"),
+        ({"guard": guard(None)}, "guard: there is nothing to watch: connect a held-out reward"),
+        (
+            {"guard": guard(RewardMix((Negative(), Brightness()), (1.0, 1.0)))},
+            "guard: its held-out reward 'brightness' is trained on",
+        ),
+        ({"guard": guard(Constant())}, "guard: its held-out reward gives all 12 held-out images the same number"),
+        ({"judge": Brightness(), "guard": guard(None)}, "guard: its held-out reward 'brightness' is trained on"),
+        ({"reward": None, "judge": Redness()}, "judge: it is measured together with the reward"),
+        ({"reward": None, "guard": guard(Redness())}, "guard: it is measured together with the reward"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(begin, tmp_path, arguments, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        begin(**arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["sigmas", "encode", "fingerprint", "velocity"])
+def test_a_policy_that_fails_leaves_nothing_written(begin, tmp_path, method):
+    policy = ToyPolicy(toy_config().lora)
+
+    def fails(*arguments):
+        raise ConfigError(f"{method}: it cannot")
+
+    setattr(policy, method, fails)
+    with pytest.raises(ConfigError, match=f"^{method}: it cannot"):
+        begin(policy=policy)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_begins_with_the_base_measured_and_a_folder_of_its_own(begin, places, caplog):
+    with caplog.at_level("INFO"):
+        run = begin(prompts=PromptSet(PROMPTS[:2], PROMPTS[2:]), judge=Redness(), check_reward=True)
+    assert run.folder.path == places.runs / "pave_00001"
+    assert list(run.folder.path.iterdir()) == []
+    assert not places.loras.exists()
+    assert (run.state.step, run.history, run.stopped) == (0, [], None)
+    assert list(run.conds) == list(PROMPTS[:2])
+    before = run.measurements.before
+    assert before.prompts == PROMPTS[2:] * len(SEEDS)
+    assert torch.equal(before.judge, Redness()(before.images, []))
+    told = caplog.text
+    assert "Pave-GRPO reward check" in told
+    assert "This reward can tell your images apart" in told
+    assert f"2 prompts to train on, 1 held out, run folder {run.folder.path}" in told
+    assert begin().folder.name == "pave_00002"
+
+
+def test_the_policy_is_used_inside_its_block_and_left_at_the_end(begin):
+    class Guarded(ToyPolicy):
+        """A policy that says whether it was asked anything outside its `with` block."""
+
+        inside = False
+        entered = 0
+
+        def __enter__(self):
+            self.inside = True
+            self.entered += 1
+            return self
+
+        def __exit__(self, *error):
+            self.inside = False
+
+        def velocity(self, x, sigma, cond):
+            assert self.inside
+            return super().velocity(x, sigma, cond)
+
+        def encode(self, prompt):
+            assert self.inside
+            return super().encode(prompt)
+
+    config = toy_config(iterations=2)
+    policy = Guarded(config.lora, config.run.seed)
+    run = begin(config, policy=policy, check_reward=True, guard=guard(Negative(), every=1))
+    assert (policy.entered, policy.inside) == (1, False)
+    drive(run)
+    run.finish()
+    assert not policy.inside
+
+
+def test_the_base_is_measured_without_the_adapter_also_where_a_run_goes_on(begin):
+    first = begin(toy_config(iterations=4))
+    drive(first, until=3)
+    first.stop("cancelled")
+    second = begin(toy_config(iterations=4), resume=first.folder.name)
+    assert torch.equal(second.measurements.before.total, first.measurements.before.total)
+    assert same(weights(second.policy), weights(first.policy))
+
+
+def test_only_a_run_that_begins_anew_checks_its_reward(begin, caplog):
+    first = begin(check_reward=True)
+    drive(first, until=1)
+    first.stop("cancelled")
+    with caplog.at_level("INFO"):
+        begin(check_reward=True, resume=first.folder.name)
+    assert "reward check" not in caplog.text
+
+
+def test_looking_at_the_reward_changes_nothing_of_the_run(begin):
+    checked, plain = begin(check_reward=True), begin()
+    for run in (checked, plain):
+        drive(run)
+    assert lines(checked.folder.metrics) == lines(plain.folder.metrics)
+    assert same(weights(checked.policy), weights(plain.policy))
+
+
+def test_a_run_that_nodes_score_measures_nothing(begin):
+    run = begin(reward=None)
+    assert (run.measurements, run.watch) == (None, None)
+
+
+@pytest.fixture
+def cancelled(begin):
+    """The name of a run of four steps that was cancelled after the second."""
+    run = begin(judge=Redness(), guard=guard(Negative(), every=3))
+    drive(run, until=2)
+    run.stop("cancelled")
+    return run.folder.name
+
+
+def resumed(begin, name, config=None, **arguments):
+    return begin(
+        config or toy_config(),
+        **{"judge": Redness(), "guard": guard(Negative(), every=3), "resume": name} | arguments,
+    )
+
+
+def test_a_run_goes_on_with_what_it_had(begin, cancelled):
+    run = resumed(begin, cancelled)
+    assert run.folder.name == cancelled
+    assert [record["step"] for record in run.history] == [1, 2]
+    assert run.state.step == 2
+    assert len(drive(run)) == 2
+    assert [record["step"] for record in lines(run.folder.metrics)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "message"),
+    [
+        (replace(toy_config(), lora=LoraConfig(rank=3, alpha=4, targets="all linear")), {}, r"config\.lora\.rank: "),
+        (toy_config(eta=0.7), {}, r"config\.rollout\.eta: the checkpoint was made with 0\.8, now it is 0\.7"),
+        (None, {"reward": Redness()}, r"reward\.rewards: the checkpoint was made with .*brightness.*, now .*redness"),
+        (None, {"judge": None}, "judge: the checkpoint was made with .*redness.*, now it is null"),
+        (None, {"guard": guard(Negative(), every=2)}, r"guard\.every: the checkpoint was made with 3, now it is 2"),
+        (None, {"prompts": PromptSet(PROMPTS[:2], ())}, "prompts: the checkpoint was made with"),
+        (toy_config(iterations=2), {}, "iterations: 'pave_00001' has done 2 of 2 already: raise iterations"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused_and_the_run_stays_as_it_is(
+    begin, cancelled, places, config, arguments, message
+):
+    files = {path: path.read_bytes() for path in places.runs.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        resumed(begin, cancelled, config, **arguments)
+    assert {path: path.read_bytes() for path in places.runs.rglob("*") if path.is_file()} == files
+
+
+def test_another_base_model_is_refused(begin, cancelled):
+    policy = ToyPolicy(toy_config().lora, toy_config().run.seed)
+    policy.fingerprint = lambda: "another"
+    with pytest.raises(ConfigError, match=r"^model: .* another base model"):
+        resumed(begin, cancelled, policy=policy)
+
+
+def test_a_run_may_become_longer_and_batches_smaller(begin, cancelled):
+    run = resumed(begin, cancelled, toy_config(iterations=6, batch_size=1, checkpoint_every=1))
+    assert len(drive(run)) == 4
+
+
+def test_a_run_whose_length_a_graph_decides_may_always_go_on(begin, cancelled):
+    assert resumed(begin, cancelled, toy_config(iterations=2), iterations=None).state.step == 2

@@ -1,0 +1,290 @@
+"""A run under way: what it keeps, when, and what comes out of it."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from _toy import (
+    PROMPTS,
+    SEEDS,
+    Brightness,
+    Constant,
+    Hears,
+    Negative,
+    Redness,
+    ToyTraining,
+    Twin,
+    drive,
+    lines,
+    same,
+    toy_config,
+    weights,
+    without_clock,
+)
+from pave_core.evaluation.guard import GuardConfig, GuardSettings
+from pave_core.rollout.prompts import PromptSet
+from pave_core.runs.checkpoint import load_checkpoint
+
+
+def summary_of(run):
+    return json.loads((run.folder.path / "summary.json").read_text())
+
+
+def test_a_run_leaves_everything_it_promises(begin, places):
+    run = begin(judge=Redness(), prompts=PromptSet(PROMPTS[:2], PROMPTS[2:]), evaluate_every=3)
+    drive(run)
+    outcome = run.finish()
+    names = {path.name for path in run.folder.path.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        "metrics.jsonl",
+        "evaluations.json",
+        "checkpoint.safetensors",
+        "summary.json",
+        "curve.png",
+        "grid.png",
+    }
+    assert list(run.folder.path.glob("events.out.tfevents*"))
+    assert same(load_file(places.lora(run.folder.name)), outcome.lora)
+    assert [record["step"] for record in lines(run.folder.metrics)] == [1, 2, 3, 4]
+    evaluations = json.loads((run.folder.path / "evaluations.json").read_text())
+    assert [each["step"] for each in evaluations] == [0, 3, 4]
+    summary = summary_of(run)
+    assert [evaluations[0]["reward"], evaluations[-1]["reward"]] == [summary["reward_before"], summary["reward_after"]]
+    assert (summary["steps"], summary["held_out_images"], summary["guard"]) == (4, len(SEEDS), None)
+    assert summary["lora"] == str(places.lora(run.folder.name))
+    assert outcome.summary.to_dict()["reward_se"] == summary["reward_se"]
+    assert len(outcome.history) == 4
+    assert outcome.curve.ndim == outcome.grid.ndim == 3
+
+
+def test_what_comes_out_is_what_training_alone_makes(begin):
+    """Oracle: the loop by itself. Measuring, logging and saving change nothing of it."""
+    plain = ToyTraining()
+    records = list(plain.stream())
+    run = begin(judge=Redness(), evaluate_every=1, check_reward=True)
+    made = drive(run)
+    assert without_clock(made) == without_clock(records)
+    assert same(run.finish().lora, plain.policy.export())
+
+
+@pytest.mark.parametrize("optimizer_step", ["accumulated", "per_step"])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_cancelled_run_resumes_bit_for_bit(begin, places, optimizer_step, cut):
+    config = toy_config(iterations=5, optimizer_step=optimizer_step)
+    whole = begin(config, name="whole")
+    drive(whole)
+    outcome = whole.finish()
+    first = begin(config, name="cut")
+    drive(first, until=cut)
+    first.stop("cancelled")
+    second = begin(config, resume=first.folder.name)
+    drive(second)
+    resumed = second.finish()
+    assert lines(second.folder.metrics) == lines(whole.folder.metrics)
+    assert same(resumed.lora, outcome.lora)
+    states = [load_checkpoint(run.folder.checkpoint) for run in (second, whole)]
+    assert same(states[0].adapter, states[1].adapter)
+    assert same(states[0].optimizer, states[1].optimizer)
+    assert (states[0].step, states[0].counters) == (states[1].step, states[1].counters)
+    assert states[0].recipe == states[1].recipe
+    assert torch.equal(resumed.grid, outcome.grid)
+    assert summary_of(second)["reward_after"] == summary_of(whole)["reward_after"]
+
+
+def test_checkpoints_come_when_they_are_due_and_at_the_end(begin):
+    run = begin(toy_config(iterations=5, checkpoint_every=2))
+    kept = []
+    for step in range(1, 6):
+        drive(run, until=step)
+        kept.append(load_checkpoint(run.folder.checkpoint).step if run.folder.checkpoint.exists() else None)
+    assert kept == [None, 2, 2, 4, 5]
+
+
+def test_the_lora_so_far_stands_beside_each_checkpoint(begin, places):
+    run = begin()
+    drive(run, until=2)
+    path = run.keep()
+    assert path == places.lora(run.folder.name)
+    assert same(load_file(path), run.policy.export())
+    assert run.lora().recipe["step"] == 2
+    written = path.stat().st_mtime_ns
+    run.keep()
+    assert path.stat().st_mtime_ns == written  # nothing new to keep
+
+
+def test_the_lora_so_far_is_the_guard_s_best(begin, places):
+    run = begin(toy_config(iterations=20), guard=GuardSettings(GuardConfig(every=2, max_drop=0.0), Negative()))
+    drive(run, until=7)
+    assert run.chosen_step == 2
+    assert run.measurements.has_images(2)  # for the grid
+    assert not run.measurements.has_images(4)
+    run.keep()
+    best = run.watch.best.adapter
+    assert same(load_file(places.lora(run.folder.name)), run.policy.export(best))
+    assert not same(run.policy.export(best), run.policy.export())
+    assert load_checkpoint(run.folder.checkpoint).step == 7  # what resume goes on from is the newest
+
+
+def test_a_run_that_stops_before_its_first_step_leaves_no_folder(begin, places, caplog):
+    hears = Hears()
+    run = begin(reporters=[hears])
+    with caplog.at_level("WARNING"):
+        run.stop("cancelled")
+    assert list(places.runs.iterdir()) == []
+    assert not places.loras.exists()
+    assert "Pave-GRPO cancelled before its first step: there is nothing to keep" in caplog.text
+    assert ("warning", "cancelled before its first step: there is nothing to keep") in hears.said
+    assert ("close",) in hears.said
+
+
+def test_a_run_that_stops_says_where_its_work_is(begin, places, caplog):
+    run = begin()
+    drive(run, until=1)
+    with caplog.at_level("WARNING"):
+        run.stop("stopped (OSError)")
+    lora, checkpoint = places.lora(run.folder.name), run.folder.checkpoint
+    assert f"stopped (OSError) after step 1: LoRA so far in {lora}, checkpoint in {checkpoint}" in caplog.text
+    assert "to go on, set resume to 'pave_00001'" in caplog.text
+    assert load_checkpoint(checkpoint).step == 1
+    assert same(load_file(lora), run.policy.export())
+
+
+def test_a_run_whose_reward_fails_keeps_the_complete_steps(begin):
+    class Breaks(Brightness):
+        calls = 0
+
+        def __call__(self, images, prompts):
+            self.calls += 1
+            if self.calls == 1 + 2 * 2 + 1:  # the base's evaluation, two calls a step, then in the third step
+                raise OSError("the reward's server is gone")
+            return super().__call__(images, prompts)
+
+    run = begin(reward=Breaks())
+    with pytest.raises(OSError, match="server is gone"):
+        drive(run)
+    run.stop("stopped (OSError)")
+    plain = ToyTraining(toy_config(iterations=2))
+    list(plain.stream())
+    assert load_checkpoint(run.folder.checkpoint).step == 2
+    assert same(load_checkpoint(run.folder.checkpoint).adapter, weights(plain.policy))
+
+
+def test_finishing_twice_is_finishing_once(begin):
+    class Counted(Brightness):
+        calls = 0
+
+        def __call__(self, images, prompts):
+            self.calls += 1
+            return super().__call__(images, prompts)
+
+    reward = Counted()
+    run = begin(reward=reward, guard=GuardSettings(GuardConfig(every=3, max_drop=0.0), Twin()))
+    drive(run)
+    first = run.finish()
+    calls, history = reward.calls, list(first.history)
+    files = {path: path.read_bytes() for path in run.folder.path.iterdir() if path.name != "summary.json"}
+    second = run.finish()
+    assert reward.calls == calls
+    assert same(first.lora, second.lora)
+    assert first.lora.recipe == second.lora.recipe
+    assert second.history == history
+    assert torch.equal(first.curve, second.curve)
+    assert torch.equal(first.grid, second.grid)
+    clock = {"train_seconds": 0.0}
+    assert first.summary.to_dict() | clock == second.summary.to_dict() | clock
+    assert {path: path.read_bytes() for path in run.folder.path.iterdir() if path.name != "summary.json"} == files
+
+
+def test_a_finished_run_may_go_on_and_be_finished_again(begin):
+    """As a graph does that was made longer. Oracle: a run that was as long from the beginning."""
+    whole = begin(toy_config(iterations=5), name="whole")
+    drive(whole)
+    outcome = whole.finish()
+    run = begin(toy_config(iterations=3), name="longer")
+    drive(run)
+    run.finish()
+    run.expect(2)
+    assert run.config.run.iterations == 5
+    drive(run)
+    longer = run.finish()
+    assert same(longer.lora, outcome.lora)
+    assert lines(run.folder.metrics) == lines(whole.folder.metrics)
+    assert longer.summary.comparison == outcome.summary.comparison
+    assert run.recipe() == whole.recipe()
+
+
+def test_a_run_that_nodes_score_is_kept_and_drawn_without_measurements(begin, places):
+    run = begin(reward=None)
+    drive(run, reward=Brightness())
+    outcome = run.finish()
+    assert outcome.grid is None
+    assert outcome.summary.comparison is None
+    assert not (run.folder.path / "evaluations.json").exists()
+    assert not (run.folder.path / "grid.png").exists()
+    assert "grid" not in summary_of(run)
+    plain = begin()
+    drive(plain)
+    assert same(outcome.lora, plain.finish().lora)
+    assert same(load_file(places.lora(run.folder.name)), outcome.lora)
+
+
+def test_a_judge_is_measured_and_not_trained_on(begin):
+    class Judge(Negative):
+        calls = 0
+
+        def __call__(self, images, prompts):
+            self.calls += 1
+            return super().__call__(images, prompts)
+
+    judge = Judge()
+    judged, unjudged = begin(judge=judge), begin()
+    for run in (judged, unjudged):
+        drive(run)
+    outcome = judged.finish()
+    assert judge.calls == 2
+    assert outcome.summary.comparison.judge[0] == judged.measurements.before.judge.mean().item()
+    assert same(outcome.lora, unjudged.finish().lora)
+
+
+def test_the_best_weights_of_an_earlier_session_are_measured_again_for_the_grid(begin):
+    guard = GuardSettings(GuardConfig(every=2, max_drop=0.0), Negative())
+    first = begin(toy_config(iterations=6), guard=guard, evaluate_every=2)
+    drive(first, until=3)
+    assert first.chosen_step == 2
+    known = first.measurements.evaluations[2]
+    first.stop("cancelled")
+    second = begin(toy_config(iterations=6), guard=guard, resume=first.folder.name)
+    drive(second)
+    newest = weights(second.policy)
+    outcome = second.finish()
+    assert second.chosen_step == 2
+    again = second.measurements.evaluations[2]
+    assert torch.equal(again.images, known.images)
+    assert torch.equal(again.total, known.total)
+    assert outcome.grid is not None
+    assert same(weights(second.policy), newest)
+
+
+def test_measurements_come_when_they_are_due(begin):
+    run = begin(toy_config(iterations=7), evaluate_every=3)
+    drive(run)
+    assert sorted(run.measurements.evaluations) == [0, 3, 6]
+    run.finish()
+    assert sorted(run.measurements.evaluations) == [0, 3, 6, 7]
+
+
+def test_history_and_metrics_file_are_the_same_records(begin):
+    run = begin()
+    drive(run)
+    records = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
+    assert json.loads(json.dumps(run.history)) == records
+    assert not any("preview" in record for record in run.history)
+
+
+def test_a_watched_constant_may_be_a_judge(begin):
+    """A judge need not tell images apart; only a guard's reward must."""
+    run = begin(judge=Constant())
+    drive(run)
+    assert run.finish().summary.comparison.judge == (1.0, 1.0)

@@ -1,0 +1,19 @@
+"""Small tensors and velocities for tests of the formulas."""
+
+import torch
+
+SHAPE = (2, 3)
+
+
+def randn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def linear_velocity(W):
+    """v(x, sigma) = x W + sigma."""
+    return lambda x, sigma: x @ W + sigma.view(-1, 1, 1)
+
+
+def curved_velocity(W):
+    """v(x, sigma) = tanh(x W + sigma)."""
+    return lambda x, sigma: torch.tanh(x @ W + sigma.view(-1, 1, 1))
