@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
 
 C = TypeVar("C")
+KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+"""The kinds of values that settings have, as error messages call them."""
 
 
 @dataclass(frozen=True)
@@ -89,35 +91,33 @@ def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
         if widget.place is not None:
             built[widget.field] = (*built.get(widget.field, ()), value)
         elif isinstance(_default(config, widget.field), tuple):
-            built[widget.field] = parse_numbers(name, value, whole=_is_whole(config, widget.field))
+            built[widget.field] = parse_numbers(name, value, whole=_kind(config, widget.field) is int)
         else:
             built[widget.field] = value
     return config(**built)
 
 
 def check(config: Any) -> None:
-    """ConfigError for the first setting that is outside its range or not among its options.
+    """ConfigError for the first setting that is of another kind, outside its range or not among its options.
 
     The message names the setting, its value and the remedy.
     """
     for name, widget in widgets_of(type(config)).items():
-        value = getattr(config, widget.field)
-        said = widget.setting
+        said, value = widget.setting, _part(config, widget)
         remedy = f": {said.remedy}" if said.remedy else ""
         if said.options and value not in said.options:
             raise ConfigError(f"{name}: {value!r} is not known: choose one of {', '.join(said.options)}")
-        for number in _numbers(value if widget.place is None else value[widget.place]):
-            if math.isnan(number):
-                raise ConfigError(f"{name}: {number} is not a number{remedy}")
-            if said.low is not None and number < said.low:
-                raise ConfigError(f"{name}: {number} is below {said.low}{remedy}")
-            if said.high is not None and number > said.high:
-                raise ConfigError(f"{name}: {number} is above {said.high}, the largest allowed{remedy}")
+        kind = _kind(type(config), widget.field)
+        for part in value if isinstance(value, tuple) else (value,):
+            if not _is_of(kind, part):
+                raise ConfigError(f"{name}: {part!r} is not {KINDS[kind]}{remedy}")
+            if kind in (int, float):
+                _check_range(name, part, said, remedy)
 
 
 def joined(numbers: tuple[float, ...]) -> str:
-    """(0, 2, 4) -> "0, 2, 4"."""
-    return ", ".join(f"{n:g}" for n in numbers)
+    """(0, 2, 4) -> "0, 2, 4", with all digits of each number."""
+    return ", ".join(str(int(n)) if n == int(n) else repr(n) for n in numbers)
 
 
 def parse_numbers(name: str, text: str, whole: bool) -> tuple[Any, ...]:
@@ -140,11 +140,34 @@ def _default(config: type, name: str) -> Any:
     return next(each.default for each in fields(config) if each.name == name)
 
 
-def _is_whole(config: type, name: str) -> bool:
-    return get_args(get_type_hints(config)[name])[0] is int
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    if isinstance(value, tuple):
+def _part(config: Any, widget: Shown) -> Any:
+    """The value that a widget shows: the field's, or one number of a pair."""
+    value = getattr(config, widget.field)
+    if widget.place is None:
         return value
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else ()
+    if not isinstance(value, tuple) or len(value) != len(_default(type(config), widget.field)):
+        raise ConfigError(f"{widget.field}: {value!r} is not a pair of numbers: give two")
+    return value[widget.place]
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    """Whether a value is of a kind of KINDS: a whole number is a number, true is none."""
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _check_range(name: str, number: Any, said: Setting, remedy: str) -> None:
+    if math.isnan(number):
+        raise ConfigError(f"{name}: {number} is not a number{remedy}")
+    if said.low is not None and number < said.low:
+        raise ConfigError(f"{name}: {number} is below {said.low}{remedy}")
+    if said.high is not None and number > said.high:
+        raise ConfigError(f"{name}: {number} is above {said.high}, the largest allowed{remedy}")
+
+
+def _kind(config: type, name: str) -> Any:
+    """int, float, bool or str: the type of a field, or of the numbers in its tuple."""
+    hint = get_type_hints(config)[name]
+    hint = get_args(hint)[0] if get_origin(hint) is tuple else hint
+    return str if get_origin(hint) is Literal else hint

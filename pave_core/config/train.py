@@ -79,6 +79,8 @@ class TrainConfig:
 
 
 def _from_dict(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: {values!r} is not a group of settings: use one of this pack's recipes")
     types = get_type_hints(cls)
     built: dict[str, Any] = {}
     for name, value in values.items():

@@ -68,7 +68,7 @@ def begin(
         history=history,
         measurements=measurements,
         watch=watch,
-        reporter=Everyone([MetricsFile(folder.metrics), TensorBoard(folder.path), log, *reporters]),
+        reporter=Everyone([MetricsFile(folder.metrics), TensorBoard(folder.path, state.step), log, *reporters]),
         started=started,
     )
 

@@ -67,8 +67,9 @@ class TensorBoard(Reporter):
 
     SCALARS = ("loss", "reward_mean", "reward_std", "anchor_reward", "grad_norm", "learning_rate", "zero_spread_groups")
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: int = 0) -> None:
         self._folder = folder
+        self._done = done  # steps whose events are there already; later ones of an earlier session are dropped
         self._writer: Any = None
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
@@ -77,12 +78,13 @@ class TensorBoard(Reporter):
         for name, (mean, spread) in record["rewards"].items():
             scalars |= {f"reward/{name}": mean, f"spread/{name}": spread}
         self.numbers(metrics.step, scalars)
+        self._done = metrics.step
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=step)
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._done + 1)
         for name, value in numbers.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)

@@ -69,7 +69,7 @@ class RunSummary:
 
     def text(self) -> str:
         """The summary in words, as a Markdown list."""
-        lines = [f"{self.steps} steps in {self.train_seconds:.0f} s"]
+        lines = [f"{counted(self.steps, 'step')} in {self.train_seconds:.0f} s"]
         lines += [] if self.guard is None else _guard_lines(self.guard)
         if self.comparison is None:
             first, last = map(_number, self.training_reward)
@@ -89,9 +89,14 @@ class RunSummary:
         if self.unscored_images:
             lines.append(f"{self.unscored_images} training images were left without a score; the log says why")
         if self.skipped_steps:
-            lines.append(f"{self.skipped_steps} steps were skipped: loss or gradient not finite")
+            lines.append(f"skipped, because loss or gradient was not finite: {counted(self.skipped_steps, 'step')}")
         lines += [f"run folder: {self.files['run_folder']}", f"LoRA: {self.files['lora']}"]
         return "\n".join(f"- {line}" for line in lines)
+
+
+def counted(number: int, what: str) -> str:
+    """(2, "step") -> "2 steps"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _guard_lines(guard: GuardSummary) -> list[str]:
@@ -100,8 +105,8 @@ def _guard_lines(guard: GuardSummary) -> list[str]:
         lines.append(f"the guard stopped the run: {guard.stopped}")
     elif guard.alarms:
         lines.append(
-            f"the guard raised {guard.alarms} alarms, and each time halved the learning rate and went back to the best "
-            "weights"
+            f"the guard raised {counted(guard.alarms, 'alarm')}, and each time halved the learning rate and went back "
+            "to the best weights"
         )
     if guard.chosen:
         measured = guard.held_out is not None and guard.base is not None

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config.train import TrainConfig
+from ..errors import TrainingError
 from ..evaluation.gain import Comparison
 from ..evaluation.guard import Reading
 from ..files import finite
@@ -125,20 +126,27 @@ class Run:
 
     def stop(self, why: str) -> None:
         """End the run early: keep what was learnt, and report where. why: how the message begins."""
-        self.reporter.close()
-        if self.state.step == 0:
-            self.folder.discard()
-            self.reporter.message(f"{why} before its first step: there is nothing to keep", warning=True)
-            return
-        lora = self.keep()
-        self.reporter.message(
-            f"{why} after step {self.state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; to go "
-            f"on, set resume to {self.folder.name!r}",
-            warning=True,
-        )
+        try:
+            if self.state.step == 0:
+                self.folder.discard()
+                self.reporter.message(f"{why} before its first step: there is nothing to keep", warning=True)
+                return
+            lora = self.keep()
+            self.reporter.message(
+                f"{why} after step {self.state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
+                f"to go on, set resume to {self.folder.name!r}",
+                warning=True,
+            )
+        finally:
+            self.reporter.close()
 
     def finish(self) -> Outcome:
-        """End the run: measure, save the LoRA, the pictures and the summary, and return them."""
+        """End the run: measure, save the LoRA, the pictures and the summary, and return them.
+
+        TrainingError if no step was made.
+        """
+        if not self.history:
+            raise TrainingError("no step was made: there is nothing to finish")
         with self.policy:
             if self.measurements is not None:
                 self._measure(self.measurements)
@@ -152,12 +160,12 @@ class Run:
                 self.folder.save_picture(name, picture)
         summary = self._summary()
         self.folder.save_summary(summary.to_dict())
-        return Outcome(lora, self.history, curve, grid, summary)
+        return Outcome(lora, list(self.history), curve, grid, summary)
 
     def _measure(self, measurements: Measurements) -> None:
         """Evaluate the policy as it is, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
-        evaluation, new = measurements.of(self.state.step, keep)
+        evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
 
@@ -171,13 +179,13 @@ class Run:
         chosen = self.chosen
         if chosen is not None and not measurements.has_images(chosen.step):
             with self.state.at(chosen):
-                measurements.again(chosen.step)
+                measurements.replace(chosen.step)
 
     def _watch(self) -> None:
         """Let the guard measure and act, and record its reading."""
         assert self.watch is not None
         assert self.measurements is not None
-        reading = self.watch.check(self.policy, self.state, self.measurements.of(self.state.step)[0])
+        reading = self.watch.check(self.policy, self.state, self.measurements.measure(self.state.step)[0])
         self._kept = -1  # the state may have been sent back, and another step may have been chosen
         self._record(reading, self.watch)
 

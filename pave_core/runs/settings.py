@@ -63,7 +63,8 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """The task of a run: its settings, prompts and rewards. ConfigError for a judge or a guard without a reward.
+    """The task of a run: its settings, prompts and rewards. ConfigError without a training prompt, and for a judge
+    or a guard without a reward.
 
     `reward` is trained on, and measured on the held-out prompts; None where only nodes of a graph score images.
     """
@@ -75,6 +76,8 @@ class Task:
     judge: Reward | None = None
 
     def __post_init__(self) -> None:
+        if not self.prompts.train:
+            raise ConfigError("prompts: there are none to train on: write at least one, or keep fewer for evaluation")
         for name, other in (("judge", self.judge), ("guard", self.settings.guard)):
             if other is not None and self.reward is None:
                 raise ConfigError(

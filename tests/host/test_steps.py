@@ -1,4 +1,4 @@
-"""Training graphs of step nodes in the real server: the adapter of Pave Train, Cancel, loops in loops, any graph as a reward."""
+"""Training graphs of step nodes in the real server: the adapter of Pave Train, Cancel, loops, any graph as reward."""
 
 import pytest
 

@@ -204,9 +204,7 @@ def drive(run: Run, until: int | None = None, reward=None) -> list[StepMetrics]:
     assert mix is not None
     made = []
     with run.policy:
-        for metrics in train(
-            run.policy, run.decoder, reward=mix, conds=run.conds, config=run.config, state=run.state
-        ):
+        for metrics in train(run.policy, run.decoder, reward=mix, conds=run.conds, config=run.config, state=run.state):
             run.after_step(metrics)
             made.append(metrics)
             if run.stopped or metrics.step == until:

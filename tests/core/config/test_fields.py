@@ -88,7 +88,8 @@ def test_just_outside_a_range_is_refused_by_name(config, name):
     with pytest.raises(ConfigError, match=f"^{name}: {high} is above {widget.setting.high}, the largest allowed"):
         made(config, name, high)
     for bad, message in ((math.nan, "is not a number"), (-math.inf, "is below"), (math.inf, "is above")):
-        with pytest.raises(ConfigError, match=f"^{name}: {bad} {message}"):
+        expected = "is not a whole number" if isinstance(widget.default, int) else message
+        with pytest.raises(ConfigError, match=f"^{name}: {bad} {expected}"):
             made(config, name, float(bad))
 
 
@@ -96,8 +97,34 @@ def test_just_outside_a_range_is_refused_by_name(config, name):
 def test_a_message_ends_with_the_remedy(config, name):
     said = widgets_of(config)[name].setting
     with pytest.raises(ConfigError) as caught:
-        made(config, name, float(said.high) * 2)
+        made(config, name, said.high * 2)
     assert str(caught.value).endswith(said.remedy or "the largest allowed")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RolloutConfig(steps=16.5), "steps: 16.5 is not a whole number"),
+        (lambda: RolloutConfig(steps=True), "steps: True is not a whole number"),
+        (lambda: RolloutConfig(branch_steps=(0, 1.0)), "branch_steps: 1.0 is not a whole number"),
+        (lambda: RolloutConfig(eta=True), "eta: True is not a number"),
+        (lambda: OptimConfig(learning_rate="nan"), "learning_rate: 'nan' is not a number"),
+        (lambda: OptimConfig(betas=(0.9,)), r"betas: \(0.9,\) is not a pair of numbers"),
+        (lambda: OptimConfig(betas=(0.9, 0.9, 0.9)), "betas: .* is not a pair of numbers"),
+        (lambda: PaveConfig(segment_weights=("1", 1)), "segment_weights: '1' is not a number"),
+        (lambda: RunSettings(name=3), "run_name: 3 is not a text"),
+        (lambda: RunSettings(check_reward=1), "check_reward: 1 is not true or false"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(make, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        make()
+
+
+def test_shown_numbers_keep_their_digits():
+    config = PaveConfig(segment_weights=(1 / 3, 1.0))
+    assert shown(config)["segment_weights"] == "0.3333333333333333, 1"
+    assert from_shown(PaveConfig, shown(config)) == config
 
 
 @pytest.mark.parametrize(("config", "name"), OPTIONS)

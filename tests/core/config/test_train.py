@@ -47,3 +47,9 @@ def test_settings_survive_json(name):
 def test_what_an_older_version_did_not_write_takes_its_default():
     assert TrainConfig.from_dict({}) == TrainConfig()
     assert TrainConfig.from_dict({"rollout": {"eta": 0.5}}).rollout.steps == 16
+
+
+@pytest.mark.parametrize("values", [3, [1], "x", None])
+def test_a_part_that_is_no_group_of_settings_is_refused(values):
+    with pytest.raises(ConfigError, match="^config.rollout: .* is not a group of settings"):
+        TrainConfig.from_dict({"rollout": values})

@@ -126,11 +126,11 @@ def test_a_reading_survives_json():
 
 
 def test_what_shows_nothing_is_refused():
-    with pytest.raises(ConfigError, match="^guard: there is nothing to watch: connect a held-out reward"):
+    with pytest.raises(ConfigError, match="^guard: there is nothing to watch: connect a reward to held_out"):
         Baseline.of(evaluation(), GuardConfig())
     assert Baseline.of(evaluation(), GuardConfig(max_drift=0.1)).held_out is None
     assert Baseline.of(evaluation(), GuardConfig(max_change=0.1)).held_out is None
-    with pytest.raises(ConfigError, match="^guard: its held-out reward gives all 4 held-out images the same number"):
+    with pytest.raises(ConfigError, match="^guard: its reward gives all 4 held-out images the same number"):
         Baseline.of(evaluation(1.0, 1.0, 1.0, 1.0), GuardConfig())
 
 
@@ -151,7 +151,7 @@ def test_the_guard_goes_by_its_own_reward_or_the_judge():
 )
 def test_a_reward_that_is_trained_on_cannot_be_held_out(own, judge):
     reward = RewardMix((Brightness(), Constant()), (1.0, 0.5))
-    with pytest.raises(ConfigError, match="^guard: its held-out reward 'brightness' is trained on"):
+    with pytest.raises(ConfigError, match="^guard: its reward 'brightness' is trained on"):
         GuardSettings(GuardConfig(), own).watched(reward, judge)
 
 

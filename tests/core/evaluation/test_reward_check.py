@@ -78,7 +78,7 @@ def test_a_large_run_is_checked_by_few_images():
     [
         (Constant(), "it gives all images of a group the same number, in all 4 groups"),
         (Lamp(), "in 3 of 4 groups: it grades too coarsely"),
-        (Noisy(), "is no more than its own noise"),
+        (Noisy(), "is not above its own noise"),
         (Silent(), "it scored none of the images"),
     ],
 )

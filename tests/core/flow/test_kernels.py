@@ -11,9 +11,7 @@ from pave_core.flow.kernels import transition
 
 
 def test_samples_have_the_mean_and_the_std():
-    p = transition(
-        randn(1, *SHAPE), randn(1, *SHAPE, seed=1), sigma=0.8, sigma_next=0.7, eta=0.8, sigma_ceiling=0.95
-    )
+    p = transition(randn(1, *SHAPE), randn(1, *SHAPE, seed=1), sigma=0.8, sigma_next=0.7, eta=0.8, sigma_ceiling=0.95)
     samples = p.sample(randn(200_000, *SHAPE, seed=2))
     torch.testing.assert_close(samples.mean(0, keepdim=True), p.mean, atol=0.01, rtol=0)
     assert samples.std(0).mean().item() == pytest.approx(p.std, rel=0.01)

@@ -40,5 +40,5 @@ def test_no_step_is_no_change():
 
 def test_a_batch_is_cut_into_calls_of_at_most_batch_size():
     policy, x = Decays(), randn(7, *SHAPE)
-    assert torch.equal(batched_velocity(policy, x, 0.5, None, 3), x)
+    assert torch.equal(batched_velocity(policy, x, sigma=0.5, cond=None, batch_size=3), x)
     assert policy.batches == [3, 3, 1]

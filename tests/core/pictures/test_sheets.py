@@ -72,9 +72,7 @@ def sheet_of(rewards, colours=(RED, GREEN, BLUE), **more):
     advantages = torch.zeros(1, 1, len(colours))
     rewards = torch.tensor([[rewards]])
     prompts = ["a cat"] * len(colours)
-    return group_sheet(
-        plain(*colours), prompts, branch_steps=(2,), rewards=rewards, advantages=advantages, **more
-    )
+    return group_sheet(plain(*colours), prompts, branch_steps=(2,), rewards=rewards, advantages=advantages, **more)
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,17 @@ def test_numbers_that_are_not_finite_are_null_in_the_file_and_absent_from_tensor
 
 
 def test_tensorboard_drops_what_a_crash_left_behind_the_checkpoint(steps, tmp_path):
-    first, second = TensorBoard(tmp_path), TensorBoard(tmp_path)
+    first, second = TensorBoard(tmp_path), TensorBoard(tmp_path, done=2)
     for metrics in steps:
         first.step(metrics, 4)
     first.close()
     again = replace(steps[2], reward_mean=9.0)  # the run went on from step 2
+    second.numbers(2, {"held_out/reward": 0.5})  # measured after the resume, before the first step
     second.step(again, 4)
     second.close()
     found = scalars(tmp_path)["reward_mean"]
     assert found == pytest.approx({1: steps[0].reward_mean, 2: steps[1].reward_mean, 3: 9.0})
+    assert scalars(tmp_path)["held_out/reward"] == {2: 0.5}
 
 
 def test_tensorboard_writes_no_file_before_there_is_something_to_write(tmp_path):

@@ -27,10 +27,10 @@ def with_images(measurements, *steps):
 
 def test_a_step_is_measured_once():
     measured = Measured()
-    first, new = measured.measurements.of(5)
+    first, new = measured.measurements.measure(5)
     assert new
     assert first.total.item() == 1
-    again, new = measured.measurements.of(5)
+    again, new = measured.measurements.measure(5)
     assert not new
     assert again is first
     assert measured.made == 1
@@ -38,7 +38,7 @@ def test_a_step_is_measured_once():
 
 def test_step_zero_is_the_base_model_s():
     measured = Measured()
-    before, new = measured.measurements.of(0)
+    before, new = measured.measurements.measure(0)
     assert not new
     assert before is measured.measurements.before
     assert measured.made == 0
@@ -46,31 +46,31 @@ def test_step_zero_is_the_base_model_s():
 
 def test_pictures_stay_of_the_base_of_the_newest_and_of_what_is_kept():
     measurements = Measured().measurements
-    measurements.of(2)
-    measurements.of(4, keep=[2])
+    measurements.measure(2)
+    measurements.measure(4, keep=[2])
     assert with_images(measurements, 0, 2, 4) == [0, 2, 4]
-    measurements.of(6, keep=[4])
+    measurements.measure(6, keep=[4])
     assert with_images(measurements, 0, 2, 4, 6) == [0, 4, 6]
-    measurements.of(8)
+    measurements.measure(8)
     assert with_images(measurements, 0, 2, 4, 6, 8) == [0, 8]
     assert [measurements.evaluations[step].total.item() for step in (0, 2, 4, 6, 8)] == [0, 1, 2, 3, 4]
 
 
 def test_asking_again_for_a_known_step_drops_nothing():
     measurements = Measured().measurements
-    measurements.of(2)
-    measurements.of(4, keep=[2])
-    measurements.of(2)
+    measurements.measure(2)
+    measurements.measure(4, keep=[2])
+    measurements.measure(2)
     assert with_images(measurements, 0, 2, 4) == [0, 2, 4]
 
 
 def test_a_step_may_be_measured_again_for_its_pictures():
     measurements = Measured().measurements
-    measurements.of(2)
-    measurements.of(4)
+    measurements.measure(2)
+    measurements.measure(4)
     assert not measurements.has_images(2)
     assert not measurements.has_images(3)
-    measurements.again(2)
-    measurements.again(3)
+    measurements.replace(2)
+    measurements.replace(3)
     assert with_images(measurements, 2, 3) == [2, 3]
     assert measurements.evaluations[2].total.item() == 3

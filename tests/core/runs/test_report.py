@@ -101,7 +101,7 @@ def test_several_rewards_and_the_judge_have_lines_of_their_own():
 
 def test_without_a_measurement_the_training_images_speak():
     (line,) = said([record(1, 0.25), record(2, None)])
-    where = "0.2500 in the first step, not finite in the last (their prompts differ)"
+    where = "0.2500 in the first step, not finite in the last (with other prompts)"
     assert line == f"- reward of the training images: {where}"
 
 
@@ -111,7 +111,7 @@ def test_what_taught_nothing_is_told():
     assert lines[0] == "- 6 of 8 groups had no spread and taught nothing"
     assert lines[1].startswith("- reward 'a' gave all images of a group the same number in 6 of 8 groups: it hardly")
     assert lines[2] == "- 10 training images were left without a score; the log says why"
-    assert lines[3] == "- 2 steps were skipped: loss or gradient not finite"
+    assert lines[3] == "- skipped, because loss or gradient was not finite: 2 steps"
     assert len(lines) == 4
 
 
@@ -133,21 +133,21 @@ def test_the_guard_is_summed_up_by_its_readings():
             GuardSummary("it fell", 1, 3, 4, 0.125, 0.75),
             [
                 "- the guard stopped the run: it fell",
-                "- the LoRA is that of step 4, the best of 3 measurements, held-out reward 0.1250 -> 0.7500",
+                "- the LoRA is that of step 4, the best of 3 measurements, the guard's reward 0.1250 -> 0.7500",
             ],
         ),
         (
             GuardSummary(None, 2, 5, 4, None, None),
             [
-                "- the guard raised 2 alarms, halved the learning rate and went back to the best weights each time",
+                "- the guard raised 2 alarms, and each time halved the learning rate and went back to the best weights",
                 "- the LoRA is that of step 4, the best of 5 measurements",
             ],
         ),
         (
             GuardSummary(None, 0, 1, 0, 0.1, None),
             [
-                "- no measured step was without an alarm: the LoRA that comes out changes nothing; train more slowly "
-                "or loosen the thresholds"
+                "- every measured step had an alarm: the LoRA is the untrained one and changes nothing; train more "
+                "slowly or loosen the thresholds"
             ],
         ),
     ],

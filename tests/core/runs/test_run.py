@@ -23,6 +23,7 @@ from _toy import (
     weights,
     without_clock,
 )
+from pave_core.errors import TrainingError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.rollout.prompts import PromptSet
 from pave_core.runs.checkpoint import load_checkpoint
@@ -288,3 +289,27 @@ def test_a_watched_constant_may_be_a_judge(begin):
     run = begin(judge=Constant())
     drive(run)
     assert run.finish().summary.comparison.judge == (1.0, 1.0)
+
+
+def test_finishing_without_a_step_is_refused(begin, places):
+    run = begin()
+    with pytest.raises(TrainingError, match="no step was made: there is nothing to finish"):
+        run.finish()
+    assert list(run.folder.path.iterdir()) == []
+
+
+def test_an_outcome_does_not_grow_when_the_run_goes_on(begin):
+    run = begin(toy_config(iterations=2))
+    drive(run)
+    outcome = run.finish()
+    run.expect(1)
+    drive(run)
+    assert [record["step"] for record in outcome.history] == [1, 2]
+
+
+def test_listeners_hear_why_a_run_stops_before_they_are_closed(begin):
+    hears = Hears()
+    run = begin(toy_config(iterations=2), reporters=[hears])
+    drive(run, until=1)
+    run.stop("cancelled")
+    assert [kind for kind, *_ in hears.said][-2:] == ["warning", "close"]

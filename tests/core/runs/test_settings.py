@@ -24,8 +24,11 @@ def test_the_seeds_of_the_held_out_images_count_from_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"judge": Negative()}, "judge: it is measured together with the reward: connect a reward as well, or leave"),
-        ({"guard": GUARD}, "guard: it is measured together with the reward: connect a reward as well, or leave"),
+        (
+            {"judge": Negative()},
+            "judge: it is measured together with the reward: connect a reward as well",
+        ),
+        ({"guard": GUARD}, "guard: it is measured together with the reward: connect a reward as well"),
     ],
 )
 def test_what_watches_needs_a_reward_that_measures(arguments, message):
@@ -36,3 +39,8 @@ def test_what_watches_needs_a_reward_that_measures(arguments, message):
 
 def test_a_run_may_be_scored_by_nodes_alone():
     assert task(None).reward is None
+
+
+def test_a_task_without_training_prompts_is_refused():
+    with pytest.raises(ConfigError, match="^prompts: there are none to train on"):
+        Task(toy_config(), RunSettings(), PromptSet((), ("a cat",)), RewardMix.of(Brightness()))

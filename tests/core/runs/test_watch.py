@@ -32,7 +32,7 @@ def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_
     run.state.return_to(run.chosen)
     assert same(run.policy.export(), outcome.lora)
     run.measurements.evaluations.clear()
-    assert run.measurements.of(best.step)[0].held_out.mean().item() == best.held_out
+    assert run.measurements.measure(best.step)[0].held_out.mean().item() == best.held_out
 
 
 def test_a_run_that_gets_better_is_left_alone(begin, places):

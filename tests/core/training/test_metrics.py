@@ -26,4 +26,4 @@ def test_the_preview_is_the_first_prompt_s_anchor_without_noise():
     run, again = ToyTraining(), ToyTraining()
     metrics = next(run.stream())
     step = TrainingStep(again.policy, again.decoder, conds=again.conds, config=again.config, state=again.state)
-    torch.testing.assert_close(metrics.preview, again.decoder.decode(step.draw()[0].anchor_final)[0])
+    torch.testing.assert_close(metrics.preview, again.decoder.decode(step.sample()[0].anchor_final)[0])

@@ -11,7 +11,7 @@ from pave_core.training.step import TrainingStep
 def taken_apart(run):
     """A step of `run` by its parts, as step nodes do it; its record."""
     step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
-    rollouts = step.draw()
+    rollouts = step.sample()
     images, anchors = step.decode(rollouts)
     step.accumulate(rollouts, step.advantages(step.score(run.reward, images, anchors), rollouts))
     if run.config.optim.step == "accumulated":
@@ -33,7 +33,7 @@ def test_drawing_changes_nothing_and_gives_the_same_again():
     steps = [
         TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state) for _ in range(2)
     ]
-    first, second = (step.draw() for step in steps)
+    first, second = (step.sample() for step in steps)
     assert [rollout.prompt for rollout in first] == steps[0].prompts
     assert all(torch.equal(a.finals, b.finals) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0].finals, first[1].finals)
@@ -48,14 +48,14 @@ def test_each_place_of_each_step_has_noise_of_its_own():
     beginnings = []
     for run.state.step in range(3):
         step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
-        beginnings += [tuple(rollout.starts[0].flatten().tolist()) for rollout in step.draw()]
+        beginnings += [tuple(rollout.starts[0].flatten().tolist()) for rollout in step.sample()]
     assert len(set(beginnings)) == 3 * 2
 
 
 def test_images_come_prompt_by_prompt_and_branch_step_by_branch_step():
     run = ToyTraining()
     step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
-    rollouts = step.draw()
+    rollouts = step.sample()
     images, anchors = step.decode(rollouts)
     assert images.shape == (2 * 2 * 4, 4, 4, 3)
     assert anchors.shape == (2, 4, 4, 3)
