@@ -30,6 +30,7 @@ def ocr():
     return OCR()
 
 
+@pytest.mark.slow
 def test_right_text_is_near_1_wrong_text_low_and_none_0(ocr):
     right = [
         drawn("OPEN"),
@@ -56,6 +57,7 @@ def test_right_text_is_near_1_wrong_text_low_and_none_0(ocr):
     assert ocr(blank, [prompts[0]] * 3).tolist() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_nearly_right_text_is_in_between_by_its_letters(ocr):
     near = ocr(torch.stack([drawn("WELCOME"), drawn("WELCONE"), drawn("WELCO"), drawn("WEL")]), ['"welcome"'] * 4)
     assert near.tolist() == pytest.approx([1, 6 / 7, 5 / 7, 3 / 7])
@@ -65,12 +67,14 @@ def test_text_beside_the_right_text_does_no_harm(ocr):
     assert ocr(drawn("Main Street\nOPEN\n24 hours", (400, 400), size=50)[None], ['a shop, "OPEN"']).item() == 1
 
 
+@pytest.mark.slow
 def test_upside_down_text_is_not_turned_over_first(ocr):
     image = drawn("WELCOME HOME", (480, 160), size=48)
     assert ocr(image[None], ['"welcome home"']).item() == 1
     assert ocr(image.flip(0, 1)[None], ['"welcome home"']).item() < 0.9
 
 
+@pytest.mark.slow
 def test_the_same_image_has_the_same_score_whatever_is_beside_it(ocr):
     images = torch.stack([drawn(text) for text in ("WELCONE", "OPEN")])
     together = ocr(images, ['"welcome"'] * 2)
@@ -154,6 +158,7 @@ def test_case_space_and_width_of_letters_do_not_count(read, wanted, score):
     assert text_score(read, wanted) == score
 
 
+@pytest.mark.slow
 def test_nothing_is_ever_downloaded(tmp_path):
     """In a process of its own, where any connection and any change of the package's folder is an error."""
     code = """
