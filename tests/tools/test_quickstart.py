@@ -18,9 +18,16 @@ QUICKSTART = Path(__file__).resolve().parents[2] / "tools" / "quickstart.py"
 
 
 def start(*args: str) -> subprocess.Popen[str]:
+    """The quickstart, which heeds Ctrl-C also where the tests run in the background, whose programs ignore it."""
     env = {**os.environ, "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
+    heeds = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        [sys.executable, str(QUICKSTART), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        [sys.executable, str(QUICKSTART), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        preexec_fn=heeds,
     )
 
 
