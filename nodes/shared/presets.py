@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from ...pave_core.config.fields import from_shown, shown
@@ -61,11 +60,11 @@ def train_config(preset: str, values: Mapping[str, Any]) -> TrainConfig:
         ]
         if changed:
             logger.info(f"Pave-GRPO: preset {preset} was changed: {', '.join(changed)}")
-    parts = {part.name: from_shown(type(getattr(TrainConfig(), part.name)), values) for part in fields(TrainConfig)}
-    return TrainConfig(**parts)
+    parts = vars(TrainConfig()).items()
+    return TrainConfig(**{name: from_shown(type(part), values) for name, part in parts})
 
 
 def _filled(config: TrainConfig) -> dict[str, Any]:
     """{widget: value} that a preset fills, for the METHOD widgets."""
-    values = {name: value for part in fields(config) for name, value in shown(getattr(config, part.name)).items()}
+    values = {name: value for part in vars(config).values() for name, value in shown(part).items()}
     return {name: values[name] for name in METHOD}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
@@ -21,6 +22,7 @@ from ..errors import ConfigError
 C = TypeVar("C")
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 """The kinds of values that settings have, as error messages call them."""
+PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ class Shown:
     place: int | None  # the index into the field's value for a pair, else None
     default: Any
     setting: Setting
+    kind: type  # one of KINDS: of the value, or of each number of a tuple
+    is_text: bool  # a tuple that is shown as text
+
+    def of(self, config: Any) -> Any:
+        """The value of the setting in a config: the field's, or one number of a pair."""
+        value = getattr(config, self.field)
+        if self.place is None:
+            return value
+        if not isinstance(value, tuple) or len(value) != PAIR:
+            raise ConfigError(f"{self.field}: {value!r} is not a pair of numbers: give two")
+        return value[self.place]
 
 
 def setting(default: Any, help: str, **said: Any) -> Any:
@@ -57,26 +70,26 @@ def pair(default: tuple[float, float], first: Setting, second: Setting) -> Any:
     return field(default=default, metadata={"settings": (first, second)})
 
 
+@cache
 def widgets_of(config: type) -> dict[str, Shown]:
     """{widget name: its description} of the settings of a dataclass, in the order of its fields."""
+    hints = get_type_hints(config)
     found = {}
     for each in fields(config):
-        said = each.metadata.get("settings", ())
-        default: Any = each.default
+        said, default = each.metadata.get("settings", ()), each.default
+        kind, is_tuple = _kind(hints[each.name]), isinstance(default, tuple)
         for place, one in enumerate(said):
-            split = len(said) > 1
-            begins = default[place] if split else _as_shown(default)
-            found[one.widget or each.name] = Shown(each.name, place if split else None, begins, one)
+            name = one.widget or each.name
+            if len(said) == PAIR:
+                found[name] = Shown(each.name, place, default[place], one, kind, is_text=False)  # pyright: ignore[reportIndexIssue]
+            else:
+                found[name] = Shown(each.name, None, _as_shown(default), one, kind, is_text=is_tuple)
     return found
 
 
 def shown(config: Any) -> dict[str, Any]:
     """{widget name: the value it shows} of a config."""
-    values = {}
-    for name, widget in widgets_of(type(config)).items():
-        value = getattr(config, widget.field)
-        values[name] = _as_shown(value if widget.place is None else value[widget.place])
-    return values
+    return {name: _as_shown(widget.of(config)) for name, widget in widgets_of(type(config)).items()}
 
 
 def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
@@ -90,8 +103,8 @@ def from_shown(config: type[C], values: Mapping[str, Any], **others: Any) -> C:
         value = values.get(name, widget.default)
         if widget.place is not None:
             built[widget.field] = (*built.get(widget.field, ()), value)
-        elif isinstance(_default(config, widget.field), tuple):
-            built[widget.field] = parse_numbers(name, value, whole=_kind(config, widget.field) is int)
+        elif widget.is_text:
+            built[widget.field] = parse_numbers(name, value, whole=widget.kind is int)
         else:
             built[widget.field] = value
     return config(**built)
@@ -103,11 +116,10 @@ def check(config: Any) -> None:
     The message names the setting, its value and the remedy.
     """
     for name, widget in widgets_of(type(config)).items():
-        said, value = widget.setting, _part(config, widget)
+        said, kind, value = widget.setting, widget.kind, widget.of(config)
         remedy = f": {said.remedy}" if said.remedy else ""
         if said.options and value not in said.options:
             raise ConfigError(f"{name}: {value!r} is not known: choose one of {', '.join(said.options)}")
-        kind = _kind(type(config), widget.field)
         for part in value if isinstance(value, tuple) else (value,):
             if not _is_of(kind, part):
                 raise ConfigError(f"{name}: {part!r} is not {KINDS[kind]}{remedy}")
@@ -136,20 +148,6 @@ def _as_shown(value: Any) -> Any:
     return joined(value) if isinstance(value, tuple) else value
 
 
-def _default(config: type, name: str) -> Any:
-    return next(each.default for each in fields(config) if each.name == name)
-
-
-def _part(config: Any, widget: Shown) -> Any:
-    """The value that a widget shows: the field's, or one number of a pair."""
-    value = getattr(config, widget.field)
-    if widget.place is None:
-        return value
-    if not isinstance(value, tuple) or len(value) != len(_default(type(config), widget.field)):
-        raise ConfigError(f"{widget.field}: {value!r} is not a pair of numbers: give two")
-    return value[widget.place]
-
-
 def _is_of(kind: type, value: Any) -> bool:
     """Whether a value is of a kind of KINDS: a whole number is a number, true is none."""
     if isinstance(value, bool) or kind is bool:
@@ -166,8 +164,7 @@ def _check_range(name: str, number: Any, said: Setting, remedy: str) -> None:
         raise ConfigError(f"{name}: {number} is above {said.high}, the largest allowed{remedy}")
 
 
-def _kind(config: type, name: str) -> Any:
-    """int, float, bool or str: the type of a field, or of the numbers in its tuple."""
-    hint = get_type_hints(config)[name]
+def _kind(hint: Any) -> Any:
+    """int, float, bool or str: the kind of a field with this type, or of the numbers in its tuple."""
     hint = get_args(hint)[0] if get_origin(hint) is tuple else hint
     return str if get_origin(hint) is Literal else hint

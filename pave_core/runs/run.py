@@ -202,9 +202,8 @@ class Run:
 
     def _curve(self) -> Tensor:
         evaluations = {} if self.measurements is None else self.measurements.evaluations
-        if self.watch is None:
-            return reward_curve(self.history, evaluations)
-        return reward_curve(self.history, evaluations, readings=self.watch.readings, chosen=self.chosen_step)
+        guarded = {} if self.watch is None else {"readings": self.watch.readings, "chosen": self.chosen_step}
+        return reward_curve(self.history, evaluations, **guarded)
 
     def _grid(self) -> Tensor | None:
         if self.measurements is None:

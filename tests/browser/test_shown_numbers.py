@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from _host.browser import export_prompt, load_workflow, nodes_2
+from _host.browser import PATIENCE, export_prompt, load_workflow, nodes_2, until
 
 pytestmark = pytest.mark.browser
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
-PATIENT = 120_000  # milliseconds
+PATIENT = PATIENCE * 1000  # milliseconds
 INTO_VIEW = """() => {
     const node = app.graph.nodes.find(n => n.type === 'PaveTrain')
     app.canvas.ds.scale = 1
@@ -34,21 +34,26 @@ def train(page):
         yield node
 
 
-def type_number(node, name: str, text: str) -> None:
+def type_number(page, node, name: str, text: str) -> None:
     field = node.get_by_label(name, exact=True)
-    field.click()
-    field.press("Control+a")
-    field.press_sequentially(text)
-    field.press("Tab")
-    expect(field).to_have_value(text, timeout=PATIENT)
+
+    def type_it() -> None:
+        field.click()
+        field.press("Control+a")
+        field.press_sequentially(text)
+        field.press("Tab")
+
+    until(page, f"{name} shows {text}", lambda: field.input_value() == text, type_it)
 
 
 def choose(page, node, name: str) -> None:
     drop_down = node.get_by_role("combobox").first
-    option = page.get_by_role("option", name=name)
-    drop_down.click()
-    option.click(timeout=PATIENT)
-    expect(drop_down).to_have_text(name, timeout=PATIENT)
+
+    def choose_it() -> None:
+        drop_down.click()
+        page.get_by_role("option", name=name).click()
+
+    until(page, f"preset {name} is chosen", lambda: drop_down.inner_text().strip() == name, choose_it)
 
 
 def sent(page) -> dict:
@@ -65,7 +70,7 @@ def assert_shown_is_sent(page, node) -> None:
 
 
 def test_a_typed_number_is_sent_and_leaves_the_preset(page, train):
-    type_number(train, "iterations", "7")
+    type_number(page, train, "iterations", "7")
     expect(train.get_by_role("combobox").first).to_have_text("custom", timeout=PATIENT)
     assert (sent(page)["preset"], sent(page)["iterations"]) == ("custom", 7)
     assert_shown_is_sent(page, train)
@@ -73,7 +78,7 @@ def test_a_typed_number_is_sent_and_leaves_the_preset(page, train):
 
 @pytest.mark.parametrize("name", ["paper", "quick"])
 def test_a_chosen_preset_is_shown_in_the_fields_and_sent(page, train, client, name):
-    type_number(train, "rank", "3")
+    type_number(page, train, "rank", "3")
     choose(page, train, name)
     preset = json.loads(client.get("/pave/presets"))[name]
     expect(train.get_by_label("iterations")).to_have_value(str(preset["iterations"]), timeout=PATIENT)
