@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from ..errors import ConfigError
 from .adapter import LoraConfig
 from .fields import check, setting
+from .memory import MemoryConfig
 from .objective import PaveConfig
 from .optimizer import OptimConfig
 from .rollout import RolloutConfig
@@ -57,6 +58,7 @@ class TrainConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
         steps = self.run.iterations

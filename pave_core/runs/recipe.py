@@ -20,7 +20,7 @@ from .settings import Task
 SCORED_BY_NODES = "scored by nodes of the graph"
 VERSIONS = ("pack", "comfyui")
 """Keys of a recipe that a resumed run need not match."""
-FREE = ("iterations", "checkpoint_every", "batch_size")
+FREE = ("iterations", "checkpoint_every", "batch_size", "memory")
 """Settings that a resumed run need not match: they do not change what is learnt in a step."""
 
 
