@@ -182,7 +182,7 @@ class NativePolicy:
                 lambda: self.velocity(x, x.new_full((1,), sigma), cond),
                 self.parameters(),
                 scale=self.loss_scale,
-                kept=self._require_network().keeping_some_blocks,
+                kept=lambda: self._require_network().keeping_some_blocks(),  # a call may make another network
             )
 
         try:
