@@ -53,7 +53,7 @@ class ToyPolicy:
         self.device = torch.device("cpu")
         self.latent_shape = SHAPE
         self.model = ToyFlow()
-        self.adapter = LoraAdapter(self.model, lora, seeded(seed, "adapter"), self.device)
+        self.adapter = LoraAdapter(self.model, lora, generator=seeded(seed, "adapter"), device=self.device)
         self.fail = lambda: None
         self.calls = 0
 

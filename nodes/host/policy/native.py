@@ -75,7 +75,8 @@ class NativePolicy:
                 _set_training(True)
                 if self._adapter is None:
                     model = self._patcher.model.diffusion_model
-                    self._adapter = LoraAdapter(model, self._settings.lora, seeded(self._seed, "adapter"), self.device)
+                    fresh = seeded(self._seed, "adapter")
+                    self._adapter = LoraAdapter(model, self._settings.lora, generator=fresh, device=self.device)
                     self._adapter.detach()
                 self._patcher.set_injections(_INJECTION, [PatcherInjection(inject=self._inject, eject=self._eject)])
                 self._patcher.inject_model()
