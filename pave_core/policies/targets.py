@@ -72,7 +72,7 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
         if not layers:
             raise ConfigError("targets: this model has no linear layer: connect a transformer model")
         return list(layers)
-    kinds = {name: name.rpartition(".")[2] for name in layers if _is_fused(name)} | dict(_kinds(model))
+    kinds = dict(_kinds(model))
     wanted = _WANTED[targets]
     for what, these in wanted.items():
         if not any(kind in these for kind in kinds.values()):
@@ -87,22 +87,25 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
 
 
 def _kinds(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """(layer, "attention" or "MLP") of the layers in the blocks of `model`; without blocks it is one itself."""
-    if not any(map(_attends, model.modules())):
-        return
-    blocks = [
-        (f"{path}.{index}", element)
+    """(layer, its kind) of the layers in the blocks of `model`. A model without blocks is one."""
+    elements = {
+        f"{path}.{index}": element
         for path, each in model.named_modules()
         if isinstance(each, nn.ModuleList | nn.Sequential)
         for index, element in each.named_children()
-        if any(map(_attends, [*element.modules()][1:]))
-    ]
-    for path, block in blocks or [("", model)]:
+    }
+    blocks = {path: each for path, each in elements.items() if any(map(_attends, [*each.modules()][1:]))}
+    if not blocks and any(map(_attends, model.modules())):
+        blocks = {"": model}
+    for path, block in blocks.items():
         yield from _kinds_in(block, path)
+    for path, each in elements.items():
+        if _is_fused(each):
+            yield from ((f"{path}.{name}", name) for name in _FUSED)
 
 
 def _kinds_in(part: nn.Module, path: str) -> Iterator[tuple[str, str]]:
-    """The same of a part of a block in which something attends."""
+    """(layer, "attention" or "MLP") of the layers in a part of a block in which something attends."""
     for name, child in part.named_children():
         place = f"{path}.{name}" if path else name
         inside = [f"{place}.{layer}" for layer in linear_layers(child)]
@@ -129,9 +132,11 @@ def _is_mlp(layers: Sequence[Any]) -> bool:
     )
 
 
-def _is_fused(name: str) -> bool:
-    *_, index, leaf = ("", *name.split("."))
-    return leaf in _FUSED and index.isdigit()
+def _is_fused(element: nn.Module) -> bool:
+    """Whether an element of a list is a single-stream block, and not an MLP whose layers are called the same."""
+    own = dict(element.named_children())
+    layers = [own[name] for name in _FUSED if name in own and _is_linear(own[name])]
+    return len(layers) == len(_FUSED) and not _is_mlp(layers)
 
 
 def _is_linear(module: nn.Module) -> bool:
