@@ -39,8 +39,14 @@ def begin(
         fresh = state.capture({})
         resumed = _resume(policy, state, task, places=places, base=base)
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
+        for remark in policy.remarks():
+            Everyone([log, *reporters]).message(remark, warning=True)
         prompts = dict.fromkeys((*task.prompts.train, *task.prompts.held_out))
-        conds = {prompt: policy.encode(prompt) for prompt in prompts}
+        conds = {}
+        for prompt in prompts:
+            conds[prompt] = policy.encode(prompt)
+            if len(conds) == 1:  # there may be thousands
+                policy.probe(conds[prompt])
         training = {prompt: conds[prompt] for prompt in task.prompts.train}
         measurements = watch = None
         if task.reward is not None:

@@ -65,7 +65,7 @@ LAYERS = {
     "PixelDiT": (10, 24, 24),
     "HiDream-O1": (10, 18, 18),
 }
-"""The number of layers for attention, attention + MLP and paper in the tiny architectures: counted from their blocks."""
+"""The layers of attention, attention + MLP and paper in the tiny architectures, counted block by block."""
 
 OTHERS = {"AuraFlow", "Z-Image-Pixel", "HiDream", "Mochi", "Boogu", "Ernie", "PixelDiT", "WanDancer"} | {
     *("Kandinsky 5", "Kandinsky 5 Image")

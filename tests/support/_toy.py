@@ -85,6 +85,12 @@ class ToyPolicy:
     def fingerprint(self):
         return "toy"
 
+    def probe(self, cond):
+        pass
+
+    def remarks(self):
+        return []
+
     def export(self, values=None):
         return self.adapter.export(values)
 
