@@ -95,6 +95,10 @@ class RunPolicy(Policy, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def is_base(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, of this version or an earlier one, is this base model's."""
+        ...
+
     def probe(self, cond: Cond) -> None:
         """One call of the network; ConfigError if it cannot take latents of latent_shape, or gives no finite values.
 

@@ -86,7 +86,8 @@ def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places,
         return None
     folder = RunFolder.existing(places.runs, name)
     checkpoint = load_checkpoint(folder.checkpoint)
-    check_recipe(checkpoint.recipe, recipe_of(policy, task, base))
+    saved = str(checkpoint.recipe.get("model"))
+    check_recipe(checkpoint.recipe, recipe_of(policy, task, saved if policy.is_base(saved) else base))
     whole = task.settings.iterations
     if whole is not None and checkpoint.step >= whole:
         raise ConfigError(

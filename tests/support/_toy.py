@@ -85,6 +85,9 @@ class ToyPolicy:
     def fingerprint(self):
         return "toy"
 
+    def is_base(self, fingerprint):
+        return fingerprint == self.fingerprint()
+
     def probe(self, cond):
         pass
 

@@ -47,9 +47,7 @@ def require_flow_model(model: ModelPatcher) -> None:
     name, sampling = name_of(model), model.get_model_object("model_sampling")
     flow = next((each for each in FLOWS if isinstance(sampling, each)), None)
     if flow is None:
-        raise ConfigError(
-            f"model: {name} is not a flow model: Pave-GRPO needs one that predicts a velocity ({SOME_MODELS})"
-        )
+        raise ConfigError(f"model: {name} is not a flow model: connect one that predicts a velocity ({SOME_MODELS})")
     if type(sampling).noise_scaling is not flow.noise_scaling:  # IMG_TO_IMG_FLOW
         raise ConfigError(
             f"model: {name} turns one image or video into another and samples nothing from noise: connect a model that "

@@ -35,7 +35,7 @@ from .attached import few_steps, require_every_call, require_gradient, uncompile
 from .autograd import Tracked, out_of_place
 from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 from .coordinates import coordinates_of, velocity
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, is_of
 from .fit import latent_shape, name_of, require_flow_model, schedule
 from .probe import probe
 from .settings import Picture, PolicySettings
@@ -170,8 +170,12 @@ class NativePolicy:
             yield
 
     def fingerprint(self) -> str:
-        """A digest of the base weights' names, shapes and first values, and of MODEL's patches."""
+        """A digest of the base weights and of MODEL's patches; see fingerprint.py."""
         return fingerprint(self._patcher, self._settings.model.patches)
+
+    def is_base(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, of this version or an earlier one, is this base model's."""
+        return is_of(fingerprint, self._patcher, self._settings.model.patches)
 
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The adapter on the CPU, in the host's key format. values: as in RunPolicy."""
