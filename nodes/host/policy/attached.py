@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import comfy.utils
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
@@ -30,7 +31,8 @@ def require_every_call(model: ModelPatcher) -> None:
 
 def require_gradient(model: ModelPatcher) -> None:
     """ConfigError if MODEL's network is known to have no gradient, or layers of other names than the host's."""
-    own = {id(patch) for patch in model.object_patches.values()}
+    # What patches have put there, of this MODEL or of another of the same network, goes when the host loads this one.
+    patched = {id(comfy.utils.get_attr(model.model, name)) for name in model.object_patches_backup}
     for path, module in model.model.diffusion_model.named_modules():
         where = f"{path or 'the network'} ({type(module).__name__})"
         if type(module).__name__ == "SVDQW4A4Linear" or "nunchaku" in type(module).__module__.lower():
@@ -38,7 +40,7 @@ def require_gradient(model: ModelPatcher) -> None:
                 f"model: {where} is Nunchaku's, whose 4-bit kernels have no gradient: load the same model as fp8 "
                 "(UNETLoader, weight_dtype fp8_e4m3fn) or as GGUF, which need about as little memory to train"
             )
-        if hasattr(module, "_orig_mod") and id(module) not in own:
+        if hasattr(module, "_orig_mod") and id(module) not in patched:
             raise ConfigError(
                 f"model: {where} was compiled in place by another node, so that a LoRA of it would fit no other model: "
                 "load the model again, and train without that node"
