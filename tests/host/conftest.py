@@ -92,6 +92,9 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
+        "coordinates": "nodes.host.policy.coordinates",
+        "attached": "nodes.host.policy.attached",
+        "kernels": "pave_core.flow.kernels",
         "policy": "nodes.host.policy.settings",
         "autograd": "nodes.host.policy.autograd.network",
         "writes": "nodes.host.policy.autograd.writes",
@@ -194,7 +197,7 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas = policy.sigmas(4)
         latent = modules.solvers.ode(policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1)
-        return policy._patcher.model.process_latent_out(latent)
+        return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     return ode
 

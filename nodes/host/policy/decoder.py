@@ -8,11 +8,14 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .coordinates import coordinates_of
+
 
 class NativeDecoder:
     """A host VAE as the core's Decoder, with the latent format of `model`."""
 
     def __init__(self, model: ModelPatcher, vae: comfy.sd.VAE) -> None:
+        self._coordinates = coordinates_of(model.get_model_object("model_sampling"))
         self._process_out = model.model.process_latent_out
         self._vae = vae
 
@@ -24,5 +27,5 @@ class NativeDecoder:
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         with torch.inference_mode():
-            images = self._vae.decode(self._process_out(latents))
+            images = self._vae.decode(self._process_out(self._coordinates.latent(latents)))
         return images.reshape(-1, *images.shape[-3:])[..., :3].to("cpu", torch.float32, copy=True)
