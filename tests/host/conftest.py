@@ -104,6 +104,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "layers": "nodes.host.policy.autograd.layers",
         "blocks": "nodes.host.policy.autograd.blocks",
         "placement": "nodes.host.placement",
+        "result": "nodes.host.result",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",
