@@ -149,8 +149,16 @@ def quickstart(environment: Environment, seconds: float, log: Path, *, miniature
                     with log.open("ab") as file:
                         file.write(server.log.read_bytes())
         except (ServerError, PromptError, TimeoutError, ConnectionError) as error:
-            record |= {"status": "failed", "reason": " ".join(str(error).split())[:500]}
+            with log.open("a", encoding="utf-8") as file:
+                print(error, file=file)
+            record |= {"status": "failed", "reason": _short(error)}
     return record | {"seconds": time.monotonic() - started}
+
+
+def _short(error: Exception) -> str:
+    """The first line of a message, and its last but for where the log is: a server's own error."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("The whole log")]
+    return " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else type(error).__name__
 
 
 def trained(output: Path) -> dict[str, Any]:

@@ -103,10 +103,10 @@ PARTS = (
         seconds=30,
         plans=(
             Plan("checkpointed", extras=COMPARED, target_gb=16, needs_gb=16, seconds=32),
+            Plan("plain", checkpointing="off", extras=GRADIENT, needs_gb=40, seconds=20),
             preset(16),
             Plan("half offloaded", offload=0.5, train_steps=1, extras=GRADIENT, target_gb=12, needs_gb=12, seconds=40),
             preset(12, offload=0.5, seconds=30.0),
-            Plan("plain", checkpointing="off", extras=GRADIENT, needs_gb=40, seconds=20),
             preset(24),
         ),
     ),

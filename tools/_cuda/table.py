@@ -12,6 +12,8 @@ from .targets import rollout_ratio
 
 PHASES = ("load", "encode", "rollout", "decode", "reward", "update", "optimizer")
 
+TURNS = {plan.name for part in PARTS for plan in part.plans if "turns" in plan.extras}
+
 
 def table(found: dict[str, Any]) -> str:
     """Seconds and GB of each plan by phase, then the targets. GB are the most allocated, and the most reserved."""
@@ -74,6 +76,11 @@ def _plan(plan: dict[str, Any]) -> list[str]:
             f"gradient against the first plan's: cosine {gradient['cosine']:.6f}, largest relative difference "
             f"{gradient['max_relative_difference']:.1e}"
         )
+    if plan["plan"] in TURNS:
+        for phase in ("encode", "rollout", "decode", "update"):
+            resident = plan["phases"].get(phase, {}).get("resident_gb") or {}
+            shown = ", ".join(f"{name} {size:.1f} GB" for name, size in resident.items())
+            notes += [f"on the device after {phase}: {shown}"] if shown else []
     for G, each in plan.get("groups", {}).items():
         memory = "" if each["allocated_gb"] is None else f", {each['allocated_gb']:.2f} GB"
         notes.append(f"update at G = {G}: {each['seconds']:.3f} s{memory}")

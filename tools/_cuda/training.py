@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -57,8 +57,8 @@ class Measurement:
 
     def run(self) -> None:
         """Measure the plan, under inference mode, as nodes run. CheckError if a step does not train."""
-        unload()
         with smaller_card(self._plan.card_gb), torch.inference_mode():
+            unload()
             calls = self._train()
             if "bare" in self._plan.extras:
                 self._bare(calls)
@@ -66,27 +66,26 @@ class Measurement:
     def _train(self) -> NetworkCalls:
         plan, meter, models = self._plan, self._meter, self._models
         picture = settings.Picture(self._scale.pixels, self._scale.pixels)
-        policy = NativePolicy(self._settings, picture, 0, **accepted(NativePolicy, memory=self._config.memory))
+        options = accepted(NativePolicy, memory=self._config.memory)
+        self.record["memory_settings"] = bool(options)
+        policy = NativePolicy(self._settings, picture, 0, **options)
         decoder = NativeDecoder(models.model, models.vae)
         calls = NetworkCalls(models.model.model.diffusion_model)
-        with meter.phase("encode", fresh=True):
-            conds = {PROMPT: policy.encode(PROMPT)}
-        with meter.phase("load", fresh=True):
-            policy.__enter__()
-        try:
+        with ExitStack() as stack:
+            with meter.phase("load", fresh=True):
+                stack.enter_context(policy)
             state = TrainState.begin(policy, self._config)
+            conds = {}
             for i in range(plan.train_steps):
-                if "turns" in plan.extras:
+                if i == 0 or "turns" in plan.extras:
                     with meter.phase("encode", fresh=True):
                         conds = {PROMPT: policy.encode(PROMPT)}
                 step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state)
-                # What is kept of the calls belongs to the last step, whose seconds count.
+                # The calls that are recorded are those of the last step, whose seconds count.
                 with calls.recorded(i == plan.train_steps - 1 and "bare" in plan.extras):
                     self._step(step, fresh=i == 0)
-            if plan.extras & {"gradient", "groups", "bare"}:
+            if plan.extras & {"gradient", "groups"}:
                 self._update_alone(policy, decoder, conds, state)
-        finally:
-            policy.__exit__(None, None, None)
         return calls
 
     def _step(self, step: Any, *, fresh: bool) -> None:
