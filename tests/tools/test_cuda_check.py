@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from _cuda.plans import PARTS, parts_named
+from _cuda.child import Child
+from _cuda.plans import PARTS, Plan, parts_named
 from _cuda.table import PHASES, table
 from _cuda.targets import verdicts
 
@@ -123,6 +126,49 @@ def test_in_miniature_seconds_and_memory_are_not_judged():
     found = on_a_card({"plan": "checkpointed", "phases": phases(99.0, rollout=9.0), "bare_seconds": 1.0})
     found["host"]["device_gb"] = None
     assert {value for value, _ in met(found).values()} == {None}
+
+
+def test_the_table_has_seconds_and_memory_of_every_phase_and_who_is_on_the_device():
+    whole = {name: {"seconds": i + 1, "allocated_gb": i, "reserved_gb": i + 0.5} for i, name in enumerate(PHASES)}
+    whole["update"]["resident_gb"] = {"policy": 4.9}
+    found = on_a_card({"plan": "preset 8 GB", "phases": whole, "predicted_gb": 6.4})
+    seconds, memory, resident = table(found).splitlines()[4:7]
+    assert seconds.split() == ["preset", "8", "GB", "s", *(f"{i}.000" for i in range(1, 8))]
+    assert memory.split() == ["GB", *(f"{i}.0/{i}.5" for i in range(7)), "6.00", "6.4"]
+    assert resident.strip() == "on the device after update: policy 4.9 GB"
+
+
+def child(**facts: float) -> Child:
+    return Child(
+        {"device_gb": 12.0, "free_ram_gb": 30.0, **facts}, lambda record, **values: None, time.monotonic() + 30
+    )
+
+
+def test_how_a_plan_ends_is_told_apart():
+    def ends(error: BaseException, cause: BaseException | None = None) -> str:
+        def run() -> None:
+            raise error from cause
+
+        return child().outcome(run)["status"]
+
+    full = torch.cuda.OutOfMemoryError("no room")
+    assert child().outcome(lambda: None) == {"status": "passed"}
+    assert ends(full) == ends(RuntimeError("a remedy"), full) == "out of memory"
+    assert ends(RuntimeError("wrong")) == "failed"
+    with pytest.raises(KeyboardInterrupt):
+        ends(KeyboardInterrupt())
+
+
+def test_what_a_card_or_the_time_has_no_room_for_is_skipped():
+    assert child().no_room(Plan("small", needs_gb=12, seconds=5)) is None
+    assert child(device_gb=11.6).no_room(Plan("small", needs_gb=12, seconds=5)) is None
+    assert child().no_room(Plan("large", needs_gb=16, seconds=5)) == "needs a card of 16 GB"
+    assert child().no_room(Plan("slow", needs_gb=8, seconds=60)) == "30 s of the time were left"
+
+
+def test_a_part_that_needs_more_system_memory_is_skipped():
+    (part,) = parts_named(["flux-bf16"])
+    assert child().part(part) == {"status": "skipped", "reason": "needs 36 GB of system memory; 30 are free"}
 
 
 def test_parts_keep_their_order_and_unknown_ones_are_refused():

@@ -41,7 +41,7 @@ def measure(comfyui: Path, names: list[str], *, cpu: bool, seconds: float) -> in
             import torch
 
             torch.set_num_threads(1)  # for tiny models a second thread is one more to wait for
-        child = _Child(facts, emit, deadline)
+        child = Child(facts, emit, deadline)
         for part in parts_named(names):
             started = time.monotonic()
             emit("part", part=part.name, **child.part(part), seconds=time.monotonic() - started)
@@ -55,7 +55,9 @@ def _standard_output() -> IO[str]:
     return out
 
 
-class _Child:
+class Child:
+    """What measures. facts: those of host.facts(); emit(record, **values) tells; deadline: by time.monotonic()."""
+
     def __init__(self, facts: dict[str, Any], emit: Callable[..., None], deadline: float) -> None:
         self._facts, self._emit, self._deadline = facts, emit, deadline
         self._miniature = facts["device_gb"] is None
@@ -64,7 +66,7 @@ class _Child:
     def part(self, part: Part) -> dict[str, Any]:
         """The outcome of a part: its status, and what else there is to say of it."""
         found: dict[str, Any] = {}
-        outcome = self._outcome(lambda: found.update(self._plans(part) if part.plans else self._sample()))
+        outcome = self.outcome(lambda: found.update(self._plans(part) if part.plans else self._sample()))
         return outcome | found
 
     def _sample(self) -> dict[str, Any]:
@@ -74,20 +76,20 @@ class _Child:
 
     def _plans(self, part: Part) -> dict[str, Any]:
         """Measure the plans of a part, each of which is told when it ends."""
-        from .models import build
-        from .training import Measurement
-
         if not self._miniature and self._facts["free_ram_gb"] < part.ram_gb:
             free = self._facts["free_ram_gb"]
             return {"status": "skipped", "reason": f"needs {part.ram_gb:g} GB of system memory; {free:.0f} are free"}
+        from .models import build  # only with the host in this process
+        from .training import Measurement
+
         started = time.monotonic()
         models = build(part.model, part.weights, miniature=self._miniature)
         described = models.describe() | {"build_seconds": time.monotonic() - started}
         statuses, reference = [], None
         for plan in part.plans:
             measurement = Measurement(plan, part, models, self._scale, reference)
-            reason = self._no_room(plan)
-            outcome = {"status": "skipped", "reason": reason} if reason else self._outcome(measurement.run)
+            reason = self.no_room(plan)
+            outcome = {"status": "skipped", "reason": reason} if reason else self.outcome(measurement.run)
             if outcome["status"] not in ("passed", "skipped"):
                 outcome["phase"] = measurement.phase
             self._emit("plan", part=part.name, plan=plan.name, **outcome, **measurement.record)
@@ -95,7 +97,7 @@ class _Child:
             statuses.append(outcome["status"])
         return described | {"status": next(each for each in STATUSES if each in statuses)}
 
-    def _no_room(self, plan: Plan) -> str | None:
+    def no_room(self, plan: Plan) -> str | None:
         """Why a plan is skipped, if it is."""
         if self._miniature:
             return None
@@ -104,7 +106,7 @@ class _Child:
         left = self._deadline - time.monotonic()
         return f"{left:.0f} s of the time were left" if left < plan.seconds else None
 
-    def _outcome(self, run: Callable[[], object]) -> dict[str, Any]:
+    def outcome(self, run: Callable[[], object]) -> dict[str, Any]:
         """The status of run(), with the reason where it did not pass."""
         import torch
 

@@ -21,7 +21,7 @@ class Meter:
         self._device, self._resident = device, resident
         self.cuda = device.type == "cuda"
         self.phases: dict[str, dict[str, Any]] = {}
-        self.current = ""  # the phase under way, or the last
+        self.current = "the beginning"  # or the phase under way, or the last
 
     @contextmanager
     def phase(self, name: str, *, fresh: bool) -> Iterator[None]:

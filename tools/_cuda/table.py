@@ -61,12 +61,12 @@ def _plan(plan: dict[str, Any]) -> list[str]:
     phases = [plan["phases"].get(name) for name in PHASES]
     seconds = "".join(f"{'-' if each is None else format(each['seconds'], '.3f'):>12}" for each in phases)
     lines = [f"  {plan['plan']:<20}{'s':<4}{seconds}"]
-    if phases[0] is not None and phases[0]["allocated_gb"] is not None:
-        most = max(each["allocated_gb"] for each in plan["phases"].values())
+    peaks = [each["allocated_gb"] for each in plan["phases"].values()]
+    if None not in peaks:
         memory = "".join(f"{'-' if each is None else _memory(each):>12}" for each in phases)
         predicted = plan.get("predicted_gb")
         shown = "-" if predicted is None else f"{predicted:.1f}"
-        lines.append(f"  {'':<20}{'GB':<4}{memory}{most:>10.2f}{shown:>11}")
+        lines.append(f"  {'':<20}{'GB':<4}{memory}{max(peaks):>10.2f}{shown:>11}")
     notes = []
     if "bare_seconds" in plan:
         notes.append(f"rollout / bare network {rollout_ratio(plan):.2f}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -66,9 +65,7 @@ class Measurement:
     def _train(self) -> NetworkCalls:
         plan, meter, models = self._plan, self._meter, self._models
         picture = settings.Picture(self._scale.pixels, self._scale.pixels)
-        options = accepted(NativePolicy, memory=self._config.memory)
-        self.record["memory_settings"] = bool(options)
-        policy = NativePolicy(self._settings, picture, 0, **options)
+        policy = NativePolicy(self._settings, picture, memory=self._config.memory)
         decoder = NativeDecoder(models.model, models.vae)
         calls = NetworkCalls(models.model.model.diffusion_model)
         with ExitStack() as stack:
@@ -231,8 +228,3 @@ def compared(own: Gradient, reference: Gradient) -> dict[str, float]:
     }
     cosine = dot(own, reference) / (dot(own, own) * dot(reference, reference)) ** 0.5
     return {"cosine": cosine, "max_relative_difference": max(differences.values())}
-
-
-def accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Those of the options that the function knows."""
-    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
