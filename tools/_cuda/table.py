@@ -76,6 +76,9 @@ def _plan(plan: dict[str, Any]) -> list[str]:
             f"gradient against the first plan's: cosine {gradient['cosine']:.6f}, largest relative difference "
             f"{gradient['max_relative_difference']:.1e}"
         )
+    if "batches" in plan:
+        batches = plan["batches"]
+        notes.append(f"in the end {batches['rollout']} images in a network call, {batches['decode']} in the VAE")
     if plan["plan"] in TURNS:
         for phase in ("encode", "rollout", "decode", "update"):
             resident = plan["phases"].get(phase, {}).get("resident_gb") or {}

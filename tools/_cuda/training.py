@@ -46,6 +46,7 @@ class Measurement:
         self._config = config_of(plan, scale)
         self._settings = settings.PolicySettings(*models, self._config.lora, settings.Guidance(cfg=part.cfg))
         self._reward = reward_mix()
+        self._batches = run_batches(self._config)
         self.gradient: Gradient | None = None
         self.record: dict[str, Any] = {"phases": self._meter.phases}
 
@@ -77,7 +78,7 @@ class Measurement:
                 if i == 0 or "turns" in plan.extras:
                     with meter.phase("encode", fresh=True):
                         conds = {PROMPT: policy.encode(PROMPT)}
-                step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state)
+                step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state, **self._batches)
                 # The calls that are recorded are those of the last step, whose seconds count.
                 with calls.recorded(i == plan.train_steps - 1 and "bare" in plan.extras):
                     self._step(step, fresh=i == 0)
@@ -102,6 +103,8 @@ class Measurement:
             step.update()
         metrics = step.complete()
         self.record |= {"loss": metrics.loss, "grad_norm": metrics.grad_norm}
+        for batches in self._batches.values():
+            self.record["batches"] = {"rollout": batches.rollout.size, "decode": batches.decode.size}
         if metrics.skipped or metrics.zero_spread_groups or not metrics.grad_norm > 0:
             raise CheckError(
                 f"the step taught nothing: skipped {metrics.skipped}, {metrics.zero_spread_groups} groups without "
@@ -122,7 +125,7 @@ class Measurement:
             state.optimizer.zero_grad(set_to_none=True)
             rollout_config = replace(self._config.rollout, branch_steps=(0,), group_size=G)
             config = replace(self._config, rollout=rollout_config)
-            step = TrainingStep(policy, decoder, conds=conds, config=config, state=state)
+            step = TrainingStep(policy, decoder, conds=conds, config=config, state=state, **self._batches)
             rollout, advantages = made_up(policy, conds[PROMPT], scale.steps, G)
             with self._meter.phase("update alone", fresh=True):
                 step.accumulate([rollout], advantages)
@@ -194,6 +197,15 @@ def config_of(plan: Plan, scale: Scale) -> Any:
             offload=plan.offload,
         ),
     )
+
+
+def run_batches(config: Any) -> dict[str, Any]:
+    """{"batches": the micro-batches of a run}, which become smaller when memory runs out."""
+    try:
+        made = pack_module("pave_core.rollout.run_batches").RunBatches
+    except ModuleNotFoundError:  # they are to come
+        return {}
+    return {"batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches)}
 
 
 def reward_mix() -> Any:
