@@ -39,6 +39,7 @@ def main() -> int:
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     report = Report(args.out, args.minutes)
     run_parts(environment, args.only, report, args.out.with_suffix(".log"))
     print(f"\n{table(report.found)}\n\nWritten to {args.out}; what ComfyUI said is in {args.out.with_suffix('.log')}")

@@ -58,15 +58,23 @@ def smaller_card(gb: float | None) -> Iterator[None]:
         yield
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    reserved = management.EXTRA_RESERVED_VRAM
-    management.EXTRA_RESERVED_VRAM = reserved + max(0, total - gb * 2**30)
+    hidden = max(0, total - int(gb * 2**30))
+    whole = management.get_free_memory
+
+    def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
+        found = whole(dev, torch_free_too)
+        if (dev or device).type != "cuda":
+            return found
+        return (found[0] - hidden, found[1]) if torch_free_too else found - hidden
+
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, gb * 2**30 / total), device)
+    management.get_free_memory = get_free_memory
     try:
         yield
     finally:
+        management.get_free_memory = whole
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-        management.EXTRA_RESERVED_VRAM = reserved
 
 
 def unload() -> None:
