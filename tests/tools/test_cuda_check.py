@@ -50,6 +50,7 @@ def test_every_plan_has_the_seconds_of_each_phase(checked):
         assert set(PHASES) <= plan["phases"].keys()
         assert all(phase["seconds"] > 0 and phase["allocated_gb"] is None for phase in plan["phases"].values())
         assert plan["grad_norm"] > 0
+        assert plan["check"].startswith("gradient check: ")
 
 
 @pytest.mark.slow
@@ -133,8 +134,8 @@ def test_the_table_has_seconds_and_memory_of_every_phase_and_who_is_on_the_devic
     whole["update"]["resident_gb"] = {"policy": 4.9}
     found = on_a_card({"plan": "preset 8 GB", "phases": whole, "predicted_gb": 6.4})
     seconds, memory, resident = table(found).splitlines()[4:7]
-    assert seconds.split() == ["preset", "8", "GB", "s", *(f"{i}.000" for i in range(1, 8))]
-    assert memory.split() == ["GB", *(f"{i}.0/{i}.5" for i in range(7)), "6.00", "6.4"]
+    assert seconds.split() == ["preset", "8", "GB", "s", *(f"{i}.000" for i in range(1, 9))]
+    assert memory.split() == ["GB", *(f"{i}.0/{i}.5" for i in range(8)), "7.00", "6.4"]
     assert resident.strip() == "on the device after update: policy 4.9 GB"
 
 

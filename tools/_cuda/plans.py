@@ -52,7 +52,7 @@ EXTRAS = {
     "bare": "the seconds of the network alone at the rollout's batch shapes",
     "gradient": "the adapter's gradient against that of the part's first plan",
     "groups": "the update at several G",
-    "turns": "the text encoder is called again before each step",
+    "turns": "the text encoder is called again between the steps",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .plans import PARTS
 from .targets import rollout_ratio
 
-PHASES = ("load", "encode", "rollout", "decode", "reward", "update", "optimizer")
+PHASES = ("load", "encode", "check", "rollout", "decode", "reward", "update", "optimizer")
 
 TURNS = {plan.name for part in PARTS for plan in part.plans if "turns" in plan.extras}
 
@@ -84,6 +84,8 @@ def _plan(plan: dict[str, Any]) -> list[str]:
             resident = plan["phases"].get(phase, {}).get("resident_gb") or {}
             shown = ", ".join(f"{name} {size:.1f} GB" for name, size in resident.items())
             notes += [f"on the device after {phase}: {shown}"] if shown else []
+    if "check" in plan:
+        notes.append(plan["check"])
     for G, each in plan.get("groups", {}).items():
         memory = "" if each["allocated_gb"] is None else f", {each['allocated_gb']:.2f} GB"
         notes.append(f"update at G = {G}: {each['seconds']:.3f} s{memory}")

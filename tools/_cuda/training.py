@@ -24,6 +24,7 @@ NativeDecoder = pack_module("nodes.host.policy.decoder").NativeDecoder
 TrainingStep = pack_module("pave_core.training.step").TrainingStep
 TrainState = pack_module("pave_core.training.state").TrainState
 Rollout = pack_module("pave_core.types").Rollout
+ConfigError = pack_module("pave_core.errors").ConfigError
 
 PROMPT = "a red circle on a dark background"
 PEAKS = ("allocated_gb", "reserved_gb")
@@ -31,7 +32,7 @@ Gradient = dict[str, Tensor]
 
 
 class CheckError(RuntimeError):
-    """A step did not train."""
+    """A run would be refused, or a step did not train."""
 
 
 class Measurement:
@@ -47,6 +48,7 @@ class Measurement:
         self._settings = settings.PolicySettings(*models, self._config.lora, settings.Guidance(cfg=part.cfg))
         self._reward = reward_mix()
         self._batches = run_batches(self._config)
+        self._refused = ""
         self.gradient: Gradient | None = None
         self.record: dict[str, Any] = {"phases": self._meter.phases}
 
@@ -56,12 +58,14 @@ class Measurement:
         return self._meter.current
 
     def run(self) -> None:
-        """Measure the plan, under inference mode, as nodes run. CheckError if a step does not train."""
+        """Measure the plan, under inference mode, as nodes run. CheckError if it would be refused or does not train."""
         with smaller_card(self._plan.card_gb), torch.inference_mode():
             unload()
             calls = self._train()
             if "bare" in self._plan.extras:
                 self._bare(calls)
+        if self._refused:
+            raise CheckError(f"refused: {self._refused}")
 
     def _train(self) -> NetworkCalls:
         plan, meter, models = self._plan, self._meter, self._models
@@ -72,10 +76,13 @@ class Measurement:
         with ExitStack() as stack:
             with meter.phase("load", fresh=True):
                 stack.enter_context(policy)
+            with meter.phase("encode", fresh=True):
+                conds = {PROMPT: policy.encode(PROMPT)}
+            with meter.phase("check", fresh=True):
+                self._check_gradient(policy, conds[PROMPT])
             state = TrainState.begin(policy, self._config)
-            conds = {}
             for i in range(plan.train_steps):
-                if i == 0 or "turns" in plan.extras:
+                if i > 0 and "turns" in plan.extras:
                     with meter.phase("encode", fresh=True):
                         conds = {PROMPT: policy.encode(PROMPT)}
                 step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state, **self._batches)
@@ -85,6 +92,17 @@ class Measurement:
             if plan.extras & {"gradient", "groups"}:
                 self._update_alone(policy, decoder, conds, state)
         return calls
+
+    def _check_gradient(self, policy: Any, cond: Any) -> None:
+        """As at the beginning of a run; what it refuses is measured all the same, and fails in the end."""
+        policy.sigmas(self._scale.steps)
+        try:
+            check = policy.check_gradient(cond)
+        except ConfigError as error:
+            self._refused = str(error)
+        else:
+            self.record["check"] = check.text
+            policy.leave_out(check.idle)
 
     def _step(self, step: Any, *, fresh: bool) -> None:
         """One training step. fresh: the first, whose peaks count; later ones are faster, and have the seconds."""
