@@ -68,7 +68,7 @@ def pack(host: SimpleNamespace, root: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def modules(pack: ModuleType) -> SimpleNamespace:
-    """The pack's own modules, as the host loaded them."""
+    """The pack's own modules, as the host loaded them; .module("pave_core.flow.paving") gives any other."""
     prefix = pack.__name__
 
     def module(name: str) -> ModuleType:
@@ -94,6 +94,9 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
+        "coordinates": "nodes.host.policy.coordinates",
+        "attached": "nodes.host.policy.attached",
+        "kernels": "pave_core.flow.kernels",
         "policy": "nodes.host.policy.settings",
         "autograd": "nodes.host.policy.autograd.network",
         "writes": "nodes.host.policy.autograd.writes",
@@ -101,11 +104,12 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "layers": "nodes.host.policy.autograd.layers",
         "blocks": "nodes.host.policy.autograd.blocks",
         "placement": "nodes.host.placement",
+        "result": "nodes.host.result",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",
     }
-    return SimpleNamespace(config=config, **{name: module(place) for name, place in places.items()})
+    return SimpleNamespace(config=config, module=module, **{name: module(place) for name, place in places.items()})
 
 
 @pytest.fixture
@@ -200,7 +204,7 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas = policy.sigmas(4)
         latent = modules.solvers.ode(policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1)
-        return policy._patcher.model.process_latent_out(latent)
+        return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     return ode
 

@@ -10,6 +10,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .coordinates import coordinates_of
+
 logger = logging.getLogger("pave")
 
 VIDEO = 5
@@ -20,6 +22,7 @@ class NativeDecoder:
     """A host VAE as the core's Decoder, with the latent format of `model`. Of a video it gives the middle frame."""
 
     def __init__(self, model: ModelPatcher, vae: comfy.sd.VAE) -> None:
+        self._coordinates = coordinates_of(model.get_model_object("model_sampling"))
         self._process_out = model.model.process_latent_out
         self._vae = vae
         self._said_frame = False
@@ -32,7 +35,7 @@ class NativeDecoder:
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
         with torch.inference_mode():
-            images = self._vae.decode(self._process_out(latents))
+            images = self._vae.decode(self._process_out(self._coordinates.latent(latents)))
         if images.ndim == VIDEO:
             images = self._middle_frame(images)
         return images[..., :3].to("cpu", torch.float32, copy=True)
