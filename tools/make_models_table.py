@@ -74,6 +74,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "checkpointing": ("checkpointing", _difference),
     "fp8": ("fp8", _difference),
     "layers": ("layers", lambda hit: " / ".join(map(str, hit))),
+    "idle": ("left out", str),
     "lora": ("LoRA", str),
 }
 """{key of a row: (title of its column, how its value is shown)}."""

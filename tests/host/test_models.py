@@ -69,7 +69,17 @@ class Case:
         sigmas, cond = policy.sigmas(STEPS), policy.encode(PROMPT)
         with torch.no_grad():
             latent = self._modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batch_size=1)
-        return policy._patcher.model.process_latent_out(latent)
+        return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
+
+    def begin(self, policy: Any) -> Any:
+        """What a run does before its first step: look at one gradient, and leave out the layers without any. The check.
+
+        Inside the policy.
+        """
+        policy.sigmas(STEPS)
+        check = policy.check_gradient(policy.encode(PROMPT))
+        policy.leave_out(check.idle)
+        return check
 
     def train(self, policy: Any, iterations: int = 2) -> list[Any]:
         """The metrics of a short run on a colour. Inside the policy."""
@@ -97,10 +107,16 @@ class Case:
         return value
 
     def gradient(self, policy: Any) -> dict[str, Tensor]:
-        """{parameter: its gradient of the objective}, of an adapter that looks trained. Enters the policy."""
+        """{parameter: its gradient of the objective}, of an adapter that looks trained. Enters the policy.
+
+        What blocks write over is copied: PyTorch's own way, which needs the whole graph.
+        """
         with policy:
             look_trained(policy)
-            self.objective(policy)().backward()
+            value = self.objective(policy)
+            value()  # the conditioning is prepared, under inference_mode
+            with torch.autograd.graph.allow_mutation_on_saved_tensors():
+                value().backward()
             return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in policy.parameters().items()}
 
     def kept_for_backward(self, policy: Any) -> int:
@@ -207,6 +223,7 @@ def test_two_steps_train_and_leave_the_model_as_it_was(case):
     before = dict(network.named_parameters())
     values = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.inference_mode(), case.policy() as policy:  # as nodes run
+        case.row["idle"] = len(case.begin(policy).idle)
         records = case.train(policy)
         still = [
             name.removesuffix(".lora_B.weight")
@@ -227,6 +244,7 @@ def test_two_steps_train_and_leave_the_model_as_it_was(case):
 @each
 def test_the_gradient_is_that_of_finite_differences(case):
     with case.policy() as policy:
+        case.begin(policy)
         look_trained(policy)
         case.row["gradient"] = check_gradient(case.objective(policy), list(policy.parameters().values()))
 
@@ -290,6 +308,7 @@ def test_a_video_of_several_frames_trains(case, modules, caplog):
         assert policy.latent_shape[1] == 2
         found = case.drawn_by_the_policy(policy)
         with caplog.at_level(logging.INFO):
+            case.begin(policy)
             (record,) = case.train(policy, iterations=1)
     assert record.grad_norm > 0
     assert difference(found, case.drawn_by_the_host(case.parts.model, policy.latent_shape)) < SAME
