@@ -8,6 +8,7 @@ import pytest
 
 from _editor import SET_WIDGETS, images_of, run_workflow, wait_pictures
 from _host.browser import until, wait_drawn
+from _host_differences import FOUND_FIRST, HANGS_ON_POINTER, SEARCH_BOX
 
 pytestmark = pytest.mark.browser
 
@@ -39,10 +40,6 @@ SOCKET = """([type, side, name]) => {
     const [cx, cy] = canvas.ds.convertOffsetToCanvas([x, y]), frame = canvas.canvas.getBoundingClientRect()
     return [frame.left + cx, frame.top + cy]
 }"""
-ACTIVE = """() => {
-    const active = document.activeElement?.getAttribute("aria-activedescendant")
-    return document.getElementById(active)?.ariaLabel
-}"""
 COUNT = "type => app.graph.nodes.filter(n => n.type === type).length"
 WIRED = """([source, output, target, input]) => [...app.graph.links.values()].some(link => {
     const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id)
@@ -70,13 +67,16 @@ def double_click(page: Any, x: int, y: int) -> None:
 
 def add_from_search(page: Any, kind: str, name: str, place: tuple[int, int]) -> None:
     """Double-click the empty canvas, type the node's name, take the first that is found."""
-    box = page.locator(".p-autocomplete-input, .comfy-vue-node-search-container input").first
+    box = page.locator(SEARCH_BOX).first
     until(page, "the node search is open", box.is_visible, lambda: double_click(page, *place))
     box.fill(name)
-    until(page, f"the search has found {name}, for Enter to take", lambda: page.evaluate(ACTIVE) == name)
+    until(page, f"the search has found {name}, for Enter to take", lambda: page.evaluate(FOUND_FIRST) == name)
     enter = partial(page.keyboard.press, "Enter")
     until(page, f"{name} is in the graph", lambda: page.evaluate(COUNT, kind) == 1, enter)
     until(page, "the node search is closed", lambda: not box.is_visible())
+    if page.evaluate(HANGS_ON_POINTER):
+        put_down = partial(page.mouse.click, *place)
+        until(page, f"{name} is put down", lambda: not page.evaluate(HANGS_ON_POINTER), put_down)
     wait_drawn(page)
 
 
@@ -108,8 +108,7 @@ def test_a_graph_drawn_by_hand_runs(page, client, artifacts):
     wait_drawn(page)
     page.screenshot(path=artifacts / "drawn_by_hand.png")
 
-    button = page.locator("[data-testid=queue-button], .queue-button-group button, .comfyui-queue-button button").first
-    run = run_workflow(page, client, button.click)
+    run = run_workflow(page, client, page.get_by_test_id("queue-button").click)
     assert run["status"]["status_str"] == "success", run["status"]["messages"]
     assert images_of(run)
     wait_pictures(page, run)

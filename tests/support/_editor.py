@@ -9,6 +9,7 @@ from typing import Any
 
 from _host.browser import until, wait_drawn
 from _host.client import ComfyClient
+from _host_differences import SAYS_A_NODE_IS_MISSING
 
 PACK = "comfyui-pave-grpo"  # in the address of every file of ours that the page loads
 RUN = 600.0
@@ -35,11 +36,11 @@ PICTURES = """counts => Object.entries(counts).every(([id, count]) => {
 
 
 def missing_nodes(page: Any) -> list[str]:
-    """Node types of the open workflow that the host does not know; the dialog that says so counts as one."""
+    """Node types of the open workflow that the host does not know; what the page says of it counts as one."""
     types = page.evaluate("app.graph.nodes.map(node => node.type)")
     known = page.evaluate("Object.keys(LiteGraph.registered_node_types)")
-    dialog = page.locator("[aria-labelledby=global-missing-nodes]")
-    return [*(name for name in types if name not in known), *dialog.all_inner_texts()]
+    said = page.locator(SAYS_A_NODE_IS_MISSING)
+    return [*(name for name in types if name not in known), *said.all_inner_texts()]
 
 
 def our_errors(page: Any) -> list[str]:
