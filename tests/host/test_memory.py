@@ -77,10 +77,8 @@ def test_caches_are_freed_by_the_host(pack, modules, monkeypatch):
 
 def test_a_run_frees_them_where_memory_runs_out(modules, stock, make_policy, monkeypatch):
     """Through the function that a training node calls."""
-    import comfy.model_management as management
-
     asked = []
-    monkeypatch.setattr(management, "soft_empty_cache", lambda *_: asked.append("empty"))
+    monkeypatch.setattr(modules.train, "free_caches", lambda: asked.append("freed"))
     sizes = limited(monkeypatch, stock.vae, 1)
     config = modules.config.TrainConfig(
         rollout=modules.config.RolloutConfig(steps=3, branch_steps=(0,), group_size=3),
@@ -93,7 +91,6 @@ def test_a_run_frees_them_where_memory_runs_out(modules, stock, make_policy, mon
     task = modules.settings.Task(config, settings, prompts, reward)
     policy = modules.policy.PolicySettings(stock.model, stock.clip, stock.vae, config.lora)
     rollout = modules.policy.RolloutSettings(config.rollout, modules.policy.Picture(64, 64))
-    asked.clear()
     modules.train.run_training(policy, rollout, task, None)
     assert [n for n in sizes if n > 1] == [2]  # the evaluation's two images, once
-    assert asked == ["empty"]
+    assert asked == ["freed"]
