@@ -34,6 +34,7 @@ FLOORS = (
     ("pave_core.pictures.*",),
     ("pave_core.runs.*",),
     # the host
+    ("nodes.host.policy.autograd.*",),
     ("nodes.host.*", "nodes.host.graphs.*", "nodes.host.panel.*", "nodes.host.policy.*"),
     ("nodes.host.train", "nodes.host.compare", "nodes.host.reward_check"),
     ("nodes.host.steps.*",),

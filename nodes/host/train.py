@@ -39,7 +39,7 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress
 
     ConfigError for inputs that cannot work, before anything is written.
     """
-    native = NativePolicy(policy, rollout.picture, task.config.run.seed)
+    native = NativePolicy(policy, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
     decoder = NativeDecoder(policy.model, policy.vae)
     return core.begin(native, decoder, task=task, places=folders.places(), reporters=[progress], free=free_caches)
 

@@ -75,7 +75,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         return importlib.import_module(f"{prefix}.{name}")
 
     config = SimpleNamespace()  # the settings of all parts
-    for part in ("rollout", "objective", "adapter", "optimizer", "train"):
+    for part in ("rollout", "objective", "adapter", "optimizer", "memory", "train"):
         vars(config).update(vars(module(f"pave_core.config.{part}")))
     places = {
         "errors": "pave_core.errors",
@@ -94,7 +94,11 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
         "policy": "nodes.host.policy.settings",
-        "autograd": "nodes.host.policy.autograd",
+        "autograd": "nodes.host.policy.autograd.network",
+        "writes": "nodes.host.policy.autograd.writes",
+        "recompute": "nodes.host.policy.autograd.recompute",
+        "layers": "nodes.host.policy.autograd.layers",
+        "blocks": "nodes.host.policy.autograd.blocks",
         "placement": "nodes.host.placement",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
@@ -168,14 +172,17 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
 
 @pytest.fixture
 def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., Any]:
-    """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., rank=..., ...) -> a NativePolicy, not entered."""
+    """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., memory={...}, rank=..., ...) -> a NativePolicy, not
+    entered.
+    """
 
-    def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, **lora):
+    def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, memory=None, **lora):
         config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
         guidance = modules.policy.Guidance(cfg=cfg)
         parts = (model or stock.model, clip or stock.clip, vae or stock.vae)
         settings = modules.policy.PolicySettings(*parts, config, guidance)
-        return modules.native.NativePolicy(settings, modules.policy.Picture(width, 64), seed=0)
+        picture = modules.policy.Picture(width, 64)
+        return modules.native.NativePolicy(settings, picture, memory=modules.config.MemoryConfig(**(memory or {})))
 
     return made
 

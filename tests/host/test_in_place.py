@@ -105,7 +105,7 @@ def test_only_augmented_assignment_in_this_thread_and_with_gradients_is_changed(
         nonlocal w
         w += 1
 
-    with modules.autograd.out_of_place():
+    with modules.writes.out_of_place():
         x += torch.full((2,), 1e-3)  # fp32
         y.add_(1)
         with torch.no_grad():

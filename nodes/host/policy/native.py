@@ -29,15 +29,20 @@ from comfy.patcher_extension import PatcherInjection
 from comfyui_version import __version__ as comfyui_version
 from torch import Tensor, nn
 
+from ....pave_core.config.memory import MemoryConfig
 from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.seeds import seeded
-from .autograd import Tracked, out_of_place
+from .autograd.kernels import attention_with_gradient
+from .autograd.network import DifferentiableNetwork, taking_gradients
+from .autograd.recompute import Recomputed
 from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 from .fingerprint import fingerprint
 from .fit import latent_shape, require_flow_model, schedule
 from .settings import Picture, PolicySettings
 
 _INJECTION = "pave_lora"
+LARGE = 2**30
+"""Bytes of a model from which "auto" checkpoints its blocks."""
 
 
 class NativePolicy:
@@ -45,21 +50,25 @@ class NativePolicy:
 
     The adapter is in the model only inside the `with` block; its values outlive the block, and the next block goes on
     with them. Without `settings.lora` there is no adapter: the policy can only sample. seed: of the adapter's initial
-    values. ConfigError if MODEL, VAE and picture do not suit the method.
+    values. memory: what the update computes again instead of keeping it. ConfigError if MODEL, VAE and picture do not
+    suit the method.
 
     Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the GPU.
     """
 
-    def __init__(self, settings: PolicySettings, picture: Picture, seed: int = 0) -> None:
+    def __init__(
+        self, settings: PolicySettings, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None
+    ) -> None:
         require_flow_model(settings.model)
         self.latent_shape = latent_shape(settings.model, settings.vae, picture)
         self.device: torch.device = settings.model.load_device
         self._settings, self._picture, self._seed = settings, picture, seed
+        self._memory = memory or MemoryConfig()
         self._patcher = _own(settings.model, settings.clip)
         self._keyframes = Keyframes(self._patcher)
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
-        self._tracked: Tracked | None = None
+        self._network: DifferentiableNetwork | None = None
         self._sigmas: tuple[float, ...] = ()  # the schedule of the last call of sigmas()
         self._sample_sigmas = torch.empty(0)  # the same on the device
         self._modes = ExitStack()
@@ -123,6 +132,9 @@ class NativePolicy:
         prepared = cond.prepared
         if prepared.follows_sigma and len(x) > 1 and not bool((sigma == sigma[0]).all()):
             return torch.cat([self._velocity(x[i : i + 1], sigma[i : i + 1], prepared) for i in range(len(x))])
+        if self._memory.recompute_chains and torch.is_grad_enabled():
+            own = tuple(self.parameters().values())
+            return Recomputed(lambda x, sigma: self._velocity(x, sigma, prepared), own)(x, sigma)
         return self._velocity(x, sigma, prepared)
 
     def _velocity(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
@@ -132,7 +144,9 @@ class NativePolicy:
         guider.inner_model, guider.conds, guider.model_options = self._patcher.model, prepared.conds, prepared.options
         options = comfy.model_patcher.create_model_options_clone(prepared.options)
         options.setdefault("transformer_options", {})["sample_sigmas"] = self._sample_sigmas
-        with out_of_place() if torch.is_grad_enabled() else nullcontext():
+        if torch.is_grad_enabled():
+            options["transformer_options"] = attention_with_gradient(options["transformer_options"])
+        with taking_gradients() if torch.is_grad_enabled() else nullcontext():
             denoised = guider(x, sigma, model_options=options, seed=0)
         return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
 
@@ -176,13 +190,22 @@ class NativePolicy:
     def _inject(self, patcher: ModelPatcher) -> None:
         with torch.inference_mode(False):  # the host may have it on
             hooked = {key.removeprefix("diffusion_model.") for keys in patcher.hook_patches.values() for key in keys}
-            self._tracked = Tracked(patcher.model.diffusion_model, hooked)
+            self._network = DifferentiableNetwork(patcher.model.diffusion_model, hooked)
             self._require_adapter().attach()
+            if self._checkpoints():
+                self._network.checkpoint_blocks()
+
+    def _checkpoints(self) -> bool:
+        """Whether the network's blocks are computed again. Not where hooks rewrite weights meanwhile."""
+        if self._patcher.hook_patches:
+            return False
+        choice = self._memory.checkpointing
+        return choice == "on" or (choice == "auto" and self._loaded > LARGE)
 
     def _eject(self, patcher: ModelPatcher) -> None:
         self._require_adapter().detach()
-        if self._tracked is not None:
-            self._tracked.undo()
+        if self._network is not None:
+            self._network.undo()
 
 
 def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:

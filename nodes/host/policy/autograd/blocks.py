@@ -1,0 +1,29 @@
+"""The repeated blocks of a network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .....pave_core.policies.targets import linear_layers
+
+MIN_LINEAR_LAYERS = 2
+"""Of a block; a list of single layers is none of blocks."""
+
+
+def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
+    """{name: block} of the elements of the network's outermost lists of blocks, in their order.
+
+    Lists within a block (experts, heads) are part of it.
+    """
+    found: dict[str, nn.Module] = {}
+
+    def look_into(module: nn.Module, path: str) -> None:
+        for name, child in module.named_children():
+            here = f"{path}.{name}" if path else name
+            if isinstance(module, nn.ModuleList) and len(linear_layers(child)) >= MIN_LINEAR_LAYERS:
+                found[here] = child
+            else:
+                look_into(child, here)
+
+    look_into(model, "")
+    return found
