@@ -22,11 +22,24 @@ from torch import Tensor
 from ..types import Gaussian
 
 
+@torch.no_grad()
+def mean_gradient(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
+    """dL_n/dmean = -(1/G) sum_i A_i (y_i - mean) / (std^2 D): branches (G, *S), advantages (G,) -> (1, *S).
+
+    D: the number of latent elements. As std does not depend on the weights, the mean carries the whole gradient.
+    """
+    error = branches.to(p.mean) - p.mean
+    weighted = advantages.to(error).view(-1, *(1,) * (error.ndim - 1)) * error
+    return -weighted.mean(0, keepdim=True) / (p.std**2 * p.mean[0].numel())
+
+
 def policy_gradient_loss(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """L_n: branches (G, *S), detached advantages (G,) -> a scalar whose gradient is the policy gradient."""
-    log_prob = p.log_prob(branches)
-    ratio = torch.exp(log_prob - log_prob.detach())
-    return -(advantages.to(ratio) * ratio).mean()
+    """L_n: branches (G, *S), detached advantages (G,) -> a scalar whose gradient is the policy gradient.
+
+    Its graph holds one tensor of a latent's size, so that time and memory of the backward pass do not depend on G.
+    """
+    value = -advantages.mean().to(p.mean)  # every ratio is 1
+    return value + ((p.mean - p.mean.detach()) * mean_gradient(p, branches, advantages)).sum()
 
 
 def decomposition_loss(
@@ -50,11 +63,9 @@ def segment_metrics(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor
 
     log-probability: mean_i log p^(n)(y_i), at best near -1/2
     std: of p^(n)
-    push: |dL_n/dmean| = |(1/G) sum_i A_i (y_i - mean) / (std^2 D)|, D latent elements: how hard this chain pulls the
-    mean toward the better branches
+    push: |dL_n/dmean|: how hard this chain pulls the mean toward the better branches
 
     The value of L_n says nothing: it is - mean_i A_i, always about 0.
     """
-    error = branches.to(p.mean) - p.mean
-    push = (advantages.to(error).view(-1, *(1,) * (error.ndim - 1)) * error).mean(0) / (p.std**2 * p.mean[0].numel())
-    return torch.stack([p.log_prob(branches).mean(), push.new_tensor(p.std), push.norm()])
+    push = mean_gradient(p, branches, advantages).norm()
+    return torch.stack([p.log_prob(branches).mean(), push.new_tensor(p.std), push])

@@ -77,6 +77,7 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.call, ctx.count = call, count
+        ctx.set_materialize_grads(False)  # parameters behind an output that nothing uses get no gradient, not 0
         ctx.save_for_backward(*tensors)
         outputs = tuple(call.first([tensor.clone() for tensor in tensors[:count]]))
         ctx.mark_non_differentiable(*(each for each in outputs if not each.is_floating_point()))
