@@ -25,7 +25,7 @@ CONFIGS = (
 )
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
-ADDED_LATER = ("check_reward",)
+ADDED_LATER = ("check_reward", "check_gradient")
 """Widgets that graphs saved by an older version do not have, so that they are optional."""
 
 

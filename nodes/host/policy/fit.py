@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.model_sampling
 import comfy.samplers
 import comfy.sd
+import torch
 from comfy.model_patcher import ModelPatcher
 
 from ....pave_core.errors import ConfigError
@@ -23,6 +24,11 @@ def require_flow_model(model: ModelPatcher) -> None:
             f"model: {kind} is not a flow model: Pave-GRPO needs one that predicts a velocity (SD3 / 3.5, FLUX, "
             "Qwen-Image, Z-Image, Lumina 2, Chroma, AuraFlow, HiDream, Wan)"
         )
+
+
+def compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """The dtype that MODEL's network computes in; that of its weights may be another."""
+    return model.model.manual_cast_dtype or model.model.get_dtype()
 
 
 def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tuple[int, ...]:
