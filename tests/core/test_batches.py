@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from _toy import Brightness, Redness, ToyTraining, same, toy_config, weights, without_clock
+from _toy import Brightness, Redness, ToyTraining, same, toy_config, weights
 from pave_core.batches import Batches, explained, is_out_of_memory
 from pave_core.config.memory import MemoryConfig
 from pave_core.errors import ConfigError, TrainingError
@@ -219,10 +219,3 @@ def test_memory_that_runs_out_in_the_update_names_settings_and_keeps_the_state()
         next(stream)
     assert same(weights(run.policy), before)
     assert run.state.step == 1
-
-
-def test_a_run_without_trouble_is_the_same_whatever_its_decode_batch():
-    plain, cut = ToyTraining(), ToyTraining()
-    cut.config = replace(cut.config, memory=MemoryConfig(decode_batch=1))
-    records = [without_clock(list(run.stream())) for run in (plain, cut)]
-    assert records[0] == records[1]
