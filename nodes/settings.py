@@ -16,8 +16,6 @@ from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSett
 from .shared import schema
 from .shared.widgets import names_of, widgets
 
-_OPTIONAL = "If not connected: the paper's settings."
-
 
 class PavePolicy(io.ComfyNode):
     """The model to tune, its guidance, and the adapter that it gets."""
@@ -38,7 +36,11 @@ class PavePolicy(io.ComfyNode):
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                schema.LoraSettings.Input("lora", optional=True, tooltip=f"The LoRA to train. {_OPTIONAL}"),
+                schema.LoraSettings.Input(
+                    "lora",
+                    optional=True,
+                    tooltip="The LoRA to train. If not connected: the paper's rank and alpha, on the attention layers.",
+                ),
                 *widgets(*names_of(Guidance)),
             ],
             outputs=[schema.Policy.Output(display_name="policy", tooltip="For Pave Train (Advanced) or Pave Begin.")],

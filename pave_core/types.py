@@ -105,6 +105,21 @@ class RunPolicy(Policy, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def is_base(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, of this version or an earlier one, is this base model's."""
+        ...
+
+    def probe(self, cond: Cond) -> None:
+        """One call of the network; ConfigError if it cannot take latents of latent_shape, or gives no finite values.
+
+        After sigmas().
+        """
+        ...
+
+    def remarks(self) -> Sequence[str]:
+        """What people should know of the model before a run begins: warnings."""
+        ...
+
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The adapter on the CPU, under the keys of the host's LoRA loaders.
 

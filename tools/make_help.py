@@ -133,13 +133,14 @@ def outputs_of(node: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def settings_table(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> str:
     """The settings of Pave Train as a Markdown table, from /object_info and its part of /pave/presets."""
-    rows = [("setting", "default (paper)", "quick", "range", "what it does"), ("---",) * 5]
+    rows = [("setting", "paper", "quick", "range", "what it does"), ("---",) * 5]
     for kind in ("required", "optional"):
         for name, (type, *more) in info["PaveTrain"]["input"].get(kind, {}).items():
             said = more[0] if more else {}
             if type in ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN") and name != "preset":
+                paper = _cell(presets["paper"].get(name, said["default"]))
                 quick = _cell(presets["quick"][name]) if name in presets["quick"] else ""
-                rows.append((name, _cell(said["default"]), quick, _range(name, said), said["tooltip"]))
+                rows.append((name, paper, quick, _range(name, said), said["tooltip"]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

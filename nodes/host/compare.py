@@ -45,7 +45,12 @@ def compare(
     def measure(settings: PolicySettings) -> Evaluation:
         decoder = NativeDecoder(settings.model, settings.vae)
         with NativePolicy(replace(settings, lora=None), picture) as policy:
-            conds = {prompt: policy.encode(prompt) for prompt in prompts.evaluated}
+            policy.sigmas(steps)
+            conds = {}
+            for prompt in prompts.evaluated:
+                conds[prompt] = policy.encode(prompt)
+                if len(conds) == 1:
+                    policy.probe(conds[prompt])
             return evaluate(
                 policy,
                 decoder,

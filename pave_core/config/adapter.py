@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from .fields import check, setting
 
-Targets = Literal["attention", "attention + MLP", "all linear"]
+Targets = Literal["attention", "attention + MLP", "paper", "all linear"]
 Init = Literal["gaussian", "kaiming"]
 
 
@@ -24,7 +24,12 @@ class LoraConfig:
         step=0.01,
         remedy="the adapter is scaled by alpha / rank; the paper uses twice the rank",
     )
-    targets: Targets = setting("attention", "The layers that get an adapter.", options=get_args(Targets))
+    targets: Targets = setting(
+        "attention",
+        "The layers that get an adapter. paper: those of the authors' LoRA, attention + MLP without the output layers "
+        "of single-stream blocks.",
+        options=get_args(Targets),
+    )
     init: Init = setting(
         "gaussian",
         "How the LoRA's A matrices are initialised. B starts at 0: the untrained LoRA changes nothing.",

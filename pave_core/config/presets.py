@@ -16,7 +16,7 @@ from .rollout import RolloutConfig
 from .train import RunConfig, TrainConfig
 
 PRESETS: dict[str, TrainConfig] = {
-    "paper": TrainConfig(),
+    "paper": TrainConfig(lora=LoraConfig(targets="paper")),
     "quick": TrainConfig(
         rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),

@@ -12,6 +12,7 @@ move, patch and unpatch the base model in between.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config.adapter import LoraConfig
-from .targets import find_targets, linear_layers
+from .targets import adapted_layers
 
 _ADAPTER = "pave"
 
@@ -48,20 +49,30 @@ class LoraAdapter:
     """A trainable low-rank adapter on a model's linear layers. A new one is attached.
 
     Its parameters are fp32 on `device`. `generator` is on the CPU: the same state gives the same initial values for any
-    device. ConfigError if no layer of the model matches config.targets.
+    device. without: names of layers to leave out. ConfigError if no layer is left that config.targets means, or if the
+    rank is above a layer's smaller side.
     """
 
-    def __init__(self, model: nn.Module, config: LoraConfig, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: LoraConfig,
+        *,
+        generator: torch.Generator,
+        device: torch.device,
+        without: Collection[str] = (),
+    ) -> None:
         self.config = config
-        targets = find_targets(model, config.targets)
-        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)  # pyright: ignore[reportArgumentType]
-        layers = linear_layers(model)
-        peft_config._register_custom_module(dict.fromkeys({type(layers[name]) for name in targets}, _LoraLinear))
+        layers = adapted_layers(model, config, without)
+        # A pattern, since peft takes the names of a list for the ends of names.
+        names = "|".join(map(re.escape, layers))
+        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # pyright: ignore[reportArgumentType]
+        peft_config._register_custom_module(dict.fromkeys({type(layer) for layer in layers.values()}, _LoraLinear))
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
         delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
         self._model = model
-        self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in targets}  # pyright: ignore[reportAttributeAccessIssue]
+        self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in layers}  # pyright: ignore[reportAttributeAccessIssue]
         for layer in self._layers.values():
             self._initialise(layer, generator, device)
 

@@ -1,8 +1,8 @@
 """One gradient, looked at before the first step of a run: what no error would tell.
 
-A network may lose the gradient of layers that change its output (an attention kernel for inference), compute something
-else with gradients than without, or get another gradient from blocks that are computed again than from those that are
-kept. Layers that change nothing, such as the text part of a last block, would only be dead weight.
+A network may lose the gradient of layers that its output depends on (an attention kernel for inference), give another
+output each time (a cache that skips calls), or get another gradient from blocks that are computed again than from those
+that are kept. Layers that change nothing, such as the text part of a last block, would only be dead weight.
 
 The check costs two calls of the network, each with a backward pass.
 """
@@ -45,7 +45,7 @@ def check_gradient(
             scale /= 2**4
             first, gradients = _gradient(output, parameters, scale)
         B = {layer_of(name): name for name in parameters if name.endswith(".lora_B.weight")}
-        idle = [layer for layer, name in B.items() if gradients[name] is None]
+        idle = [layer for layer, name in B.items() if (g := gradients[name]) is None or not bool(g.any())]
         with kept(), _set([parameters[B[layer]] for layer in idle]):
             second, again = _gradient(output, parameters, scale)
     finally:

@@ -48,8 +48,14 @@ def begin(
         base = policy.fingerprint()
         resumed, checkpoint = _resumed(policy, task, places=places, base=base)
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
+        for remark in policy.remarks():
+            Everyone([log, *reporters]).message(remark, warning=True)
         prompts = dict.fromkeys((*task.prompts.train, *task.prompts.held_out))
-        conds = {prompt: policy.encode(prompt) for prompt in prompts}
+        conds = {}
+        for prompt in prompts:
+            conds[prompt] = policy.encode(prompt)
+            if len(conds) == 1:  # there may be thousands
+                policy.probe(conds[prompt])
         _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
         state = TrainState.begin(policy, task.config)
         fresh = state.capture({})
@@ -99,7 +105,8 @@ def _resumed(
         return None, None
     folder = RunFolder.existing(places.runs, name)
     checkpoint = load_checkpoint(folder.checkpoint)
-    check_recipe(checkpoint.recipe, recipe_of(policy, task, base))
+    saved = str(checkpoint.recipe.get("model"))
+    check_recipe(checkpoint.recipe, recipe_of(policy, task, saved if policy.is_base(saved) else base))
     whole = task.settings.iterations
     if whole is not None and checkpoint.step >= whole:
         raise ConfigError(

@@ -68,7 +68,7 @@ def pack(host: SimpleNamespace, root: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def modules(pack: ModuleType) -> SimpleNamespace:
-    """The pack's own modules, as the host loaded them."""
+    """The pack's own modules, as the host loaded them; .module("pave_core.flow.paving") gives any other."""
     prefix = pack.__name__
 
     def module(name: str) -> ModuleType:
@@ -80,6 +80,8 @@ def modules(pack: ModuleType) -> SimpleNamespace:
     places = {
         "errors": "pave_core.errors",
         "batches": "pave_core.batches",
+        "memory": "pave_core.config.memory",
+        "targets": "pave_core.policies.targets",
         "solvers": "pave_core.flow.solvers",
         "loop": "pave_core.training.loop",
         "state": "pave_core.training.state",
@@ -93,6 +95,9 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
+        "coordinates": "nodes.host.policy.coordinates",
+        "attached": "nodes.host.policy.attached",
+        "kernels": "pave_core.flow.kernels",
         "policy": "nodes.host.policy.settings",
         "autograd": "nodes.host.policy.autograd.network",
         "writes": "nodes.host.policy.autograd.writes",
@@ -104,7 +109,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",
     }
-    return SimpleNamespace(config=config, **{name: module(place) for name, place in places.items()})
+    return SimpleNamespace(config=config, module=module, **{name: module(place) for name, place in places.items()})
 
 
 @pytest.fixture
@@ -148,9 +153,11 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
             result = getattr(node(), node.FUNCTION)(**inputs)
         return getattr(result, "result", result)
 
-    def sample(model, positive, seed: int, cfg: float = 1.0, negative=None, steps: int = 4) -> torch.Tensor:
-        """KSampler (euler, simple) from an empty 64x64 latent: the latent."""
-        empty = {"samples": torch.zeros(1, 16, 8, 8)}
+    def sample(
+        model, positive, *, seed: int, cfg: float = 1.0, negative=None, steps: int = 4, shape=(16, 8, 8)
+    ) -> torch.Tensor:
+        """KSampler (euler, simple) from an empty latent, by default that of a 64x64 image: the latent."""
+        empty = {"samples": torch.zeros(1, *shape)}
         inputs = {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "latent_image": empty}
         return call(
             "KSampler",
@@ -174,14 +181,16 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
 def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., Any]:
     """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., memory={...}, rank=..., ...) -> a NativePolicy, not
     entered.
+
+    Images are of 64 pixels in height, unless size is given, for both ways; frames: of a video.
     """
 
-    def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, memory=None, **lora):
+    def made(model=None, *, clip=None, vae=None, width=64, size=None, frames=1, cfg=1.0, memory=None, **lora):
         config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
         guidance = modules.policy.Guidance(cfg=cfg)
         parts = (model or stock.model, clip or stock.clip, vae or stock.vae)
         settings = modules.policy.PolicySettings(*parts, config, guidance)
-        picture = modules.policy.Picture(width, 64)
+        picture = modules.policy.Picture(size or width, size or 64, frames=frames)
         return modules.native.NativePolicy(settings, picture, memory=modules.config.MemoryConfig(**(memory or {})))
 
     return made
@@ -196,13 +205,13 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
         sigmas = policy.sigmas(4)
         cond, batches = policy.encode(prompt), modules.batches.Batches(1)
         latent = modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batches=batches)
-        return policy._patcher.model.process_latent_out(latent)
+        return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     return ode
 
 
 @pytest.fixture
-def train_briefly(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., list[Any]]:
+def train_briefly(modules: SimpleNamespace) -> Callable[..., list[Any]]:
     """train_briefly(policy) -> the metrics of a short run on a colour. Inside the policy."""
 
     def run(policy, iterations=2, branch_steps=(0, 1), prompt="a red circle on a dark background"):
@@ -212,7 +221,7 @@ def train_briefly(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[
             run=modules.config.RunConfig(iterations=iterations),
         )
         reward = modules.mix.RewardMix.of(modules.colour.ColourReward(1.0, 0.5, 0.0))
-        decoder = modules.decoder.NativeDecoder(policy._settings.model, stock.vae)
+        decoder = modules.decoder.NativeDecoder(policy._settings.model, policy._settings.vae)
         state = modules.state.TrainState.begin(policy, config)
         conds = {prompt: policy.encode(prompt)}
         steps = modules.loop.train(policy, decoder, reward=reward, conds=conds, config=config, state=state)

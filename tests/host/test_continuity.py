@@ -20,6 +20,8 @@ from _training_graphs import node
 DATA = Path(__file__).resolve().parents[1] / "data" / "v0_3_0"
 TEXTS = ("tooltip", "description", "output_tooltips", "python_module")
 """Keys of /object_info whose values may be improved."""
+GROWN = ("targets",)
+"""Widgets that have got further options."""
 
 
 def prompt(name: str) -> dict[str, Any]:
@@ -111,6 +113,9 @@ def test_the_nodes_are_those_of_0_3_0(client):
             assert now["input_order"][kind][: len(order)] == order, name  # saved graphs have values by place
         now["input_order"] = then["input_order"]
         assert now == then, name
+        for widget, entry in described["input"]["required"].items():
+            if widget in GROWN:
+                assert {*entry[1]["options"]} <= {*found[name]["input"]["required"][widget][1]["options"]}
 
 
 def without_texts(value: Any) -> Any:
@@ -136,6 +141,7 @@ def as_ours(described: dict[str, Any]) -> dict[str, Any]:
                 "siglip_weights",
                 "vocabulary",
                 "reward",
+                *GROWN,
             ):
                 plain.pop("options", None)
             inputs[name] = [kind, type, plain]

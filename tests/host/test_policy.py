@@ -198,7 +198,7 @@ def test_targets_that_match_nothing_leave_the_model_alone(make_policy, stock, mo
     names = [name for name, _ in stock.model.model.named_modules()]
     policy = make_policy()
 
-    def fails(*_):
+    def fails(*_, **__):
         raise modules.errors.ConfigError("targets: none")
 
     monkeypatch.setattr(modules.native, "LoraAdapter", fails)

@@ -55,7 +55,7 @@ class ToyPolicy:
         self.latent_shape = SHAPE
         self.loss_scale = 1.0
         self.model = ToyFlow()
-        self.adapter = LoraAdapter(self.model, lora, seeded(seed, "adapter"), self.device)
+        self.adapter = LoraAdapter(self.model, lora, generator=seeded(seed, "adapter"), device=self.device)
         self.fail = lambda: None
         self.calls = 0
 
@@ -86,6 +86,15 @@ class ToyPolicy:
 
     def fingerprint(self):
         return "toy"
+
+    def is_base(self, fingerprint):
+        return fingerprint == self.fingerprint()
+
+    def probe(self, cond):
+        pass
+
+    def remarks(self):
+        return []
 
     def export(self, values=None):
         return self.adapter.export(values)

@@ -1,4 +1,10 @@
-"""A digest that identifies a base model."""
+"""A digest that identifies a base model: the same for the same file on every host, in every dtype that it is loaded in.
+
+Of each matrix the shape and the signs of the first values count. Signs survive what a host does to a file's weights:
+casting (also to fp8, where small negative values become -0), scales kept beside them, loading in parts. Names do not
+count, since hosts rename layers; nor does what is no matrix, such as the scales of scaled fp8. Of weights that are
+stored as whole numbers (GGUF, 4 bits) the bytes count.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +16,52 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+VERSION = "2-"
+"""What a fingerprint begins with; those of 0.3.0 have nothing there."""
+VALUES = 1024  # of each matrix
+
 
 def fingerprint(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
-    """A digest of the names, shapes and first values of all weights without a patch, and of the patches.
+    """The digest of the weights without a patch, and of the patches.
 
     patches: those of a host MODEL, {weight name: patches}; of each, its name and strengths count.
     """
+    with model.use_ejected(), torch.inference_mode():
+        matrices = sorted(
+            _of_matrix(weight)
+            for name, weight in model.model.diffusion_model.named_parameters()
+            if len(weight.shape) > 1 and f"diffusion_model.{name}" not in patches
+        )
+    return VERSION + _with_patches(hashlib.blake2b(b"".join(matrices), digest_size=16), patches)
+
+
+def is_of(print: str, model: ModelPatcher, patches: Mapping[str, Any]) -> bool:
+    """Whether a fingerprint, of this version or of 0.3.0, is that of a model and its patches."""
+    make = fingerprint if print.startswith(VERSION) else _of_0_3_0
+    return print == make(model, patches)
+
+
+def _of_matrix(weight: Tensor) -> bytes:
+    stored = getattr(weight, "_qdata", weight).data.flatten()[:VALUES].cpu()  # _qdata: of the host's quantised tensors
+    bits = stored.float().signbit() if stored.is_floating_point() else stored
+    return hashlib.blake2b(f"{tuple(weight.shape)}".encode() + bits.numpy().tobytes(), digest_size=16).digest()
+
+
+def _with_patches(digest: Any, patches: Mapping[str, Any]) -> str:
+    for key, each in sorted(patches.items()):
+        digest.update(f"{key}{[(p[0], p[2]) for p in each]}".encode())
+    return digest.hexdigest()
+
+
+def _of_0_3_0(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
+    """The fingerprint of 0.3.0: of names, shapes and first values of all weights as the host has loaded them."""
     digest = hashlib.blake2b(digest_size=16)
     with model.use_ejected():
         for name, value in _saved_tensors(model.model.diffusion_model):
             if f"diffusion_model.{name}" not in patches:
                 digest.update(f"{name}{tuple(value.shape)}".encode())
                 digest.update(value.data.flatten()[:64].to("cpu", torch.float32).numpy().tobytes())
-    for key, each in sorted(patches.items()):
-        digest.update(f"{key}{[(p[0], p[2]) for p in each]}".encode())
-    return digest.hexdigest()
+    return _with_patches(digest, patches)
 
 
 def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,6 @@
 """A host MODEL as the core's Policy.
 
-    v(x, sigma) = (x - denoised) / sigma
+    v(x, sigma) = (x - denoised) / sigma               in the coordinates of coordinates.py
 
 `denoised` comes from the host's own sampling_function: with the same guidance and patches as in generation.
 
@@ -35,12 +35,15 @@ from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
+from .attached import few_steps, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
 from .autograd.recompute import Recomputed
 from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
-from .fingerprint import fingerprint
-from .fit import compute_dtype, latent_shape, require_flow_model, schedule
+from .coordinates import coordinates_of, velocity
+from .fingerprint import fingerprint, is_of
+from .fit import compute_dtype, latent_shape, name_of, require_flow_model, schedule
+from .probe import probe
 from .settings import Picture, PolicySettings
 
 _INJECTION = "pave_lora"
@@ -63,6 +66,9 @@ class NativePolicy:
         self, settings: PolicySettings, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None
     ) -> None:
         require_flow_model(settings.model)
+        require_every_call(settings.model)
+        if settings.lora is not None:
+            require_gradient(settings.model)
         self.latent_shape = latent_shape(settings.model, settings.vae, picture)
         self.device: torch.device = settings.model.load_device
         # The gradient of a mean over latent elements is so small for each of them that fp16 would round it to 0.
@@ -71,11 +77,13 @@ class NativePolicy:
         self._settings, self._picture, self._seed = settings, picture, seed
         self._memory = memory or MemoryConfig()
         self._patcher = _own(settings.model, settings.clip)
+        self._was_compiled = uncompile(self._patcher)
+        self._coordinates = coordinates_of(self._patcher.get_model_object("model_sampling"))
         self._keyframes = Keyframes(self._patcher)
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
         self._network: DifferentiableNetwork | None = None
-        self._sigmas: tuple[float, ...] = ()  # the schedule of the last call of sigmas()
+        self._sigmas: tuple[float, ...] = ()  # the host's noise levels at the last call of sigmas()
         self._sample_sigmas = torch.empty(0)  # the same on the device
         self._modes = ExitStack()
         self._session = 0
@@ -90,7 +98,8 @@ class NativePolicy:
                 _set_training(True)
                 if self._adapter is None:
                     model = self._patcher.model.diffusion_model
-                    self._adapter = LoraAdapter(model, self._settings.lora, seeded(self._seed, "adapter"), self.device)
+                    fresh = seeded(self._seed, "adapter")
+                    self._adapter = LoraAdapter(model, self._settings.lora, generator=fresh, device=self.device)
                     self._adapter.detach()
                 self._patcher.set_injections(_INJECTION, [PatcherInjection(inject=self._inject, eject=self._eject)])
                 self._patcher.inject_model()
@@ -112,10 +121,10 @@ class NativePolicy:
         self._modes.close()
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The sigma grid: T + 1 floats (see fit.schedule). Later velocities show it to MODEL's patches and hooks."""
+        """The sigma grid: T + 1 floats. Later velocities show the host's levels (fit.schedule) to patches and hooks."""
         self._sigmas = schedule(self._patcher, self._picture, steps)
         self._sample_sigmas = torch.tensor(self._sigmas, device=self.device)
-        return self._sigmas
+        return self._coordinates.sigmas(self._sigmas)
 
     @torch.no_grad()
     def encode(self, prompt: str) -> NativeCond:
@@ -125,6 +134,19 @@ class NativePolicy:
         if self._negative is None:
             self._negative = encode(self._settings.clip, guidance.negative_prompt, guidance.guidance)
         return NativeCond(encode(self._settings.clip, prompt, guidance.guidance))
+
+    def probe(self, cond: NativeCond) -> None:
+        """Ask for one velocity at the first sigma. ConfigError if the network cannot take the size; see probe.probe."""
+
+        def velocity(shape: tuple[int, ...]) -> Tensor:
+            x = torch.randn(1, *shape, generator=seeded(self._seed, "probe")).to(self.device)
+            sigma = x.new_full((1,), self._coordinates.sigmas(self._sigmas)[0])
+            if shape == self.latent_shape:
+                return self.velocity(x, sigma, cond)
+            assert self._negative is not None  # encode() made `cond`
+            return self._velocity(x, sigma, prepare(self._patcher, cond.positive, self._negative, shape))
+
+        probe(velocity, self.latent_shape, picture=self._picture, name=name_of(self._patcher))
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
@@ -144,7 +166,8 @@ class NativePolicy:
         return self._velocity(x, sigma, prepared)
 
     def _velocity(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
-        self._keyframes.go_to(prepared, self._sigmas, sigma[0])
+        y, level = self._coordinates.to_host(x, sigma)
+        self._keyframes.go_to(prepared, self._sigmas, level[0])
         guider = comfy.samplers.CFGGuider(self._patcher)
         guider.set_cfg(self._settings.guidance.cfg)
         guider.inner_model, guider.conds, guider.model_options = self._patcher.model, prepared.conds, prepared.options
@@ -153,8 +176,8 @@ class NativePolicy:
         if torch.is_grad_enabled():
             options["transformer_options"] = attention_with_gradient(options["transformer_options"])
         with taking_gradients() if torch.is_grad_enabled() else nullcontext():
-            denoised = guider(x, sigma, model_options=options, seed=0)
-        return (x - denoised).float() / sigma.view(-1, *(1,) * (x.ndim - 1))
+            denoised = guider(y, level, model_options=options, seed=0)
+        return velocity(x, sigma, self._coordinates.data(denoised))
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The adapter's parameters by name."""
@@ -167,14 +190,14 @@ class NativePolicy:
             yield
 
     def fingerprint(self) -> str:
-        """A digest of the base weights' names, shapes and first values, and of MODEL's patches."""
+        """A digest of the base weights and of MODEL's patches; see fingerprint.py."""
         return fingerprint(self._patcher, self._settings.model.patches)
 
     def check_gradient(self, cond: NativeCond) -> GradientCheck:
         """As in RunPolicy; sigmas() has been called. Blocks that write over what autograd keeps are checkpointed from
         here on.
         """
-        sigma = self._sigmas[1]
+        sigma = self._coordinates.sigmas(self._sigmas)[1]
         x = sigma * torch.randn(1, *self.latent_shape, generator=seeded(self._seed, "check")).to(self.device)
 
         def check() -> GradientCheck:
@@ -182,7 +205,7 @@ class NativePolicy:
                 lambda: self.velocity(x, x.new_full((1,), sigma), cond),
                 self.parameters(),
                 scale=self.loss_scale,
-                kept=self._require_network().keeping_some_blocks,
+                kept=lambda: self._require_network().keeping_some_blocks(),  # a call may make another network
             )
 
         try:
@@ -199,13 +222,23 @@ class NativePolicy:
         with self._patcher.use_ejected():
             self._require_adapter().leave_out(layers)
 
+    def is_base(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, of this version or an earlier one, is this base model's."""
+        return is_of(fingerprint, self._patcher, self._settings.model.patches)
+
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The adapter on the CPU, in the host's key format. values: as in RunPolicy."""
         return self._require_adapter().export(values)
 
+    def remarks(self) -> list[str]:
+        """What is worth knowing of MODEL before it is trained."""
+        compiled = "model: it is trained without torch.compile, which changes names and not results"
+        found = [few_steps(self._settings.model), compiled if self._was_compiled else None]
+        return [remark for remark in found if remark is not None]
+
     def describe(self) -> dict[str, Any]:
         """How the policy samples, and the host's version, for recipes."""
-        sampling = asdict(self._picture) | asdict(self._settings.guidance)
+        sampling = self._picture.to_recipe() | asdict(self._settings.guidance)
         return {"comfyui": comfyui_version, "sampling": sampling}
 
     def _require_adapter(self) -> LoraAdapter:

@@ -5,6 +5,7 @@ import torch
 
 from _toy import ToyPolicy
 from pave_core.config.adapter import LoraConfig
+from pave_core.errors import ConfigError
 from pave_core.policies.adapter import LoraAdapter
 from pave_core.seeds import seeded
 
@@ -23,7 +24,7 @@ def test_a_fresh_adapter_changes_no_bit(init):
 
 def test_detach_leaves_no_trace_and_attach_brings_the_adapter_back():
     policy = ToyPolicy(LoraConfig(rank=4))
-    modules = {name: type(m) for name, m in ToyPolicy(LoraConfig()).model.named_modules()}
+    modules = {name: type(m) for name, m in ToyPolicy(LoraConfig(rank=4)).model.named_modules()}
     for p in policy.parameters().values():
         torch.nn.init.normal_(p, generator=seeded(1))
     trained = probe(policy)
@@ -79,12 +80,12 @@ def test_an_earlier_state_is_exported_without_becoming_the_adapter_s():
 def test_the_adapter_does_not_touch_the_global_random_state():
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
     before = torch.random.get_rng_state()
-    LoraAdapter(model, LoraConfig(targets="all linear"), seeded(0), torch.device("cpu"))
+    LoraAdapter(model, LoraConfig(rank=2, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_the_base_is_frozen():
-    policy = ToyPolicy(LoraConfig())
+    policy = ToyPolicy(LoraConfig(rank=4))
     trainable = {name for name, p in policy.model.named_parameters() if p.requires_grad}
     assert len(trainable) == len(policy.parameters())
     assert all("lora" in name for name in trainable)
@@ -102,8 +103,30 @@ def test_a_linear_that_is_no_nn_linear_gets_an_adapter():
         def forward(self, x):
             return x @ self.weight.T
 
-    model = torch.nn.Sequential()
-    model.add_module("attn", Linear())
-    adapter = LoraAdapter(model, LoraConfig(rank=2), seeded(0), torch.device("cpu"))
-    model(torch.ones(1, 4)).sum().backward()
-    assert adapter.parameters()["attn.lora_B.weight"].grad is not None
+    model = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": Linear()})})
+    adapter = LoraAdapter(model, LoraConfig(rank=2), generator=seeded(0), device=torch.device("cpu"))
+    model["attn"]["qkv"](torch.ones(1, 4)).sum().backward()
+    assert adapter.parameters()["attn.qkv.lora_B.weight"].grad is not None
+
+
+def test_a_layer_that_is_left_out_is_not_touched_whatever_it_is_called():
+    """peft takes the names of a list for the ends of names."""
+    model = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 4)})})
+    model["refiner"] = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 4)})})
+    kept = model["refiner"]["attn"]["qkv"]
+    config = LoraConfig(rank=2, targets="all linear")
+    adapter = LoraAdapter(model, config, generator=seeded(0), device=torch.device("cpu"), without=["refiner.attn.qkv"])
+    assert model["refiner"]["attn"]["qkv"] is kept
+    assert list(adapter.parameters()) == ["attn.qkv.lora_A.weight", "attn.qkv.lora_B.weight"]
+    adapter.detach()
+    with pytest.raises(ConfigError, match=r"^targets: none of the layers .*'all linear'.*can be trained"):
+        LoraAdapter(
+            model, config, generator=seeded(0), device=torch.device("cpu"), without=["attn.qkv", "refiner.attn.qkv"]
+        )
+
+
+def test_a_rank_above_a_layers_smaller_side_is_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 3))
+    with pytest.raises(ConfigError, match=r"^rank: 4 is above the smaller side of the layer 1 \(8 to 3\).*lower rank"):
+        LoraAdapter(model, LoraConfig(rank=4, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
+    LoraAdapter(model, LoraConfig(rank=3, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
