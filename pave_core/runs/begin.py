@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from ..batches import nothing
+from ..batches import SMALLER, explained, nothing
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
@@ -15,6 +15,7 @@ from ..policies.adapter import layer_of
 from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
+from ..training.step import UPDATE_REMEDY
 from ..types import Cond, Decoder, RunPolicy
 from .checkpoint import load_checkpoint
 from .folder import Places, RunFolder
@@ -34,12 +35,14 @@ def begin(
     places: Places,
     reporters: Sequence[Reporter] = (),
     free: Callable[[], None] = nothing,
+    preflight: Callable[[Cond], str] | None = None,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
     The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
-    ConfigError for what cannot work.
+    preflight: called once with the conditioning of the longest prompt, before the first gradient; what it says is
+    logged. ConfigError for what cannot work.
     """
     started = time.perf_counter()
     batches = RunBatches.of(task.config.rollout, task.config.memory, free)
@@ -55,8 +58,12 @@ def begin(
         for prompt in prompts:
             conds[prompt] = policy.encode(prompt)
             if len(conds) == 1:  # there may be thousands
-                policy.probe(conds[prompt])
-        _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
+                with explained("the first call of the network", SMALLER):
+                    policy.probe(conds[prompt])
+        if preflight is not None:
+            log.message(preflight(conds[max(task.prompts.train, key=len)]))
+        with explained("the check of the gradient", UPDATE_REMEDY):
+            _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
         state = TrainState.begin(policy, task.config)
         fresh = state.capture({})
         if checkpoint is not None:

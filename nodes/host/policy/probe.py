@@ -53,7 +53,7 @@ def probe(
 def _working(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...], picture: Picture) -> list[str]:
     """The sizes in pixels, as text, next below and above whose latents the network takes."""
     for multiple in _MULTIPLES:
-        found = [size for size in _rounded(shape, multiple) if _takes(velocity, size)]
+        found = [size for size in _rounded(shape, multiple) if takes(velocity, size)]
         if found:
             return [_pixels(size, shape, picture) for size in found]
     return []
@@ -67,7 +67,8 @@ def _rounded(shape: tuple[int, ...], multiple: int) -> Iterator[tuple[int, ...]]
     yield from (size for size in (down, up) if size != shape and min(size[-2:]) > 0)
 
 
-def _takes(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> bool:
+def takes(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> bool:
+    """Whether the network takes latents of a shape."""
     try:
         velocity(shape)
     except InterruptProcessingException:
