@@ -203,6 +203,7 @@ class NativePolicy:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if not self._on_device.holds() or (self._adapter is not None and not self._patcher.is_injected):
             self._on_device.load()  # other models have made it leave, at least in part
+            self._patcher.pre_run()
         if torch.is_grad_enabled():
             self._on_device.clear()
         if cond.prepared is None or cond.session != self._session:
