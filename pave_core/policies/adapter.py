@@ -33,16 +33,30 @@ _ADAPTER = "pave"
 class _LoraLinear(PeftLinear):
     """peft's layer, computed in the dtype of the base layer's output; peft computes in that of the parameters."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._casts: dict[int, tuple[int, Tensor]] = {}  # of A and B: the version that was cast, and the result
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return y
-        A, B = (matrix.weight.to(y.dtype) for matrix in _matrices(self))
+        A, B = (self._cast(i, matrix.weight, y.dtype) for i, matrix in enumerate(_matrices(self)))
         low = functional.linear(x.to(y.dtype), A)
         added = torch.addmm(
             y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), B.t(), alpha=self.scaling[_ADAPTER]
         )
         return added.view_as(y)
+
+    def _cast(self, place: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """`weight` in `dtype`; without gradient it is cast once for each of its values, not in each call."""
+        if weight.dtype == dtype or torch.is_grad_enabled():
+            return weight.to(dtype)
+        version, cast = self._casts.get(place, (-1, weight))
+        if version != weight._version or cast.dtype != dtype or cast.device != weight.device:
+            cast = weight.to(dtype)
+            self._casts[place] = weight._version, cast
+        return cast
 
 
 class LoraAdapter:
