@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -55,11 +55,21 @@ class Rollout:
     anchor_final: Tensor  # (1, *S)
 
 
+@dataclass(frozen=True)
+class GradientCheck:
+    """What the first gradient of a run showed."""
+
+    idle: tuple[str, ...]  # the layers that change nothing
+    text: str  # for the log
+
+
 class Policy(Protocol):
     """A flow model with a trainable adapter. All tensors that it takes and returns are on `device`."""
 
     device: torch.device
     latent_shape: tuple[int, ...]
+    loss_scale: float
+    """What the loss is multiplied with for the backward pass: above 1 where the network computes in fp16."""
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """The sigma grid that generation uses: with T = `steps`, T + 1 floats that fall from at most 1 to 0."""
@@ -115,6 +125,14 @@ class RunPolicy(Policy, Protocol):
 
         values: the parameters of an earlier state, by the names of parameters(); None: the current ones.
         """
+        ...
+
+    def check_gradient(self, cond: Cond) -> GradientCheck:
+        """Look at one gradient of the fresh adapter. ConfigError where it cannot be trusted."""
+        ...
+
+    def leave_out(self, layers: Collection[str]) -> None:
+        """Take layers, by their names, out of the adapter, whose parameters() are fewer afterwards."""
         ...
 
     def describe(self) -> dict[str, Any]:

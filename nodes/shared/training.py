@@ -32,7 +32,7 @@ STATE = (
     "The training run as it stands here. Each state goes to one node that changes it: wire those one after the other."
 )
 STORAGE = ("run_name", "resume")
-MEASURE = ("evaluation_seeds", "evaluate_every", "check_reward")
+MEASURE = ("evaluation_seeds", "evaluate_every", "check_reward", "check_gradient")
 
 
 def optional_settings() -> list[Any]:

@@ -21,7 +21,7 @@ from .schema import advanced
 CONFIGS = (RunConfig, LoraConfig, RolloutConfig, PaveConfig, OptimConfig, Picture, Guidance, RunSettings, GuardConfig)
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
-ADDED_LATER = ("check_reward",)
+ADDED_LATER = ("check_reward", "check_gradient")
 """Widgets that graphs saved by an older version do not have, so that they are optional."""
 
 

@@ -4,7 +4,8 @@
 
 A starts as N(0, 1 / rank^2) ("gaussian") or Kaiming-uniform ("kaiming"), B as 0: a fresh adapter changes nothing.
 
-The adapter adds to the layer's output, so that the base weight is only read: fp8 and GGUF layers train as they are.
+The adapter adds to the layer's output, so that the base weight is only read: fp8 and GGUF layers train as they are. Its
+parameters are fp32, and it computes in the dtype of the layer's output, as the network around it does.
 attach() and detach() swap modules in place; after detach() every layer is the model's own again, so that a host may
 move, patch and unpatch the base model in between.
 """
@@ -14,18 +15,34 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config.adapter import LoraConfig
 from .targets import adapted_layers
 
 _ADAPTER = "pave"
+
+
+class _LoraLinear(PeftLinear):
+    """peft's layer, computed in the dtype of the base layer's output; peft computes in that of the parameters."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return y
+        A, B = (matrix.weight.to(y.dtype) for matrix in _matrices(self))
+        low = functional.linear(x.to(y.dtype), A)
+        added = torch.addmm(
+            y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), B.t(), alpha=self.scaling[_ADAPTER]
+        )
+        return added.view_as(y)
 
 
 class LoraAdapter:
@@ -50,9 +67,7 @@ class LoraAdapter:
         # A pattern, since peft takes the names of a list for the ends of names.
         names = "|".join(map(re.escape, layers))
         peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # pyright: ignore[reportArgumentType]
-        foreign = {type(layer) for layer in layers.values() if not isinstance(layer, nn.Linear)}
-        if foreign:
-            peft_config._register_custom_module(dict.fromkeys(foreign, PeftLinear))
+        peft_config._register_custom_module(dict.fromkeys({type(layer) for layer in layers.values()}, _LoraLinear))
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
         delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
@@ -84,6 +99,16 @@ class LoraAdapter:
         """Put the model's own layers back."""
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer.get_base_layer())
+
+    def leave_out(self, layers: Collection[str]) -> None:
+        """Take layers, by their names, out of the adapter for good."""
+        for name in layers:
+            _set_submodule(self._model, name, self._layers.pop(name).get_base_layer())
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that have an adapter."""
+        return tuple(self._layers)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -117,6 +142,11 @@ class LoraAdapter:
             for name, p in (values or self.parameters()).items()
         }
         return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
+
+
+def layer_of(parameter: str) -> str:
+    """The layer of a parameter, by its name in LoraAdapter.parameters()."""
+    return parameter.rsplit(".lora_", 1)[0]
 
 
 def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
+from ..policies.adapter import layer_of
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
@@ -35,9 +36,7 @@ def begin(
     log = LogLines()
     with policy:
         base = policy.fingerprint()
-        state = TrainState.begin(policy, task.config)
-        fresh = state.capture({})
-        resumed = _resume(policy, state, task, places=places, base=base)
+        resumed, checkpoint = _resumed(policy, task, places=places, base=base)
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
         for remark in policy.remarks():
             Everyone([log, *reporters]).message(remark, warning=True)
@@ -47,6 +46,11 @@ def begin(
             conds[prompt] = policy.encode(prompt)
             if len(conds) == 1:  # there may be thousands
                 policy.probe(conds[prompt])
+        _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
+        state = TrainState.begin(policy, task.config)
+        fresh = state.capture({})
+        if checkpoint is not None:
+            state.restore(checkpoint)
         training = {prompt: conds[prompt] for prompt in task.prompts.train}
         measurements = watch = None
         if task.reward is not None:
@@ -79,11 +83,13 @@ def begin(
     )
 
 
-def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places, base: str) -> RunFolder | None:
-    """Restore `state` from the run that the settings name, and return its folder; None for a new run."""
+def _resumed(
+    policy: RunPolicy, task: Task, *, places: Places, base: str
+) -> tuple[RunFolder, Checkpoint] | tuple[None, None]:
+    """Folder and checkpoint of the run that the settings name; None for a new run."""
     name = task.settings.resume
     if name == NO_RESUME:
-        return None
+        return None, None
     folder = RunFolder.existing(places.runs, name)
     checkpoint = load_checkpoint(folder.checkpoint)
     saved = str(checkpoint.recipe.get("model"))
@@ -94,8 +100,19 @@ def _resume(policy: RunPolicy, state: TrainState, task: Task, *, places: Places,
             f"iterations: {name!r} has done {checkpoint.step} of {whole} already: raise iterations, or set resume to "
             "none"
         )
-    state.restore(checkpoint)
-    return folder
+    return folder, checkpoint
+
+
+def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | None, task: Task, log: Reporter) -> None:
+    """Leave layers that get no gradient out of the adapter; a resumed run keeps the layers that it began with."""
+    idle: Collection[str] = ()
+    if task.settings.check_gradient:
+        check = policy.check_gradient(cond)
+        log.message(check.text)
+        idle = check.idle
+    if checkpoint is not None:
+        idle = {layer_of(name) for name in policy.parameters().keys() - checkpoint.adapter.keys()}
+    policy.leave_out(idle)
 
 
 def _check(

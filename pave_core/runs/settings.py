@@ -49,6 +49,12 @@ class RunSettings:
         "Generate a few groups before the first step, and stop if the reward cannot tell their images apart.",
         expert=True,
     )
+    check_gradient: bool = setting(
+        True,
+        "Look at one gradient before the first step: layers that change nothing get no LoRA, and a gradient that is "
+        "wrong stops the run. Costs two calls of the network.",
+        expert=True,
+    )
     iterations: int | None = None  # of the whole run: a run that has done them is not resumed; None: a graph decides
     guard: GuardSettings | None = None
 

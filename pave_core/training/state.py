@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..types import Policy
 from .optimizer import learning_rate, make_optimizer
 
-COUNTERS = ("updates", "skipped", "skipped_in_a_row", "halvings")
+COUNTERS = ("updates", "skipped", "skipped_in_a_row", "halvings", "scale_halvings")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class TrainState:
     skipped: int = 0  # training steps that were not finite
     skipped_in_a_row: int = 0  # how many of the latest steps were skipped, without another between
     halvings: int = 0  # how often the guard has halved the learning rate
+    scale_halvings: int = 0  # how often the scale of the loss was halved (fp16)
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:

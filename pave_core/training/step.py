@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,6 +37,15 @@ from ..types import Cond, Decoder, Policy, Rollout
 from .metrics import SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .state import TrainState
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The G branches of one branch step of a rollout."""
+
+    rollout: Rollout
+    place: int  # of the branch step in rollout.branch_steps
+    advantages: Tensor  # (G,)
 
 
 class TrainingStep:
@@ -112,16 +122,49 @@ class TrainingStep:
         idle = zero_spread(advantages)
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
-        for p, rollout in enumerate(rollouts):
-            for i in range(len(rollout.branch_steps)):
-                if not idle[p, i]:
-                    self._backward(rollout, i, advantages[p, i].to(rollout.branches.device))
-                    if self._config.optim.step == "per_step":
-                        self.update()
+        groups = [
+            _Group(rollout, i, advantages[p, i].to(rollout.branches.device))
+            for p, rollout in enumerate(rollouts)
+            for i in range(len(rollout.branch_steps))
+            if not idle[p, i]
+        ]
+        if self._config.optim.step == "per_step":
+            for group in groups:
+                self._add_gradient([group])
+                self.update()
+        else:
+            self._add_gradient(groups)
 
-    def _backward(self, rollout: Rollout, i: int, advantages: Tensor) -> None:
-        """Add the gradient of loss_k at branch step k = rollout.branch_steps[i]; advantages (G,)."""
-        config = self._config
+    def _add_gradient(self, groups: Sequence[_Group]) -> None:
+        """Add the gradient of `groups`, computed with a scaled loss where fp16 could not hold it otherwise.
+
+        The scale is halved, for good, when a gradient is not finite with it.
+        """
+        parameters = list(self._state.parameters.values())
+        earlier = [p.grad for p in parameters]
+        while True:
+            scale = max(self._policy.loss_scale / 2**self._state.scale_halvings, 1.0)
+            if scale > 1:
+                for p in parameters:
+                    p.grad = None
+            passed = [self._backward(group, scale) for group in groups]
+            if scale == 1 or not _overflows(parameters, [loss for loss, _ in passed]):
+                break
+            self._state.scale_halvings += 1
+            for p, grad in zip(parameters, earlier, strict=True):
+                p.grad = grad
+        if scale > 1:
+            for p, grad in zip(parameters, earlier, strict=True):
+                new = None if p.grad is None else p.grad / scale
+                p.grad = new if grad is None else grad if new is None else grad + new
+        for loss, segments in passed:
+            self._losses.append(loss)
+            for n, row in segments.items():
+                self._segments[n].append(row)
+
+    def _backward(self, group: _Group, scale: float) -> tuple[Tensor, dict[int, Tensor]]:
+        """Add the gradient of scale * loss_k; returns loss_k and {n: segment_metrics}, on the device."""
+        config, rollout, i = self._config, group.rollout, group.place
         share = 1 / (len(config.rollout.branch_steps) * len(self.prompts))
         with self._timed("update"), torch.enable_grad():
             transitions = paved_transitions(
@@ -133,11 +176,10 @@ class TrainingStep:
                 segments=config.pave.segments,
             )
             branches = rollout.branches[i]
-            loss = share * decomposition_loss(transitions, branches, advantages, config.pave.weights())
-            loss.backward()
-            self._losses.append(loss.detach())
-            for n, transition in transitions.items():
-                self._segments[n].append(segment_metrics(transition, branches, advantages))
+            loss = share * decomposition_loss(transitions, branches, group.advantages, config.pave.weights())
+            (scale * loss).backward()
+            metrics = {n: segment_metrics(p, branches, group.advantages) for n, p in transitions.items()}
+        return loss.detach(), metrics
 
     def update(self) -> None:
         """One optimizer step, unless no group has any spread or something is not finite."""
@@ -187,6 +229,13 @@ class TrainingStep:
         start = time.perf_counter()
         yield
         self._seconds[phase] += time.perf_counter() - start
+
+
+def _overflows(parameters: Sequence[Tensor], losses: Sequence[Tensor]) -> bool:
+    """Whether a gradient is not finite although the losses are; waits for the device."""
+    if not all(bool(loss.isfinite()) for loss in losses):
+        return False
+    return any(p.grad is not None and not bool(p.grad.isfinite().all()) for p in parameters)
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def pack(host: SimpleNamespace, root: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def modules(pack: ModuleType) -> SimpleNamespace:
-    """The pack's own modules, as the host loaded them."""
+    """The pack's own modules, as the host loaded them; .module("pave_core.flow.paving") gives any other."""
     prefix = pack.__name__
 
     def module(name: str) -> ModuleType:
@@ -106,7 +106,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",
     }
-    return SimpleNamespace(config=config, **{name: module(place) for name, place in places.items()})
+    return SimpleNamespace(config=config, module=module, **{name: module(place) for name, place in places.items()})
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..
     entered.
     """
 
-    def made(model=None, *, clip=None, vae=None, width=64, cfg=1.0, memory=None, **lora):
+    def made(model=None, *, clip=None, vae=None, width=64, height=64, cfg=1.0, memory=None, **lora):
         config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
         guidance = modules.policy.Guidance(cfg=cfg)
         parts = (model or stock.model, clip or stock.clip, vae or stock.vae)
         settings = modules.policy.PolicySettings(*parts, config, guidance)
-        picture = modules.policy.Picture(width, 64)
+        picture = modules.policy.Picture(width, height)
         return modules.native.NativePolicy(settings, picture, memory=modules.config.MemoryConfig(**(memory or {})))
 
     return made
@@ -213,7 +213,7 @@ def train_briefly(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[
             run=modules.config.RunConfig(iterations=iterations),
         )
         reward = modules.mix.RewardMix.of(modules.colour.ColourReward(1.0, 0.5, 0.0))
-        decoder = modules.decoder.NativeDecoder(policy._settings.model, stock.vae)
+        decoder = modules.decoder.NativeDecoder(policy._settings.model, policy._settings.vae)
         state = modules.state.TrainState.begin(policy, config)
         conds = {prompt: policy.encode(prompt)}
         steps = modules.loop.train(policy, decoder, reward=reward, conds=conds, config=config, state=state)

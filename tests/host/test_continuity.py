@@ -1,9 +1,11 @@
-"""What 0.3.0 wrote goes on working: a run resumes bit for bit, a recipe reads, prompts run, nodes are what they were.
+"""What 0.3.0 wrote goes on working: a run resumes, a recipe reads, prompts run, nodes have what they had.
+
+The numbers are those of 0.3.0 within what rounding makes of them: the adapter's product and the gradient of the loss
+are summed in another order since.
 
 The data are in tests/data/v0_3_0.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -22,35 +24,6 @@ GROWN = ("targets",)
 """Widgets that have got further options."""
 
 
-@pytest.fixture
-def same_arithmetic(stock) -> bool:
-    """Whether this machine computes the bits of the one that made the data: asked of stock nodes and of torch alone."""
-    return arithmetic(stock) == json.loads((DATA / "arithmetic.json").read_text())
-
-
-def arithmetic(stock) -> dict[str, str]:
-    """Digests of what this machine computes: a latent, its image, and a few layers after three steps of AdamW."""
-    (positive,) = stock.call("CLIPTextEncode", text="a red circle on a dark background", clip=stock.clip)
-    latent = stock.sample(stock.model, positive, seed=5)
-    (image,) = stock.call("VAEDecode", samples={"samples": latent}, vae=stock.vae)
-    generator = torch.Generator().manual_seed(0)
-    x, *weights = (torch.randn(shape, generator=generator) for shape in ((6, 64, 96), (96, 192), (192, 96), (96, 96)))
-    weights = [weight.mul(0.1).requires_grad_() for weight in weights]
-    optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    for _ in range(3):
-        hidden = torch.nn.functional.gelu(x @ weights[0]) @ weights[1]
-        attended = torch.nn.functional.scaled_dot_product_attention(hidden, hidden @ weights[2], hidden)
-        attended.square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    trained = torch.cat([weight.detach().flatten() for weight in weights])
-    return {name: digest(value) for name, value in (("latent", latent), ("image", image), ("training", trained))}
-
-
-def digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
-
-
 def prompt(name: str) -> dict[str, Any]:
     return json.loads((DATA / "prompts" / f"{name}.json").read_text())
 
@@ -60,28 +33,26 @@ def records(file: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def assert_same_numbers(found: Any, expected: Any, exact: bool) -> None:
-    """`found` holds everything that `expected` holds; floats are equal, or equal within what rounding makes of them."""
+def assert_same_numbers(found: Any, expected: Any) -> None:
+    """`found` holds everything that `expected` holds; floats are equal within what rounding makes of them."""
     if isinstance(expected, dict):
         assert expected.keys() <= found.keys()
         for key in expected:
-            assert_same_numbers(found[key], expected[key], exact)
+            assert_same_numbers(found[key], expected[key])
     elif isinstance(expected, list):
         assert len(found) == len(expected)
         for one, other in zip(found, expected):
-            assert_same_numbers(one, other, exact)
-    elif isinstance(expected, float) and not exact:
+            assert_same_numbers(one, other)
+    elif isinstance(expected, float):
         assert found == pytest.approx(expected, rel=2e-2, abs=2e-3)
     else:
         assert found == expected
 
 
-def assert_same_weights(found: Path, expected: Path, exact: bool) -> None:
+def assert_same_weights(found: Path, expected: Path) -> None:
     ours, theirs = load_file(found), load_file(expected)
     assert ours.keys() == theirs.keys()
     assert any(value.abs().max() > 0 for key, value in theirs.items() if "lora_B" in key)
-    if exact:
-        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
     moved = torch.cat([(ours[key] - value).flatten().float() for key, value in theirs.items()])
     whole = torch.cat([value.flatten().float() for value in theirs.values()])
     assert (
@@ -89,7 +60,7 @@ def assert_same_weights(found: Path, expected: Path, exact: bool) -> None:
     )  # AdamW makes a step of any gradient, also of one that rounding has turned
 
 
-def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute, same_arithmetic):
+def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute):
     name = "v030_train_00001"
     folder = modules.folders.places().runs / name
     shutil.copytree(DATA / name, folder)
@@ -98,23 +69,23 @@ def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute, same
     execute(graph, ["train"])
     expected = DATA / "resumed"
     for file in ("metrics.jsonl", "guard.jsonl"):
-        assert_same_numbers(records(folder / file), records(expected / file), same_arithmetic)
+        assert_same_numbers(records(folder / file), records(expected / file))
     evaluations = [json.loads((each / "evaluations.json").read_text()) for each in (folder, expected)]
-    assert_same_numbers(*evaluations, same_arithmetic)
-    assert_same_weights(folder / "best.safetensors", expected / "best.safetensors", same_arithmetic)
-    assert_same_weights(modules.folders.places().lora(name), expected / "lora.safetensors", same_arithmetic)
+    assert_same_numbers(*evaluations)
+    assert_same_weights(folder / "best.safetensors", expected / "best.safetensors")
+    assert_same_weights(modules.folders.places().lora(name), expected / "lora.safetensors")
 
 
 @pytest.mark.parametrize(("name", "end", "made"), [("train", "train", "v030_train_00001"), ("loop", "finish", "loop")])
-def test_prompts_of_0_3_0_run_and_train_the_same_lora(modules, execute, same_arithmetic, name, end, made):
+def test_prompts_of_0_3_0_run_and_train_the_same_lora(modules, execute, name, end, made):
     graph = prompt(name)
     run = f"again_{name}"
     owner = graph["train" if name == "train" else "begin"]["inputs"]
     owner["run_name"] = run
     execute(graph, [end])
     folder = modules.folders.places().runs / f"{run}_00001"
-    assert_same_numbers(records(folder / "metrics.jsonl"), records(DATA / made / "metrics.jsonl"), same_arithmetic)
-    assert_same_weights(modules.folders.places().lora(folder.name), DATA / made / "lora.safetensors", same_arithmetic)
+    assert_same_numbers(records(folder / "metrics.jsonl"), records(DATA / made / "metrics.jsonl"))
+    assert_same_weights(modules.folders.places().lora(folder.name), DATA / made / "lora.safetensors")
 
 
 def test_a_recipe_of_0_3_0_gives_its_settings_back(host, modules, execute):
@@ -133,9 +104,15 @@ def test_the_nodes_are_those_of_0_3_0(client):
     expected = json.loads((DATA / "object_info.json").read_text())
     info = json.loads(client.get("/object_info"))
     found = {name: without_texts(info[name]) for name in info if name.startswith("Pave")}
-    assert found.keys() == expected.keys()
+    assert found.keys() >= expected.keys()
     for name, described in expected.items():
-        assert as_ours(found[name]) == as_ours(described), name
+        now, then = as_ours(found[name]), as_ours(described)
+        added = now["inputs"].keys() - then["inputs"].keys()
+        assert all(now["inputs"].pop(key)[0] == "optional" for key in added), name
+        for kind, order in then["input_order"].items():
+            assert now["input_order"][kind][: len(order)] == order, name  # saved graphs have values by place
+        now["input_order"] = then["input_order"]
+        assert now == then, name
         for widget, entry in described["input"]["required"].items():
             if widget in GROWN:
                 assert {*entry[1]["options"]} <= {*found[name]["input"]["required"][widget][1]["options"]}

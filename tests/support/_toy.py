@@ -23,6 +23,7 @@ from pave_core.seeds import seeded
 from pave_core.training.loop import train
 from pave_core.training.metrics import StepMetrics
 from pave_core.training.state import TrainState
+from pave_core.types import GradientCheck
 
 SHAPE = (3, 4, 4)
 PROMPTS = ("a cat", "a dog", "a bird")
@@ -52,6 +53,7 @@ class ToyPolicy:
     def __init__(self, lora: LoraConfig, seed: int = 0):
         self.device = torch.device("cpu")
         self.latent_shape = SHAPE
+        self.loss_scale = 1.0
         self.model = ToyFlow()
         self.adapter = LoraAdapter(self.model, lora, generator=seeded(seed, "adapter"), device=self.device)
         self.fail = lambda: None
@@ -96,6 +98,12 @@ class ToyPolicy:
 
     def export(self, values=None):
         return self.adapter.export(values)
+
+    def check_gradient(self, cond):
+        return GradientCheck((), "gradient check: all layers get a gradient")
+
+    def leave_out(self, layers):
+        self.adapter.leave_out(layers)
 
     def describe(self):
         return {"sampling": {"shift": 3.0}}

@@ -7,6 +7,7 @@ from typing import Any
 import comfy.model_sampling
 import comfy.samplers
 import comfy.sd
+import torch
 from comfy.model_patcher import ModelPatcher
 
 from ....pave_core.errors import ConfigError
@@ -74,6 +75,11 @@ def require_flow_model(model: ModelPatcher) -> None:
 def name_of(model: ModelPatcher) -> str:
     """The name by which the host knows the model's architecture."""
     return type(model.model.model_config).__name__
+
+
+def compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """The dtype that MODEL's network computes in; that of its weights may be another."""
+    return model.model.manual_cast_dtype or model.model.get_dtype()
 
 
 def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tuple[int, ...]:

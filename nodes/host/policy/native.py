@@ -12,9 +12,10 @@ weights happens under inference_mode, as in its own nodes; only the network is c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +32,9 @@ from torch import Tensor, nn
 
 from ....pave_core.config.memory import MemoryConfig
 from ....pave_core.policies.adapter import LoraAdapter
+from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.seeds import seeded
+from ....pave_core.types import GradientCheck
 from .attached import few_steps, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
@@ -39,7 +42,7 @@ from .autograd.recompute import Recomputed
 from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 from .coordinates import coordinates_of, velocity
 from .fingerprint import fingerprint, is_of
-from .fit import latent_shape, name_of, require_flow_model, schedule
+from .fit import compute_dtype, latent_shape, name_of, require_flow_model, schedule
 from .probe import probe
 from .settings import Picture, PolicySettings
 
@@ -68,6 +71,9 @@ class NativePolicy:
             require_gradient(settings.model)
         self.latent_shape = latent_shape(settings.model, settings.vae, picture)
         self.device: torch.device = settings.model.load_device
+        # The gradient of a mean over latent elements is so small for each of them that fp16 would round it to 0.
+        in_fp16 = compute_dtype(settings.model) == torch.float16
+        self.loss_scale = 2.0 ** int(math.log2(math.prod(self.latent_shape))) if in_fp16 else 1.0
         self._settings, self._picture, self._seed = settings, picture, seed
         self._memory = memory or MemoryConfig()
         self._patcher = _own(settings.model, settings.clip)
@@ -187,6 +193,35 @@ class NativePolicy:
         """A digest of the base weights and of MODEL's patches; see fingerprint.py."""
         return fingerprint(self._patcher, self._settings.model.patches)
 
+    def check_gradient(self, cond: NativeCond) -> GradientCheck:
+        """As in RunPolicy; sigmas() has been called. Blocks that write over what autograd keeps are checkpointed from
+        here on.
+        """
+        sigma = self._coordinates.sigmas(self._sigmas)[1]
+        x = sigma * torch.randn(1, *self.latent_shape, generator=seeded(self._seed, "check")).to(self.device)
+
+        def check() -> GradientCheck:
+            return check_gradient(
+                lambda: self.velocity(x, x.new_full((1,), sigma), cond),
+                self.parameters(),
+                scale=self.loss_scale,
+                kept=lambda: self._require_network().keeping_some_blocks(),  # a call may make another network
+            )
+
+        try:
+            return check()
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            with self._patcher.use_ejected():
+                self._memory = replace(self._memory, checkpointing="on")
+            return check()
+
+    def leave_out(self, layers: Collection[str]) -> None:
+        """As in RunPolicy."""
+        with self._patcher.use_ejected():
+            self._require_adapter().leave_out(layers)
+
     def is_base(self, fingerprint: str) -> bool:
         """Whether a fingerprint, of this version or an earlier one, is this base model's."""
         return is_of(fingerprint, self._patcher, self._settings.model.patches)
@@ -210,6 +245,11 @@ class NativePolicy:
         if self._adapter is None:
             raise RuntimeError("NativePolicy is used outside its with block")
         return self._adapter
+
+    def _require_network(self) -> DifferentiableNetwork:
+        if self._network is None:
+            raise RuntimeError("NativePolicy is used outside its with block")
+        return self._network
 
     @torch.inference_mode()
     def _load(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -33,20 +32,36 @@ class DifferentiableNetwork:
 
     def __init__(self, model: nn.Module, rewritten: Collection[str] = ()) -> None:
         self._model, self._forwards = model, _Forwards()
+        self._blocks: dict[str, Recomputed] = {}  # those that are computed again
         self._tracked = Tracked(model, rewritten)
         for path, layer in model.named_modules():
             if {f"{path}.weight", f"{path}.bias"} & set(rewritten):
                 continue
             if can_be_frozen(layer):
-                self._forwards.replace(layer, partial(frozen_linear, layer))
+                self._forwards.replace(layer, frozen_linear(layer, layer.forward))
             elif casts_its_weights(layer) and not isinstance(layer, nn.Linear):
-                self._forwards.replace(layer, lambda forward: Recomputed(forward, mode=taking_gradients))
+                self._forwards.replace(layer, Recomputed(layer.forward, mode=taking_gradients))
 
     def checkpoint_blocks(self) -> None:
         """Compute the blocks again for their gradient. Call it when the adapter is attached."""
-        for block in blocks_of(self._model).values():
+        for name, block in blocks_of(self._model).items():
             own = tuple(p for p in block.parameters() if p.requires_grad)
-            self._forwards.replace(block, lambda forward, own=own: Recomputed(forward, own, taking_gradients))
+            self._blocks[name] = Recomputed(block.forward, own, taking_gradients)
+            self._forwards.replace(block, self._blocks[name])
+
+    @contextmanager
+    def keeping_some_blocks(self) -> Iterator[None]:
+        """Inside, the first block of each list is kept; not if it writes over what autograd keeps."""
+        first: dict[str, Recomputed] = {}
+        for name, block in self._blocks.items():
+            first.setdefault(name.rpartition(".")[0], block)
+        for block in first.values():
+            block.kept = not block.overwrites
+        try:
+            yield
+        finally:
+            for block in first.values():
+                block.kept = False
 
     def undo(self) -> None:
         """Leave the model as it was."""
@@ -60,11 +75,10 @@ class _Forwards:
     def __init__(self) -> None:
         self._replaced: list[tuple[nn.Module, Any, Any]] = []
 
-    def replace(self, module: nn.Module, make: Callable[[Any], Any]) -> None:
-        """module.forward = make(module.forward)."""
-        theirs, ours = vars(module).get("forward"), make(module.forward)
+    def replace(self, module: nn.Module, ours: Callable[..., Any]) -> None:
+        """Let `ours` be the forward of `module`."""
+        self._replaced.append((module, vars(module).get("forward"), ours))
         module.forward = ours
-        self._replaced.append((module, theirs, ours))
 
     def undo(self) -> None:
         """Put the modules' own back. What others have put over ours stays."""

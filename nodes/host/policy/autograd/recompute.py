@@ -35,11 +35,12 @@ class Recomputed:
         self, function: Callable[..., Any], parameters: Sequence[Tensor] = (), mode: Mode = nullcontext
     ) -> None:
         self.function, self.parameters, self.mode = function, parameters, mode
+        self.kept = False  # whether it is kept after all, and not computed again
         self.overwrites = False  # whether it is known to write into tensors that autograd has saved
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tensors = tensors_in((args, tuple(kwargs.values())))
-        if not torch.is_grad_enabled() or not any(t.requires_grad for t in (*tensors, *self.parameters)):
+        if self.kept or not torch.is_grad_enabled() or not any(t.requires_grad for t in (*tensors, *self.parameters)):
             return self.function(*args, **kwargs)
         call = _Call(self, args, kwargs)
         outputs = _Function.apply(call, len(tensors), *tensors, *self.parameters)
