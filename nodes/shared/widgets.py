@@ -21,7 +21,7 @@ from .schema import advanced
 CONFIGS = (RunConfig, LoraConfig, RolloutConfig, PaveConfig, OptimConfig, Picture, Guidance, RunSettings, GuardConfig)
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
-ADDED_LATER = ("check_reward", "check_gradient")
+ADDED_LATER = ("check_reward", "check_gradient", "frames")
 """Widgets that graphs saved by an older version do not have, so that they are optional."""
 
 
@@ -38,7 +38,7 @@ def widgets(*names: str) -> list[Any]:
 def _input(name: str, widget: Shown) -> Any:
     """The V3 input of a setting. Its kind follows from the options or the type of the default."""
     said, default = widget.setting, widget.default
-    shared: dict[str, Any] = {"default": default, "tooltip": said.help}
+    shared: dict[str, Any] = {"default": default, "tooltip": said.help, "optional": name in ADDED_LATER}
     numbers: dict[str, Any] = {"min": said.low, "max": said.high, "step": said.step}
     if name == "resume":
         made = io.Combo.Input(name, options=[NO_RESUME, *folders.resumable_runs()], **shared)
@@ -47,7 +47,7 @@ def _input(name: str, widget: Shown) -> Any:
     elif said.options:
         made = io.Combo.Input(name, options=list(said.options), **shared)
     elif isinstance(default, bool):
-        made = io.Boolean.Input(name, optional=name in ADDED_LATER, **shared)
+        made = io.Boolean.Input(name, **shared)
     elif isinstance(default, int):
         made = io.Int.Input(name, **shared, **numbers)
     elif isinstance(default, float):

@@ -79,6 +79,8 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         vars(config).update(vars(module(f"pave_core.config.{part}")))
     places = {
         "errors": "pave_core.errors",
+        "memory": "pave_core.config.memory",
+        "targets": "pave_core.policies.targets",
         "solvers": "pave_core.flow.solvers",
         "loop": "pave_core.training.loop",
         "state": "pave_core.training.state",
@@ -102,6 +104,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "layers": "nodes.host.policy.autograd.layers",
         "blocks": "nodes.host.policy.autograd.blocks",
         "placement": "nodes.host.placement",
+        "result": "nodes.host.result",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",
@@ -150,9 +153,11 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
             result = getattr(node(), node.FUNCTION)(**inputs)
         return getattr(result, "result", result)
 
-    def sample(model, positive, seed: int, cfg: float = 1.0, negative=None, steps: int = 4) -> torch.Tensor:
-        """KSampler (euler, simple) from an empty 64x64 latent: the latent."""
-        empty = {"samples": torch.zeros(1, 16, 8, 8)}
+    def sample(
+        model, positive, *, seed: int, cfg: float = 1.0, negative=None, steps: int = 4, shape=(16, 8, 8)
+    ) -> torch.Tensor:
+        """KSampler (euler, simple) from an empty latent, by default that of a 64x64 image: the latent."""
+        empty = {"samples": torch.zeros(1, *shape)}
         inputs = {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "latent_image": empty}
         return call(
             "KSampler",
@@ -176,14 +181,16 @@ def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
 def make_policy(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., Any]:
     """make_policy(model=..., clip=..., vae=..., width=..., cfg=..., memory={...}, rank=..., ...) -> a NativePolicy, not
     entered.
+
+    Images are of 64 pixels in height, unless size is given, for both ways; frames: of a video.
     """
 
-    def made(model=None, *, clip=None, vae=None, width=64, height=64, cfg=1.0, memory=None, **lora):
+    def made(model=None, *, clip=None, vae=None, width=64, size=None, frames=1, cfg=1.0, memory=None, **lora):
         config = modules.config.LoraConfig(**({"rank": 4, "alpha": 8, "targets": "attention + MLP"} | lora))
         guidance = modules.policy.Guidance(cfg=cfg)
         parts = (model or stock.model, clip or stock.clip, vae or stock.vae)
         settings = modules.policy.PolicySettings(*parts, config, guidance)
-        picture = modules.policy.Picture(width, height)
+        picture = modules.policy.Picture(size or width, size or 64, frames=frames)
         return modules.native.NativePolicy(settings, picture, memory=modules.config.MemoryConfig(**(memory or {})))
 
     return made
@@ -203,7 +210,7 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
 
 
 @pytest.fixture
-def train_briefly(modules: SimpleNamespace, stock: SimpleNamespace) -> Callable[..., list[Any]]:
+def train_briefly(modules: SimpleNamespace) -> Callable[..., list[Any]]:
     """train_briefly(policy) -> the metrics of a short run on a colour. Inside the policy."""
 
     def run(policy, iterations=2, branch_steps=(0, 1), prompt="a red circle on a dark background"):

@@ -108,11 +108,11 @@ def test_values_that_are_not_finite_are_refused_before_anything_else(make_policy
 def test_a_cache_that_skips_calls_is_refused(make_policy, stock, modules):
     model, kept = stock.model.clone(), []
 
-    def cached(args):
+    def halved(args):
         kept.append(args["denoised"])
         return args["denoised"] if len(kept) == 1 else args["denoised"] * 0 + kept[0].detach() * 0.5
 
-    model.set_model_sampler_post_cfg_function(cached)
+    model.set_model_sampler_post_cfg_function(halved)
     with make_policy(model) as policy, pytest.raises(modules.errors.ConfigError, match="two calls .* differ by"):
         checked(policy)
 

@@ -49,10 +49,10 @@ def cosine(a, b):
 
 
 def test_the_gradient_in_fp16_is_that_in_fp32_where_the_loss_is_scaled(make_policy, modules, in_fp16):
-    with make_policy(width=256, height=256) as policy:
+    with make_policy(size=256) as policy:
         assert policy.loss_scale == 1
         expected, _ = gradient(policy, modules, 1.0)
-    with make_policy(in_fp16, width=256, height=256) as policy:
+    with make_policy(in_fp16, size=256) as policy:
         assert policy.loss_scale == 2 ** int(math.log2(math.prod(policy.latent_shape)))
         found, at_output = gradient(policy, modules, policy.loss_scale)
         for p in policy.parameters().values():

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 
-def check_gradient(value: Callable[[], Tensor], parameters: Sequence[Tensor], seed: int = 0) -> None:
+def check_gradient(value: Callable[[], Tensor], parameters: Sequence[Tensor], seed: int = 0) -> float:
     """Compare autograd with central differences, along the gradient itself and along a random direction.
 
     value() is a scalar of about 1 in fp32, so that the differences are good to about a hundredth of the gradient.
+    Returns how far they are from the gradient's length along it, relative to that.
     """
     value().backward()
     gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -32,8 +33,10 @@ def check_gradient(value: Callable[[], Tensor], parameters: Sequence[Tensor], se
     along = [g / length for g in gradient]
     some = [torch.randn(p.shape, generator=generator) for p in parameters]
     with torch.no_grad():
-        assert difference(along, 1e-2) == pytest.approx(length, rel=2e-2)
+        found = difference(along, 1e-2)
+        assert found == pytest.approx(length, rel=2e-2)
         assert difference(some, 2e-3) == pytest.approx(_dot(gradient, some), abs=2e-2 * length)
+    return abs(found - length) / length
 
 
 def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

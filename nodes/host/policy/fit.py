@@ -83,9 +83,9 @@ def compute_dtype(model: ModelPatcher) -> torch.dtype:
 
 
 def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tuple[int, ...]:
-    """*S, the latent shape of an image of picture.width x picture.height.
+    """*S, the latent shape of an image of picture.width x picture.height, or of a video of picture.frames.
 
-    ConfigError if MODEL and VAE do not belong together, or the size is not a multiple of the VAE's factor.
+    ConfigError if MODEL and VAE do not belong together, or the size does not fit the VAE's factors.
     """
     latent_format = model.model.latent_format
     if vae.latent_channels != latent_format.latent_channels:
@@ -100,8 +100,22 @@ def latent_shape(model: ModelPatcher, vae: comfy.sd.VAE, picture: Picture) -> tu
                 f"{name}: {size} is not a multiple of {factor}, the VAE's factor: use "
                 f"{max(factor, size // factor * factor)}"
             )
-    frames = (1,) if latent_format.latent_dimensions == 3 else ()
-    return (latent_format.latent_channels, *frames, picture.height // factor, picture.width // factor)
+    time = _latent_frames(vae, picture.frames) if latent_format.latent_dimensions == 3 else ()
+    if picture.frames > 1 and not time:
+        raise ConfigError(f"frames: {picture.frames}, but {type(model.model).__name__} draws images, not videos: use 1")
+    return (latent_format.latent_channels, *time, picture.height // factor, picture.width // factor)
+
+
+def _latent_frames(vae: comfy.sd.VAE, frames: int) -> tuple[int]:
+    """The latent frames of a video: the first stands for one of its frames, each other one for `factor` of them."""
+    factor = vae.temporal_compression_decode() or 1
+    whole, rest = divmod(frames - 1, factor)
+    if rest:
+        raise ConfigError(
+            f"frames: {frames} is not 1 more than a multiple of {factor}, the VAE's factor: use {whole * factor + 1} "
+            f"or {(whole + 1) * factor + 1}"
+        )
+    return (whole + 1,)
 
 
 def schedule(model: ModelPatcher, picture: Picture, steps: int) -> tuple[float, ...]:

@@ -246,7 +246,7 @@ class NativePolicy:
 
     def describe(self) -> dict[str, Any]:
         """How the policy samples, and the host's version, for recipes."""
-        sampling = asdict(self._picture) | asdict(self._settings.guidance)
+        sampling = self._picture.to_recipe() | asdict(self._settings.guidance)
         return {"comfyui": comfyui_version, "sampling": sampling}
 
     def _require_adapter(self) -> LoraAdapter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import comfy.samplers
@@ -44,7 +44,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Picture:
-    """The size of an image, and its sigmas."""
+    """The size of an image, or of a video, and its sigmas."""
 
     width: int = setting(
         512,
@@ -56,6 +56,15 @@ class Picture:
     )
     height: int = setting(512, "Image height while training.", low=16, high=4096, step=8)
     scheduler: str = setting("simple", "The sigma schedule, as in your KSampler.", options=SCHEDULERS, expert=True)
+    frames: int = setting(
+        1,
+        "The frames of a video, for video models. The reward sees the middle one. 1 draws an image, which is the "
+        "cheapest way to train a video model too.",
+        low=1,
+        high=1025,
+        remedy="1 draws an image",
+        expert=True,
+    )
     sigmas: tuple[float, ...] | None = None  # T + 1, instead of the scheduler's
 
     def __post_init__(self) -> None:
@@ -66,7 +75,20 @@ class Picture:
         """The Picture of a recipe's entry "sampling"."""
         sigmas = sampling.get("sigmas")
         own = None if sigmas is None else tuple(sigmas)
-        return cls(sampling["width"], sampling["height"], sampling["scheduler"], own)
+        return cls(
+            sampling["width"],
+            sampling["height"],
+            sampling["scheduler"],
+            frames=sampling.get("frames", 1),
+            sigmas=own,
+        )
+
+    def to_recipe(self) -> dict[str, Any]:
+        """Its part of a recipe's entry "sampling". Recipes of images name no frames, as before there were videos."""
+        values = asdict(self)
+        if self.frames == 1:
+            del values["frames"]
+        return values
 
 
 @dataclass(frozen=True)

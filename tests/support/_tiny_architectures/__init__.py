@@ -9,12 +9,24 @@ import torch
 
 from _host_differences import required_settings
 
+from ._left_out import LEFT_OUT, sampling_of
 from ._networks import ARCHITECTURES
 from ._parts import Architecture
 from ._text_encoder import make_clip
 from ._vae import make_vae
 
-__all__ = ["ARCHITECTURES", "Architecture", "Parts", "build", "built", "chroma", "flux", "known_to"]
+__all__ = [
+    "ARCHITECTURES",
+    "LEFT_OUT",
+    "Architecture",
+    "Parts",
+    "build",
+    "build_model",
+    "chroma",
+    "flux",
+    "known_to",
+    "sampling_of",
+]
 
 
 class Parts(NamedTuple):
@@ -30,14 +42,8 @@ def build(name: str, **network: Any) -> Parts:
 
     network: other settings of the network.
     """
-    import comfy.latent_formats
-    import comfy.supported_models
-
     architecture = ARCHITECTURES[name]
-    settings = {**required_settings(architecture.network.get("image_model")), **architecture.network, **network}
-    config = getattr(comfy.supported_models, architecture.config)(settings)
-    config.unet_config.update(settings)  # some classes fix sizes that a checkpoint does not tell
-    model = built(config)
+    model = build_model(name, **network)
     latent_format = model.model.latent_format
     assert latent_format.latent_channels == architecture.channels, f"{name} has {latent_format.latent_channels}"
     with torch.inference_mode():
@@ -45,6 +51,30 @@ def build(name: str, **network: Any) -> Parts:
             architecture.channels, architecture.factor, architecture.frames, latent_format.latent_dimensions == 3
         )
         return Parts(model, make_clip(architecture.text), vae)
+
+
+def build_model(
+    name: str, dtype: torch.dtype = torch.float32, computes_in: torch.dtype | None = None, **network: Any
+) -> Any:
+    """MODEL of ARCHITECTURES[name] as a loader makes it, under inference_mode, with random weights in `dtype`.
+
+    computes_in: what the host casts the weights to at each call, if it is another dtype. network: as in build().
+    """
+    import comfy.supported_models
+    from comfy import model_management
+    from comfy.model_patcher import ModelPatcher
+
+    architecture = ARCHITECTURES[name]
+    settings = {**required_settings(architecture.network.get("image_model")), **architecture.network, **network}
+    config = getattr(comfy.supported_models, architecture.config)(settings)
+    config.unet_config.update(settings)  # some classes fix sizes that a checkpoint does not tell
+    config.set_inference_dtype(dtype, computes_in)
+    with torch.inference_mode():
+        model = config.get_model({}, "", device=torch.device("cpu"))
+        _fill(model.diffusion_model)
+    return ModelPatcher(
+        model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
+    )
 
 
 def known_to(comfyui: Path) -> list[str]:
@@ -59,20 +89,6 @@ def known_to(comfyui: Path) -> list[str]:
         for name, each in ARCHITECTURES.items()
         if f"class {each.config}(" in source and (each.only_with is None or has(*each.only_with))
     ]
-
-
-def built(config: Any) -> Any:
-    """The MODEL that a loader makes of `config`, under inference_mode as nodes run, with random weights."""
-    from comfy import model_management
-    from comfy.model_patcher import ModelPatcher
-
-    config.set_inference_dtype(torch.float32, None)
-    with torch.inference_mode():
-        model = config.get_model({}, "", device=torch.device("cpu"))
-        _fill(model.diffusion_model)
-    return ModelPatcher(
-        model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
-    )
 
 
 def _fill(network: torch.nn.Module) -> None:
@@ -95,9 +111,9 @@ BUNDLED_TEXT = 64
 
 def flux() -> Any:
     """MODEL of the class of FLUX.1-dev, for the bundled text encoder and VAE."""
-    return build("FLUX dev", context_in_dim=BUNDLED_TEXT, vec_in_dim=BUNDLED_TEXT).model
+    return build_model("FLUX dev", context_in_dim=BUNDLED_TEXT, vec_in_dim=BUNDLED_TEXT)
 
 
 def chroma() -> Any:
     """MODEL of the class of Chroma, for the bundled text encoder and VAE."""
-    return build("Chroma", context_in_dim=BUNDLED_TEXT).model
+    return build_model("Chroma", context_in_dim=BUNDLED_TEXT)

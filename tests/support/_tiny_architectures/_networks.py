@@ -272,11 +272,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "Chroma": Architecture("Chroma", CHROMA, family="Chroma"),
     "Chroma Radiance": Architecture("ChromaRadiance", RADIANCE, channels=3, factor=1, family="Chroma"),
-    "Lumina 2": Architecture("Lumina2", LUMINA, text=Text(extra=lambda _: mask()), family="Lumina 2"),
+    "Lumina 2": Architecture("Lumina2", LUMINA, text=Text(extra=lambda _: mask(hidden=0)), family="Lumina 2"),
     "NewBie": Architecture(
         "Lumina2",
         {**LUMINA, "clip_text_dim": WIDTH},
-        text=Text(pooled=WIDTH, extra=lambda _: mask()),
+        text=Text(pooled=WIDTH, extra=lambda _: mask(hidden=0)),
         family="Lumina 2",
         only_with=("comfy/ldm/lumina/model.py", "clip_text_dim"),
     ),
@@ -310,7 +310,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "llama_layers": [0, 1],
             "num_attention_heads": 2,
             "num_routed_experts": 2,
-            "num_activated_experts": 1,
+            "num_activated_experts": 2,  # all: which are chosen jumps, and so would finite differences
             "num_layers": 1,
             "num_single_layers": 1,
             "patch_size": 2,
