@@ -232,8 +232,16 @@ class NativePolicy:
 
     def remarks(self) -> list[str]:
         """What is worth knowing of MODEL before it is trained."""
-        compiled = "model: it is trained without torch.compile, which changes names and not results"
-        found = [few_steps(self._settings.model), compiled if self._was_compiled else None]
+        found = [few_steps(self._settings.model)]
+        if self._was_compiled:
+            found.append("model: it is trained without torch.compile, which changes names and not results")
+        narrow = {} if self._adapter is None else self._adapter.narrow
+        if narrow:
+            name, width = min(narrow.items(), key=lambda item: item[1])
+            found.append(
+                f"rank: {len(narrow)} layers are narrower and get LoRAs of their own width, which is all that they can "
+                f"hold ({name}: {width})"
+            )
         return [remark for remark in found if remark is not None]
 
     def describe(self) -> dict[str, Any]:
