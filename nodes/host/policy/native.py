@@ -117,6 +117,7 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
+        _forget_kept(self._patcher)
         _set_training(False)
         self._modes.close()
 
@@ -166,6 +167,7 @@ class NativePolicy:
         return self._velocity(x, sigma, prepared)
 
     def _velocity(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
+        _forget_kept(self._patcher)
         y, level = self._coordinates.to_host(x, sigma)
         self._keyframes.go_to(prepared, self._sigmas, level[0])
         guider = comfy.samplers.CFGGuider(self._patcher)
@@ -299,6 +301,13 @@ def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
     # The host calls this between two calls of the network, and it writes into inference tensors.
     own.patch_hooks = torch.inference_mode()(own.patch_hooks)
     return own
+
+
+def _forget_kept(patcher: ModelPatcher) -> None:
+    """Drop what a network keeps of earlier calls: HiDream-O1 keeps K and V of a prompt, though its weights change."""
+    forget = getattr(patcher.model.diffusion_model, "clear_kv_cache", None)
+    if forget is not None:
+        forget()
 
 
 def _set_training(on: bool) -> None:
