@@ -79,6 +79,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         vars(config).update(vars(module(f"pave_core.config.{part}")))
     places = {
         "errors": "pave_core.errors",
+        "batches": "pave_core.batches",
         "memory": "pave_core.config.memory",
         "targets": "pave_core.policies.targets",
         "solvers": "pave_core.flow.solvers",
@@ -203,7 +204,8 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
     def ode(policy, prompt="a red circle on a dark background", seed=5):
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas = policy.sigmas(4)
-        latent = modules.solvers.ode(policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1)
+        cond, batches = policy.encode(prompt), modules.batches.Batches(1)
+        latent = modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batches=batches)
         return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     return ode
