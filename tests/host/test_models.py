@@ -67,7 +67,7 @@ class Case:
         sigmas, cond = policy.sigmas(STEPS), policy.encode(PROMPT)
         with torch.no_grad():
             latent = self._modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batch_size=1)
-        return policy._patcher.model.process_latent_out(latent)
+        return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     def train(self, policy: Any, iterations: int = 2) -> list[Any]:
         """The metrics of a short run on a colour. Inside the policy."""
