@@ -35,7 +35,7 @@ from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
-from .attached import few_steps, require_every_call, require_gradient, uncompile
+from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
 from .autograd.recompute import Recomputed
@@ -235,7 +235,7 @@ class NativePolicy:
 
     def remarks(self) -> list[str]:
         """What is worth knowing of MODEL before it is trained."""
-        found = [few_steps(self._settings.model)]
+        found = [few_steps(self._settings.model), may_skip_calls(self._settings.model)]
         if self._was_compiled:
             found.append("model: it is trained without torch.compile, which changes names and not results")
         narrow = {} if self._adapter is None else self._adapter.narrow
