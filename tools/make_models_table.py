@@ -61,7 +61,7 @@ def section(measured: Mapping[str, Any]) -> str:
         reasons.setdefault(reason, []).append(name)
     left_out = [f"- {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     heading = f"### ComfyUI {measured['comfyui']}"
-    return "\n".join([heading, "", markdown(measured["rows"]), "", "Not among them:", "", *left_out])
+    return "\n".join([heading, "", markdown(measured["rows"]), "", "Not trained:", "", *left_out])
 
 
 def _difference(value: float) -> str:
