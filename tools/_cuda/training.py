@@ -137,8 +137,8 @@ class Measurement:
             for p in policy.parameters().values():
                 p.normal_(0, 0.02, generator=generator)
         first, groups = scale.groups[0], {}
-        # The very first warms up, and gives the gradient; of two of each size the faster one counts.
-        for G in (first, *2 * scale.groups) if "groups" in extras else (first,):
+        # The very first warms up, and gives the gradient; of three of each size the fastest counts.
+        for G in (first, *3 * scale.groups) if "groups" in extras else (first,):
             state.optimizer.zero_grad(set_to_none=True)
             rollout_config = replace(self._config.rollout, branch_steps=(0,), group_size=G)
             config = replace(self._config, rollout=rollout_config)
