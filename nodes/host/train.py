@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import comfy.sd
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -22,6 +21,7 @@ from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.settings import PolicySettings, RolloutSettings
 from .preflight import preflight
+from .result import with_lora
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ def finish(run: Run, model: ModelPatcher) -> RunResult:
     Call it outside the policy's `with` block: only there the model's layers have the names that the host knows.
     """
     outcome = run.finish()
-    trained, _ = comfy.sd.load_lora_for_models(model, None, outcome.lora, 1.0, 0.0)
-    assert trained is not None  # it is None only where no model is given
+    trained = with_lora(model, outcome.lora)
     # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what should fall.
     loss_map = {"loss": [-r["reward_mean"] for r in outcome.history if r["reward_mean"] is not None]}
     grid = None if outcome.grid is None else outcome.grid.unsqueeze(0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.rollout import RolloutConfig
-from ..errors import TrainingError
+from ..errors import NOT_FINITE, TrainingError
 from ..flow.solvers import ode
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
@@ -72,9 +72,7 @@ def evaluate(
         ]
     )
     if not images.isfinite().all():
-        raise TrainingError(
-            "images: the model or its VAE gives values that are not finite: run them in a wider dtype (bf16 or fp32)"
-        )
+        raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from ..batches import UNLIMITED, Batches
-from ..errors import ConfigError, TrainingError
+from ..errors import NOT_FINITE, ConfigError, TrainingError
 from ..types import Reward
 
 RANGE_SLACK = 1e-3
@@ -69,7 +70,9 @@ def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
             f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: give one per image"
         )
     low, high = (value.item() for value in images.aminmax())
-    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # False for NaN too
+    if not (isfinite(low) and isfinite(high)):
+        raise ConfigError(f"{where} values that are not finite: {NOT_FINITE}")
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise ConfigError(
             f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255"
         )

@@ -109,6 +109,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "needs": "pave_core.memory.needs",
         "preflight": "nodes.host.preflight",
         "progress": "nodes.host.panel.progress",
+        "result": "nodes.host.result",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
         "tiny": "nodes.host.tiny",

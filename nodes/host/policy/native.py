@@ -36,7 +36,7 @@ from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
-from .attached import few_steps, require_every_call, require_gradient, uncompile
+from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
 from .autograd.recompute import Recomputed
@@ -124,6 +124,7 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
+        _forget_kept(self._patcher)
         _set_training(False)
         self._modes.close()
 
@@ -219,6 +220,7 @@ class NativePolicy:
         return self._velocity(x, sigma, prepared)
 
     def _velocity(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
+        _forget_kept(self._patcher)
         y, level = self._coordinates.to_host(x, sigma)
         self._keyframes.go_to(prepared, self._sigmas, level[0])
         guider = comfy.samplers.CFGGuider(self._patcher)
@@ -228,6 +230,7 @@ class NativePolicy:
         options.setdefault("transformer_options", {})["sample_sigmas"] = self._sample_sigmas
         if torch.is_grad_enabled():
             options["transformer_options"] = attention_with_gradient(options["transformer_options"])
+        self._forget()
         with taking_gradients() if torch.is_grad_enabled() else nullcontext():
             denoised = guider(y, level, model_options=options, seed=0)
         return velocity(x, sigma, self._coordinates.data(denoised))
@@ -284,8 +287,16 @@ class NativePolicy:
 
     def remarks(self) -> list[str]:
         """What is worth knowing of MODEL before it is trained."""
-        compiled = "model: it is trained without torch.compile, which changes names and not results"
-        found = [few_steps(self._settings.model), compiled if self._was_compiled else None]
+        found = [few_steps(self._settings.model), may_skip_calls(self._settings.model)]
+        if self._was_compiled:
+            found.append("model: it is trained without torch.compile, which changes names and not results")
+        narrow = {} if self._adapter is None else self._adapter.narrow
+        if narrow:
+            name, width = min(narrow.items(), key=lambda item: item[1])
+            found.append(
+                f"rank: {len(narrow)} layers are narrower and get LoRAs of their own width, which is all that they can "
+                f"hold ({name}: {width})"
+            )
         return [remark for remark in found if remark is not None]
 
     def describe(self) -> dict[str, Any]:
@@ -318,7 +329,14 @@ class NativePolicy:
         choice = self._memory.checkpointing
         return choice == "on" or (choice == "auto" and self._auto_checkpointing)
 
+    def _forget(self) -> None:
+        """Empty what HiDream-O1 keeps of a prompt from call to call: keys and values that the adapter changes."""
+        clear = getattr(self._patcher.model.diffusion_model, "clear_kv_cache", None)
+        if clear is not None:
+            clear()
+
     def _eject(self, patcher: ModelPatcher) -> None:
+        self._forget()
         self._require_adapter().detach()
         if self._network is not None:
             self._network.undo()
@@ -334,6 +352,13 @@ def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
     # The host calls this between two calls of the network, and it writes into inference tensors.
     own.patch_hooks = torch.inference_mode()(own.patch_hooks)
     return own
+
+
+def _forget_kept(patcher: ModelPatcher) -> None:
+    """Drop what a network keeps of earlier calls: HiDream-O1 keeps K and V of a prompt, though its weights change."""
+    forget = getattr(patcher.model.diffusion_model, "clear_kv_cache", None)
+    if forget is not None:
+        forget()
 
 
 def _set_training(on: bool) -> None:

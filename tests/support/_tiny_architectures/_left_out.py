@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-NO_IMAGE = "its latents are no image"
-OF_AN_IMAGE = "it redraws an image that another model has drawn; no prompt gives that"
-NO_CHECKPOINT = "the host makes it only with weights of its checkpoint, and it is no flow"
+NO_IMAGE = "latents that are no image: sound or 3D shapes"
+OF_AN_IMAGE = "for redrawing an image that another model has drawn"
+NO_CHECKPOINT = "no flow, and made only with the weights of a checkpoint"
 
 LEFT_OUT: dict[str, str] = {
     "Stable_Zero123": NO_CHECKPOINT,
@@ -20,17 +20,17 @@ LEFT_OUT: dict[str, str] = {
     "Hunyuan3Dv2_1": NO_IMAGE,
     "TripoSplat": NO_IMAGE,
     "Trellis2": NO_IMAGE,
-    "LTXAV": "its latents hold sound as well: nested",
-    "MiniMaxH3": "its latents hold sound as well: nested",
+    "LTXAV": "sound and video in one latent",
+    "MiniMaxH3": "sound and video in one latent",
     "HunyuanImage21Refiner": OF_AN_IMAGE,
     "HunyuanVideo15_SR_Distilled": OF_AN_IMAGE,
     "SeedVR2": OF_AN_IMAGE,
     "PiD": OF_AN_IMAGE,
-    "WAN21_FlowRVS": "it flows from a video to a mask, not from noise",
-    "RT_DETR_v4": "it detects objects",
-    "SAM3": "it cuts out objects",
-    "SAM31": "it cuts out objects",
-    "DepthAnything3": "it measures depth",
+    "WAN21_FlowRVS": "from a video to a mask, not from noise",
+    "RT_DETR_v4": "for finding objects",
+    "SAM3": "for finding objects",
+    "SAM31": "for finding objects",
+    "DepthAnything3": "for measuring depth",
 }
 """{class in comfy.supported_models: why it is not built}."""
 

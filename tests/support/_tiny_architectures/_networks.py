@@ -405,6 +405,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         frames=8,
         size=128,
         family="LTXV",
+        overwrites=True,
     ),
     "HunyuanVideo": Architecture("HunyuanVideo", HUNYUAN, text=POOLED, frames=4, family="Hunyuan"),
     "HunyuanVideo I2V": Architecture(
@@ -605,6 +606,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         text=Text(extra=lambda _: mask()),
         factor=1,
         family="PixelDiT",
+        overwrites=True,
     ),
     "HiDream-O1": Architecture(
         "HiDreamO1",

@@ -33,7 +33,8 @@ class Architecture:
     config: the class in comfy.supported_models. network: the settings of its network. channels: of the latent format.
     factor: pixels a latent element stands for, each way. frames: images a latent frame stands for; None if it is not a
     video model. size: the image's, in pixels. family: architectures that share their blocks; one of each is trained in
-    fp8. only_with: (file of the host, text) that must be there: a variant of a class that older hosts have, too.
+    fp8. overwrites: its blocks write into what autograd has saved, by methods such as add_(). only_with: (file of the
+    host, text) that must be there: a variant of a class that older hosts have, too.
     """
 
     config: str
@@ -44,4 +45,5 @@ class Architecture:
     frames: int | None = None
     size: int = 64
     family: str = ""
+    overwrites: bool = False
     only_with: tuple[str, str] | None = None

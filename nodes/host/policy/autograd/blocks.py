@@ -6,21 +6,19 @@ from torch import nn
 
 from .....pave_core.policies.targets import linear_layers
 
-MIN_LINEAR_LAYERS = 2
-"""Of a block; a list of single layers is none of blocks."""
-
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
     """{name: block} of the elements of the network's outermost lists of blocks, in their order.
 
-    Lists within a block (experts, heads) are part of it.
+    Lists within a block (experts, heads) are part of it; a list of linear layers is none of blocks.
     """
     found: dict[str, nn.Module] = {}
 
     def look_into(module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
             here = f"{path}.{name}" if path else name
-            if isinstance(module, nn.ModuleList) and len(linear_layers(child)) >= MIN_LINEAR_LAYERS:
+            linear = linear_layers(child)
+            if isinstance(module, nn.ModuleList) and linear and child not in linear.values():
                 found[here] = child
             else:
                 look_into(child, here)

@@ -37,9 +37,10 @@ class DifferentiableNetwork:
         for path, layer in model.named_modules():
             if {f"{path}.weight", f"{path}.bias"} & set(rewritten):
                 continue
-            if can_be_frozen(layer):
+            others = "forward" in vars(layer)  # a pack, or the host's bypass LoRA, has put another one on
+            if can_be_frozen(layer) and not others:
                 self._forwards.replace(layer, frozen_linear(layer, layer.forward))
-            elif casts_its_weights(layer) and not isinstance(layer, nn.Linear):
+            elif casts_its_weights(layer):
                 self._forwards.replace(layer, Recomputed(layer.forward, mode=taking_gradients))
 
     def checkpoint_blocks(self) -> None:
