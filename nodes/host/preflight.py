@@ -14,7 +14,7 @@ from torch import nn
 from ...pave_core.config.train import TrainConfig
 from ...pave_core.memory.advice import changes_that_fit
 from ...pave_core.memory.growth import Growth
-from ...pave_core.memory.needs import Case, Measured, Seconds, needs_of
+from ...pave_core.memory.needs import Case, Evaluation, Measured, needs_of
 from ...pave_core.memory.report import GB, Preflight
 from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
@@ -40,19 +40,22 @@ def preflight(
     reward: Reward | None,
     budget: float | None = None,
 ) -> Preflight:
-    """Measure `policy`, which is in use, predict what a run of `config` needs, and let the policy reckon with it.
+    """Measure `policy`, which is in use, and predict what a run of `config` needs.
 
-    cond: of a prompt. budget: bytes that the run may use; None: what the device has.
+    cond: of a prompt. budget: bytes that the run may use; None: what the device has, and the policy reckons with the
+    prediction from here on.
     """
     evaluation, call = policy.measure(cond)
     case = Case(config, policy.latent_shape)
+    parameters = sum(p.numel() for p in policy.parameters().values()) / config.lora.rank
+    measured = _measured(settings, case, evaluation, parameters=parameters, reward=reward)
+    if call is not None:
+        measured = _with_call(measured, call, case.area)
     available = budget_of(settings.model) if budget is None else budget
-    measured = _measured(policy, settings, call, reward=reward, evaluation=evaluation, area=case.area, config=config)
     needs = needs_of(measured, case, available)
-    pixels = (rollout.picture.width, rollout.picture.height)
-    changes = changes_that_fit(measured, case, available, pixels=pixels)
     if budget is None:
         policy.adopt(checkpointing=needs.checkpointing, room=needs.room)
+    changes = changes_that_fit(measured, case, available, pixels=(rollout.picture.width, rollout.picture.height))
     return Preflight(needs, changes, tuple(_remarks(settings.model, config, reward, call)))
 
 
@@ -75,50 +78,42 @@ def _allowed(device: torch.device) -> float:
 
 
 def _measured(
-    policy: NativePolicy,
-    settings: PolicySettings,
-    call: Call | None,
-    *,
-    reward: Reward | None,
-    evaluation: Any,
-    area: int,
-    config: TrainConfig,
+    settings: PolicySettings, case: Case, evaluation: Evaluation, *, parameters: float, reward: Reward | None
 ) -> Measured:
-    device, model = settings.model.load_device, settings.model
-    text, vae = settings.clip.patcher, settings.vae
+    """The sizes of what the settings bring along. parameters: of an adapter of rank 1."""
+    model, text, vae = settings.model, settings.clip.patcher, settings.vae
     weights = model.model_size()
-    eight = sum(p.numel() * (1 if p.ndim > 1 else p.element_size()) for p in model.model.parameters())
-    parameters = sum(p.numel() for p in policy.parameters().values())
-    found = Measured(
+    in_8_bits = sum(p.numel() * (1 if p.ndim > 1 else p.element_size()) for p in model.model.parameters())
+    beside = vae.device == model.load_device
+    return Measured(
         evaluation=evaluation,
         weights=weights,
-        weights_in_8_bits=min(weights, eight),
-        parameters=parameters / config.lora.rank,
-        decoder=vae.patcher.model_size() if vae.device == device else 0,
-        decoding=_decoding(settings, policy.latent_shape) if vae.device == device else Growth(),
-        text_encoder=text.model_size() if text.load_device == device else 0,
+        weights_in_8_bits=min(weights, in_8_bits),
+        parameters=parameters,
+        decoder=vae.patcher.model_size() if beside else 0,
+        decoding=_decoding(settings, case.shape) if beside else Growth(),
+        text_encoder=text.model_size() if text.load_device == model.load_device else 0,
         reward=max((management.module_size(network) for network in networks_of(reward)), default=0),
     )
-    if call is None:
-        return found
-    block = max(1.0, evaluation.block.at(area))
-    kept = evaluation.checkpointed.at(area)
-    return replace(
-        found,
-        seconds=Seconds(call.seconds.forward, call.seconds.backward),
-        forward_blocks=found.forward_blocks if call.forward is None else call.forward / block,
-        backward_blocks=found.backward_blocks if call.backward is None else max(0.0, call.backward - kept) / block,
-    )
+
+
+def _with_call(measured: Measured, call: Call, area: int) -> Measured:
+    """`measured` with the seconds of a call, and its working sets where the device's allocator told them."""
+    block, kept = max(1.0, measured.evaluation.block.at(area)), measured.evaluation.checkpointed.at(area)
+    forward, backward = measured.forward_blocks, measured.backward_blocks
+    if call.forward is not None and call.backward is not None:
+        forward, backward = call.forward / block, max(0.0, call.backward - kept) / block
+    return replace(measured, seconds=call.seconds, forward_blocks=forward, backward_blocks=backward)
 
 
 def _decoding(settings: PolicySettings, shape: tuple[int, ...]) -> Growth:
     """The bytes that the VAE works with for one image, as the host reckons."""
     *others, height, width = shape
-    shapes = [(1, *others, height, width), (1, *others, 2 * height, 2 * width)]
-    points = {
-        h * w: float(settings.vae.memory_used_decode((*rest, h, w), settings.vae.vae_dtype)) for *rest, h, w in shapes
+    sides = [(height, width), (2 * height, 2 * width)]
+    reckoned = {
+        h * w: float(settings.vae.memory_used_decode((1, *others, h, w), settings.vae.vae_dtype)) for h, w in sides
     }
-    return Growth.through(points)
+    return Growth.through(reckoned)
 
 
 def networks_of(reward: Any, depth: int = DEPTH) -> Iterator[nn.Module]:

@@ -36,9 +36,14 @@ class Preflight:
             f"at most {_gb(needs.peak(worst))} of {_gb(needs.budget)} ({worst})",
             f"checkpointing {'on' if needs.checkpointing else 'off'}",
             *([f"{needs.offloaded:.0%} of the model in system memory"] if needs.offloaded > 0 else []),
-            *([f"about {_time(seconds)} a step and the reward's time"] if needs.seconds else []),
+            *([f"about {_time(seconds)} a step without {self._untimed}"] if needs.seconds else []),
         ]
         return f"memory: {', '.join(parts)}" + (f"; {self.advice}" if self.advice else "")
+
+    @property
+    def _untimed(self) -> str:
+        """The phases whose seconds are not known."""
+        return "the reward" if "decode" in self.needs.seconds else "decoding and the reward"
 
     @property
     def advice(self) -> str:
@@ -71,7 +76,8 @@ class Preflight:
         ]
         if needs.seconds:
             each = ", ".join(f"{phase} {_time(seconds)}" for phase, seconds in needs.seconds.items())
-            lines.append(f"A step takes about {_time(sum(needs.seconds.values()))}: {each}; and what the reward takes.")
+            whole = _time(sum(needs.seconds.values()))
+            lines.append(f"A step takes about {whole} without {self._untimed}: {each}.")
         if self.advice:
             lines.append(f"{self.advice[0].upper()}{self.advice[1:]}.")
         return "\n\n".join([*lines, *self.remarks])
