@@ -1,10 +1,9 @@
 """What a run needs of the device's memory, by phase and part.
 
-    encode      text encoder
+    encode      weights + text encoder
     rollout     weights + adapter + latents + working set of one call (batch_size latents)
-    decode      VAE + its working set (decode_batch images, each in tiles where it does not fit) + adapter + latents
-                                                                                       the host moves weights out for it
-    reward      the reward's network + adapter + latents                              likewise
+    decode      weights + adapter + latents + VAE + its working set (decode_batch images, each in tiles where it must)
+    reward      weights + adapter + latents + the reward's network
     update      weights + adapter + latents + kept for backward + working set
 
     adapter     parameters x 4 bytes x (value + gradient + moments of the optimizer)
@@ -14,7 +13,8 @@
     working set of a call: some multiple of what one block keeps, times the latents in the call; with gradient, one less
                 where the block in work is among the kept
 
-Weights that do not fit beside the rest stay in system memory: the host sees to it.
+The host sees to it that weights which do not fit beside the rest stay in system memory, and that they make room for
+text encoder, VAE and reward.
 """
 
 from __future__ import annotations
@@ -153,12 +153,16 @@ def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -
     free = budget - max(sum(sampling.values()), sum(updating.values()))
     resident = min((1 - memory.offload) * whole, max(0.0, free))
     image = min(measured.decoding.at(area), max(0.0, budget - measured.decoder - sum(always.values())))
-    phases = {
+    others = {
         "encode": {"text encoder": min(measured.text_encoder, budget)},  # the host offloads the rest
-        "rollout": {"weights": resident, **sampling},
-        "decode": {"VAE": measured.decoder, **always, "working set": image * memory.decode_batch},
-        "reward": {"reward": measured.reward, **always},
-        "update": {"weights": resident, **updating},
+        "rollout": sampling,
+        "decode": {**always, "VAE": measured.decoder, "working set": image * memory.decode_batch},
+        "reward": {**always, "reward": measured.reward},
+        "update": updating,
+    }
+    phases = {
+        phase: {"weights": min(resident, max(0.0, budget - sum(parts.values()))), **parts}
+        for phase, parts in others.items()
     }
     offloaded = 1 - resident / whole if whole else 0.0
     return Needs(phases, checkpointing, offloaded, budget, _seconds(measured.seconds, case, checkpointing))

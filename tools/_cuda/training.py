@@ -21,6 +21,7 @@ configs = pack_module("pave_core.config.train")
 settings = pack_module("nodes.host.policy.settings")
 NativePolicy = pack_module("nodes.host.policy.native").NativePolicy
 NativeDecoder = pack_module("nodes.host.policy.decoder").NativeDecoder
+preflight = pack_module("nodes.host.preflight").preflight
 TrainingStep = pack_module("pave_core.training.step").TrainingStep
 TrainState = pack_module("pave_core.training.state").TrainState
 Rollout = pack_module("pave_core.types").Rollout
@@ -79,6 +80,7 @@ class Measurement:
             with meter.phase("encode", fresh=True):
                 conds = {PROMPT: policy.encode(PROMPT)}
             with meter.phase("check", fresh=True):
+                self._predict(policy, conds[PROMPT])
                 self._check_gradient(policy, conds[PROMPT])
             state = TrainState.begin(policy, self._config)
             for i in range(plan.train_steps):
@@ -92,6 +94,17 @@ class Measurement:
             if plan.extras & {"gradient", "groups"}:
                 self._update_alone(policy, decoder, conds, state)
         return calls
+
+    def _predict(self, policy: Any, cond: Any) -> None:
+        """What the preflight predicts, which is what the policy reckons with."""
+        policy.sigmas(self._scale.steps)
+        rollout = settings.RolloutSettings(
+            self._config.rollout, settings.Picture(self._scale.pixels, self._scale.pixels)
+        )
+        parts = {"settings": self._settings, "rollout": rollout, "config": self._config, "reward": self._reward}
+        needs = preflight(policy, cond, **parts).needs
+        self.record["predicted_gb"] = max(map(needs.peak, needs.phases)) / 2**30
+        self.record["predicted"] = {phase: needs.peak(phase) / 2**30 for phase in needs.phases}
 
     def _check_gradient(self, policy: Any, cond: Any) -> None:
         """As at the beginning of a run; what it refuses is measured all the same, and fails in the end."""
@@ -200,6 +213,7 @@ class NetworkCalls:
 
 def config_of(plan: Plan, scale: Scale) -> Any:
     """The TrainConfig of a plan."""
+    rank = min(plan.rank, scale.most_rank)
     return configs.TrainConfig(
         rollout=configs.RolloutConfig(
             steps=scale.steps,
@@ -208,7 +222,7 @@ def config_of(plan: Plan, scale: Scale) -> Any:
             batch_size=plan.batch_size,
         ),
         pave=configs.PaveConfig(segments=plan.segments),
-        lora=configs.LoraConfig(rank=plan.rank, alpha=2 * plan.rank),
+        lora=configs.LoraConfig(rank=rank, alpha=2 * rank),
         memory=configs.MemoryConfig(
             checkpointing=plan.checkpointing,
             recompute_chains=plan.recompute_chains,
@@ -220,10 +234,7 @@ def config_of(plan: Plan, scale: Scale) -> Any:
 
 def run_batches(config: Any) -> dict[str, Any]:
     """{"batches": the micro-batches of a run}, which become smaller when memory runs out."""
-    try:
-        made = pack_module("pave_core.rollout.run_batches").RunBatches
-    except ModuleNotFoundError:  # they are to come
-        return {}
+    made = pack_module("pave_core.rollout.run_batches").RunBatches
     return {"batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches)}
 
 

@@ -57,14 +57,14 @@ def test_the_parts_of_the_phases():
     found = megabytes(needs_of(MEASURED, case(checkpointing="off"), 1e12))
     latents = ((3 * 6 + 1) * 3 + 2) * 16 * AREA * 4 / MB
     adapter = 16 * 4 * (1 + 1 + 2)
-    assert found["encode"] == {"text encoder": 9000}
+    assert found["encode"] == {"weights": 12_000, "text encoder": 9000}
     assert found["rollout"] == pytest.approx(
         {"weights": 12_000, "adapter": adapter, "latents": latents, "working set": 1.5 * 80 * 4}
     )
     assert found["decode"] == pytest.approx(
-        {"VAE": 300, "adapter": adapter, "latents": latents, "working set": 4 * 1000}
+        {"weights": 12_000, "VAE": 300, "adapter": adapter, "latents": latents, "working set": 4 * 1000}
     )
-    assert found["reward"] == pytest.approx({"reward": 1500, "adapter": adapter, "latents": latents})
+    assert found["reward"] == pytest.approx({"weights": 12_000, "reward": 1500, "adapter": adapter, "latents": latents})
     kept, working = 4 * 2000, (2 - 1) * 80 * 2  # v_k, one of two chains, two of three; two chains in one call
     assert found["update"] == pytest.approx(
         {
@@ -116,6 +116,16 @@ def test_weights_that_do_not_fit_beside_the_rest_are_offloaded():
     half = needs_of(MEASURED, case(checkpointing="on", offload=0.5), 1e12)
     assert half.offloaded == pytest.approx(0.5)
     assert half.phases["update"]["weights"] == 6_000 * MB
+
+
+def test_weights_make_room_for_text_encoder_vae_and_reward():
+    found = needs_of(MEASURED, case(checkpointing="on", decode_batch=8), 14_000 * MB)
+    assert found.offloaded == 0
+    assert found.phases["encode"]["weights"] == pytest.approx((14_000 - 9_000) * MB)
+    assert found.peak("decode") == pytest.approx(14_000 * MB)
+    assert 0 < found.phases["decode"]["weights"] < 12_000 * MB
+    assert found.phases["reward"]["weights"] == pytest.approx(12_000 * MB)
+    assert not found.too_large
 
 
 def test_auto_is_plain_as_long_as_all_weights_stay():
@@ -200,9 +210,9 @@ def test_the_report():
     settings = case(checkpointing="off")
     good = Preflight(needs_of(MEASURED, settings, 40 * GB), [])
     assert good.fits
-    assert good.line == "memory: at most 19.9 GB of 40.0 GB (update), checkpointing off"
+    assert good.line == "memory: at most 20.5 GB of 40.0 GB (encode), checkpointing off"
     assert good.text().startswith("**This run fits.** There are 40.0 GB.")
-    assert "| weights |  | 11.72 |  |  | 11.72 |" in good.text()
+    assert "| weights | 11.72 | 11.72 | 11.72 | 11.72 | 11.72 |" in good.text()
     slow = Preflight(needs_of(MEASURED, settings, 16 * GB), ["checkpointing on"])
     assert slow.fits
     assert slow.line.endswith("of the model in system memory; to keep the model on the card: checkpointing on")
