@@ -43,7 +43,7 @@ class Plan:
     rank: int = 16
     segments: tuple[int, ...] = (2, 3)  # S
     batch_size: int = 4
-    decode_batch: int = 4
+    decode_batch: int = 1
     offload: float = 0.0
     recompute_chains: bool = False
     card_gb: float | None = None

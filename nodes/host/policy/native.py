@@ -124,7 +124,6 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
-        _forget_kept(self._patcher)
         _set_training(False)
         self._modes.close()
 
@@ -230,7 +229,6 @@ class NativePolicy:
         options.setdefault("transformer_options", {})["sample_sigmas"] = self._sample_sigmas
         if torch.is_grad_enabled():
             options["transformer_options"] = attention_with_gradient(options["transformer_options"])
-        self._forget()
         with taking_gradients() if torch.is_grad_enabled() else nullcontext():
             denoised = guider(y, level, model_options=options, seed=0)
         return velocity(x, sigma, self._coordinates.data(denoised))
@@ -329,14 +327,8 @@ class NativePolicy:
         choice = self._memory.checkpointing
         return choice == "on" or (choice == "auto" and self._auto_checkpointing)
 
-    def _forget(self) -> None:
-        """Empty what HiDream-O1 keeps of a prompt from call to call: keys and values that the adapter changes."""
-        clear = getattr(self._patcher.model.diffusion_model, "clear_kv_cache", None)
-        if clear is not None:
-            clear()
-
     def _eject(self, patcher: ModelPatcher) -> None:
-        self._forget()
+        _forget_kept(patcher)
         self._require_adapter().detach()
         if self._network is not None:
             self._network.undo()
