@@ -45,7 +45,7 @@ def preflight(
     cond: of a prompt. budget: bytes that the run may use; None: what the device has, and the policy reckons with the
     prediction from here on.
     """
-    evaluation, call = policy.measure(cond)
+    evaluation, call = policy.measure(cond, config.rollout.batch_size)
     case = Case(config, policy.latent_shape)
     parameters = sum(p.numel() for p in policy.parameters().values()) / config.lora.rank
     measured = _measured(settings, case, evaluation, parameters=parameters, reward=reward)

@@ -62,7 +62,8 @@ class Measured:
 class Seconds:
     """Seconds of one latent at the size of the run; NaN where they are not known."""
 
-    forward: float  # a call without gradient
+    sampling: float  # its share of a call without gradient, of batch_size latents
+    forward: float  # a call of it alone, without gradient
     backward: float  # the rest of a call with gradient, without computing blocks again
     decode: float = math.nan  # one image
 
@@ -169,7 +170,7 @@ def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -
 
 
 def _seconds(of: Seconds | None, case: Case, checkpointing: bool) -> dict[str, float]:
-    """The seconds of a training step by phase, as if each latent took a call of its own."""
+    """The seconds of a training step by phase."""
     if of is None:
         return {}
     config, rollout = case.config, case.config.rollout
@@ -177,7 +178,7 @@ def _seconds(of: Seconds | None, case: Case, checkpointing: bool) -> dict[str, f
     sampled = sum(1 + G * sum(branch < k for branch in rollout.branch_steps) for k in range(rollout.steps))
     again = checkpointing + config.memory.recompute_chains
     found = {
-        "rollout": P * sampled * of.forward,
+        "rollout": P * sampled * of.sampling,
         "decode": P * (1 + K * G) * of.decode,
         "update": P * K * case.evaluations * ((1 + again) * of.forward + of.backward),
     }

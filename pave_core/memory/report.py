@@ -88,7 +88,9 @@ def _gb(size: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.2g} s"
+    if seconds >= 120:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _and(words: list[str]) -> str:

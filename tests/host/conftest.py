@@ -95,6 +95,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
+        "measure": "nodes.host.policy.measure",
         "on_device": "nodes.host.policy.on_device",
         "coordinates": "nodes.host.policy.coordinates",
         "attached": "nodes.host.policy.attached",

@@ -248,3 +248,19 @@ def test_a_training_begins_with_its_line(modules, stock, caplog):
     (line,) = [message for message in caplog.messages if "memory: at most" in message]
     assert "checkpointing off" in line
     assert "a step" in line
+
+
+@pytest.mark.parametrize("most", [3, 1, 0])
+def test_calls_that_do_not_fit_are_left_out(modules, most):
+    """A call of batch_size latents, and one of a single latent."""
+    weight = torch.nn.Parameter(torch.ones(()))
+
+    def call(n):
+        if n > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return weight * torch.ones(n, 4)
+
+    found = modules.measure.measure_call(call, [weight], batch_size=4, again=False)
+    assert (found is None) == (most == 0)
+    assert weight.grad is None
+    assert found is None or found.seconds.sampling == found.seconds.forward  # of one latent, as 4 did not fit

@@ -8,6 +8,7 @@ list.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,17 +69,20 @@ def kept_bytes(compute: Callable[[], Tensor], model: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Call:
-    """What a call of the network takes, of one latent at the size of the run."""
+    """What calls of the network take at the size of the run; bytes are None where the device's allocator is silent."""
 
     seconds: Seconds
-    forward: float | None  # bytes of the device that a call without gradient takes; None where its allocator is silent
-    backward: float | None  # the same of a call with gradient and its backward, all that it keeps among them
+    forward: float | None  # bytes that a call without gradient takes, for each latent in it
+    backward: float | None  # bytes of a call of one latent with its backward, all that it keeps among them
 
 
-def measure_call(velocity: Callable[[], Tensor], parameters: Sequence[nn.Parameter], *, again: bool) -> Call | None:
-    """Call velocity() -> (1, *S) without and with gradient; None if there is no memory for it.
+def measure_call(
+    velocity: Callable[[int], Tensor], parameters: Sequence[nn.Parameter], *, batch_size: int, again: bool
+) -> Call | None:
+    """Call velocity(n) -> (n, *S) without gradient and with; None if there is no memory for it.
 
-    again: whether blocks are computed again meanwhile. The gradients of `parameters` are as before.
+    batch_size: latents in a call of a rollout. again: whether blocks are computed again meanwhile. The gradients of
+    `parameters` are as before.
     """
     before = [p.grad for p in parameters]
     device = parameters[0].device
@@ -86,31 +90,51 @@ def measure_call(velocity: Callable[[], Tensor], parameters: Sequence[nn.Paramet
         for p in parameters:
             p.grad = torch.zeros_like(p)  # their memory is not what is asked for
         with torch.no_grad():
-            _wait_for(velocity())  # a first call may load weights
-            forward = _Meter(device, lambda: _wait_for(velocity()))
+            single = _metered(device, lambda: _wait_for(velocity(1)))
+            many = _metered(device, lambda: _wait_for(velocity(batch_size))) if batch_size > 1 else None
         with torch.enable_grad():
-            both = _Meter(device, lambda: _backward(velocity(), parameters[0]))
+            both = _metered(device, lambda: _backward(velocity(1), parameters[0]))
+    finally:
+        for p, grad in zip(parameters, before, strict=True):
+            p.grad = grad
+    if single is None or both is None:
+        return None
+    sampling, n = (single, 1) if many is None else (many, batch_size)  # what does not fit will be halved
+    backward = max(0.0, both.seconds - (1 + again) * single.seconds)
+    seconds = Seconds(sampling.seconds / n, single.seconds, backward)
+    return Call(seconds, None if sampling.bytes is None else sampling.bytes / n, both.bytes)
+
+
+def _metered(device: torch.device, compute: Callable[[], None]) -> _Meter | None:
+    """The meter of compute(); None if there is no memory for it."""
+    try:
+        return _Meter(device, compute)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None
-    finally:
-        for p, grad in zip(parameters, before, strict=True):
-            p.grad = grad
-    seconds = Seconds(forward.seconds, max(0.0, both.seconds - (1 + again) * forward.seconds))
-    return Call(seconds, forward.bytes, both.bytes)
+
+
+REPEATS, ENOUGH = 3, 1.0
+"""A call is timed so often, or until so many seconds have passed; the fastest counts."""
 
 
 class _Meter:
     """The seconds of compute(), and the bytes of the device that it took at most."""
 
     def __init__(self, device: torch.device, compute: Callable[[], None]) -> None:
+        compute()  # a first call may load weights
         on_cuda = device.type == "cuda"
         if on_cuda:
             torch.cuda.reset_peak_memory_stats(device)
-        before, start = torch.cuda.memory_allocated(device) if on_cuda else 0, time.perf_counter()
-        compute()
-        self.seconds = time.perf_counter() - start
+        before, started = torch.cuda.memory_allocated(device) if on_cuda else 0, time.perf_counter()
+        self.seconds = math.inf
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            compute()
+            self.seconds = min(self.seconds, time.perf_counter() - start)
+            if time.perf_counter() - started > ENOUGH:
+                break
         self.bytes = torch.cuda.max_memory_allocated(device) - before if on_cuda else None
 
 

@@ -148,13 +148,15 @@ class NativePolicy:
         call = self._caller(cond)
         probe(call, self.latent_shape, picture=self._picture, name=name_of(self._patcher))
 
-    def _caller(self, cond: NativeCond) -> Callable[[tuple[int, ...]], Tensor]:
-        """A velocity at the first sigma as a function of the latent shape *S, which may be another than the run's."""
+    def _caller(self, cond: NativeCond) -> Callable[..., Tensor]:
+        """Velocities (n, *S) at the first sigma as a function of the latent shape *S, which may be another than the
+        run's, and of n (1 if not given).
+        """
         prepared: dict[tuple[int, ...], Prepared] = {}
 
-        def call(shape: tuple[int, ...]) -> Tensor:
-            x = torch.randn(1, *shape, generator=seeded(self._seed, "probe")).to(self.device)
-            sigma = x.new_full((1,), self._coordinates.sigmas(self._sigmas)[0])
+        def call(shape: tuple[int, ...], n: int = 1) -> Tensor:
+            x = torch.randn(n, *shape, generator=seeded(self._seed, "probe")).to(self.device)
+            sigma = x.new_full((n,), self._coordinates.sigmas(self._sigmas)[0])
             if shape == self.latent_shape:
                 return self.velocity(x, sigma, cond)
             assert self._negative is not None  # encode() made `cond`
@@ -164,8 +166,8 @@ class NativePolicy:
 
         return call
 
-    def measure(self, cond: NativeCond) -> tuple[Evaluation, Call | None]:
-        """What an evaluation keeps for backward, at any size; and what a call takes at this one (see measure_call).
+    def measure(self, cond: NativeCond, batch_size: int = 1) -> tuple[Evaluation, Call | None]:
+        """What an evaluation keeps for backward, at any size; and what calls take at this one (see measure_call).
 
         Blocks are computed again meanwhile, where they can be, so that little memory is needed. After sigmas().
         """
@@ -178,7 +180,10 @@ class NativePolicy:
                 shapes = [shape for shape in self._small_shapes() if takes(call, shape)] or [self.latent_shape]
             evaluation = measure_evaluation(call, self._require_network(), model=model, shapes=shapes)
             own = list(self.parameters().values())
-            return evaluation, measure_call(lambda: call(self.latent_shape), own, again=self._checkpoints())
+            run = measure_call(
+                lambda n: call(self.latent_shape, n), own, batch_size=batch_size, again=self._checkpoints()
+            )
+            return evaluation, run
         finally:
             self._remember(memory)
 

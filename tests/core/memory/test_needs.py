@@ -144,15 +144,15 @@ def test_the_vae_decodes_in_tiles_what_does_not_fit():
 
 
 def test_the_seconds_of_a_step():
-    timed = replace(MEASURED, seconds=Seconds(forward=0.1, backward=0.2, decode=0.05))
+    timed = replace(MEASURED, seconds=Seconds(sampling=0.06, forward=0.1, backward=0.2, decode=0.05))
     found = needs_of(timed, case(checkpointing="off", prompts=2), 1e12).seconds
     # k = 0 .. 7: the anchor, and 6 branches more after each of steps 0, 2 and 4
-    assert found["rollout"] == pytest.approx(2 * 0.1 * (8 * 1 + 6 * (7 + 5 + 3)))
+    assert found["rollout"] == pytest.approx(2 * 0.06 * (8 * 1 + 6 * (7 + 5 + 3)))
     assert found["decode"] == pytest.approx(2 * 0.05 * 19)
     assert found["update"] == pytest.approx(2 * 3 * 4 * 0.3)
     again = needs_of(timed, case(checkpointing="on", recompute_chains=True), 1e12).seconds
     assert again["update"] == pytest.approx(3 * 4 * (3 * 0.1 + 0.2))
-    unknown = replace(timed, seconds=Seconds(0.1, 0.2))
+    unknown = replace(timed, seconds=Seconds(0.06, 0.1, 0.2))
     assert needs_of(unknown, case(), 1e12).seconds.keys() == {"rollout", "update"}
     assert needs_of(MEASURED, case(), 1e12).seconds == {}
 
