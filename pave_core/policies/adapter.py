@@ -22,7 +22,6 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import skip_init
 
 from ..config.adapter import LoraConfig
@@ -36,28 +35,25 @@ class _LoraLinear(PeftLinear):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._casts: dict[int, tuple[int, Tensor]] = {}  # of A and B: the version that was cast, and the result
+        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None  # what the matrices were cast from, and the casts
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
+        if self._disable_adapters:
             return y
-        A, B = (self._cast(i, matrix.weight, y.dtype) for i, matrix in enumerate(_matrices(self)))
-        low = functional.linear(x.to(y.dtype), A)
-        added = torch.addmm(
-            y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), B.t(), alpha=self.scaling[_ADAPTER]
-        )
-        return added.view_as(y)
+        A, B = self._matrices_in(y.dtype)
+        low = x.reshape(-1, x.shape[-1]).to(y.dtype) @ A.t()
+        return torch.addmm(y.reshape(-1, y.shape[-1]), low, B.t(), alpha=self.scaling[_ADAPTER]).view_as(y)
 
-    def _cast(self, place: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """`weight` in `dtype`; without gradient it is cast once for each of its values, not in each call."""
-        if weight.dtype == dtype or torch.is_grad_enabled():
-            return weight.to(dtype)
-        version, cast = self._casts.get(place, (-1, weight))
-        if version != weight._version or cast.dtype != dtype or cast.device != weight.device:
-            cast = weight.to(dtype)
-            self._casts[place] = weight._version, cast
-        return cast
+    def _matrices_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and B in `dtype`; without gradient they are cast once for each of their values, not in each call."""
+        A, B = (matrix.weight for matrix in _matrices(self))
+        if A.dtype == dtype or torch.is_grad_enabled():
+            return A.to(dtype), B.to(dtype)
+        now = (A._version, B._version, A.device, dtype)
+        if self._kept is None or self._kept[0] != now:
+            self._kept = now, (A.to(dtype), B.to(dtype))
+        return self._kept[1]
 
 
 class LoraAdapter:

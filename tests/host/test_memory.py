@@ -228,6 +228,9 @@ def test_others_leave_the_device_while_gradients_are_taken(make_policy, decoder,
             policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), cond)
         assert on_the_device() == sorted([model, vae]), "without gradient, the host decides"
         gradient(policy, cond)
+        assert on_the_device() == sorted([model, vae]), "what comes back in each step stays where there is room"
+        policy._on_device.room = 1e18
+        gradient(policy, cond)
         assert on_the_device() == [model]
 
 

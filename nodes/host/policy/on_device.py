@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 import comfy.model_management
 import torch
@@ -22,6 +23,7 @@ class OnDevice:
 
     def __init__(self, patcher: ModelPatcher, *, offload: float, room: float) -> None:
         self._patcher, self._offload, self.room = patcher, offload, room
+        self._sent: WeakSet[ModelPatcher] = WeakSet()  # what was sent away once
         self._loaded = 0  # bytes that were on the device after the last load, without those that come and go
 
     @property
@@ -51,12 +53,15 @@ class OnDevice:
     def clear(self) -> None:
         """Send away what else the host has on the device: text encoder, VAE, models of other nodes.
 
-        They come back when they are used.
+        They come back when they are used. What does so in each step, as the VAE, stays where there is room for both:
+        moving it to and fro empties the caches of the device too.
         """
         own = [model for each in self._models() for model in (each, *each.model_patches_models())]
         there = [each for each in management.current_loaded_models if each.device == self.device]
         kept = [each for each in there if any(each.model is model for model in own)]
-        if len(kept) < len(there):
+        others = {each.model for each in there if each not in kept}
+        if others and (others - set(self._sent) or management.get_free_memory(self.device) < self.room):
+            self._sent.update(others)
             management.free_memory(EVERYTHING, self.device, keep_loaded=kept)
 
     def is_dynamic(self) -> bool:
