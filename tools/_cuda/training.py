@@ -89,8 +89,11 @@ class Measurement:
                         conds = {PROMPT: policy.encode(PROMPT)}
                 step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state, **self._batches)
                 # The calls that are recorded are those of the last step, whose seconds count.
-                with calls.recorded(i == plan.train_steps - 1 and "bare" in plan.extras):
+                last = i == plan.train_steps - 1 and "bare" in plan.extras
+                with calls.recorded(last):
                     self._step(step, fresh=i == 0)
+                if last:  # measured as the bare network is, with warm caches
+                    self.record["rollout_seconds"] = meter.seconds(step.sample)
             if plan.extras & {"gradient", "groups"}:
                 self._update_alone(policy, decoder, conds, state)
         return calls
