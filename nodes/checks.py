@@ -1,13 +1,14 @@
-"""The reward check as a node: whether a reward can teach, before a run."""
+"""Checks before a run as nodes: whether a reward can teach, and whether the run fits into the memory."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from .host import preflight
 from .host.policy.settings import RolloutSettings
 from .host.reward_check import check
 from .shared import schema
-from .shared.training import PROMPTS
+from .shared.training import MEMORY, PROMPTS, composed_config, optional_settings
 from .shared.widgets import widgets
 
 
@@ -51,4 +52,66 @@ class PaveCheckReward(io.ComfyNode):
         return io.NodeOutput(result.text(), result.problem is None, sheet, ui=ui.PreviewText(result.text()))
 
 
-NODES = [PaveCheckReward]
+class PavePreflight(io.ComfyNode):
+    """Whether a run fits."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PavePreflight",
+            "Pave Preflight",
+            "Run it before a training: measures your model for some seconds, and says how much memory each phase of a "
+            "training will take with these settings, how long a step takes, what will not fit, and which settings "
+            "would.",
+            terms=["memory", "vram", "out of memory", "estimate", "how long"],
+            is_output_node=True,
+            inputs=[
+                schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),
+                schema.Prompts.Input(
+                    "prompts", optional=True, tooltip="The prompts to train on; the longest takes the most memory."
+                ),
+                schema.Reward.Input("reward", optional=True, tooltip="The reward that you will train on, or a mix."),
+                *optional_settings(),
+                MEMORY,
+                io.Float.Input(
+                    "card",
+                    default=0.0,
+                    min=0.0,
+                    max=1024.0,
+                    step=1.0,
+                    tooltip="GB of another card to reckon with. 0: what this device has free or in the host's models.",
+                ),
+                *widgets("prompts_per_step"),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="Memory by phase and part, as Markdown for Preview as Text."
+                ),
+                io.Boolean.Output(display_name="fits", tooltip="Whether every phase fits."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        policy,
+        card,
+        prompts_per_step,
+        prompts=None,
+        reward=None,
+        rollout=None,
+        objective=None,
+        optimizer=None,
+        memory=None,
+    ) -> io.NodeOutput:
+        rollout = rollout or RolloutSettings()
+        values = {"prompts_per_step": prompts_per_step, "iterations": 1}
+        config = composed_config(
+            policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=values
+        )
+        longest = max(prompts.train, key=len) if prompts else preflight.PROMPT
+        found = preflight.check(policy, rollout, config=config, prompt=longest, reward=reward, card=card)
+        return io.NodeOutput(found.text(), found.fits, ui=ui.PreviewText(found.text()))
+
+
+NODES = [PaveCheckReward, PavePreflight]

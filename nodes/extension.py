@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import checks, compare, guard, lora, prompts, rewards, settings, steps, tiny, train
+from . import checks, compare, guard, lora, memory, prompts, rewards, settings, steps, tiny, train
 from .host import folders, public_name
 from .host.graphs import queue
 from .host.panel import routes
@@ -20,5 +20,5 @@ class PaveExtension(ComfyExtension):
         routes.register(preset_widgets())
         queue.register()
         public_name.publish()
-        parts = (tiny, prompts, rewards, guard, checks, settings, train, steps, compare, lora)
+        parts = (tiny, prompts, rewards, guard, checks, settings, memory, train, steps, compare, lora)
         return [node for part in parts for node in part.NODES]

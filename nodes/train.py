@@ -21,6 +21,7 @@ from .shared.training import (
     GUARD,
     JUDGE,
     MEASURE,
+    MEMORY,
     PROMPTS,
     STORAGE,
     SUMMARY,
@@ -67,6 +68,7 @@ class PaveTrain(io.ComfyNode):
                 ),
                 *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE),
                 *widgets("negative_prompt", "guidance", "scheduler", *MEASURE),
+                MEMORY,
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],
             hidden=[io.Hidden.unique_id],
@@ -97,8 +99,10 @@ class PaveTrain(io.ComfyNode):
         return schema.checked(check)
 
     @classmethod
-    def execute(cls, model, clip, vae, prompts, reward, preset, judge=None, guard=None, **values: Any) -> io.NodeOutput:
-        config = train_config(preset, values)
+    def execute(
+        cls, model, clip, vae, prompts, reward, preset, judge=None, guard=None, memory=None, **values: Any
+    ) -> io.NodeOutput:
+        config = train_config(preset, values, memory)
         policy = PolicySettings(model, clip, vae, config.lora, from_shown(Guidance, values))
         rollout = RolloutSettings(config.rollout, from_shown(Picture, values))
         settings = run_settings(values, guard, config.run.iterations)
@@ -125,6 +129,7 @@ class PaveTrainAdvanced(io.ComfyNode):
                 JUDGE,
                 GUARD,
                 *widgets("iterations", "prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
+                MEMORY,
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],
             hidden=[io.Hidden.unique_id],
@@ -146,10 +151,13 @@ class PaveTrainAdvanced(io.ComfyNode):
         optimizer=None,
         judge=None,
         guard=None,
+        memory=None,
         **values: Any,
     ) -> io.NodeOutput:
         rollout = rollout or RolloutSettings()
-        config = composed_config(policy.lora, rollout, objective=objective, optimizer=optimizer, values=values)
+        config = composed_config(
+            policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=values
+        )
         settings = run_settings(values, guard, config.run.iterations)
         task = Task(config, settings, prompts, RewardMix.of(reward), judge)
         return _wrap(run_training(policy, rollout, task, cls.hidden.unique_id))

@@ -18,9 +18,10 @@ HOST = {
 FLOORS = (
     # the ground: used by all
     ("pave_core", "pave_core.errors", "pave_core.seeds", "pave_core.types"),
-    ("pave_core.files", "pave_core.images"),
+    ("pave_core.batches", "pave_core.files", "pave_core.images"),
     # the method
     ("pave_core.config.*",),
+    ("pave_core.memory.*",),
     ("pave_core.flow.*",),
     ("pave_core.scoring.*",),
     ("pave_core.rewards.networks.*", "pave_core.rewards.http.*"),
@@ -36,6 +37,7 @@ FLOORS = (
     # the host
     ("nodes.host.policy.autograd.*",),
     ("nodes.host.*", "nodes.host.graphs.*", "nodes.host.panel.*", "nodes.host.policy.*"),
+    ("nodes.host.preflight",),
     ("nodes.host.train", "nodes.host.compare", "nodes.host.reward_check"),
     ("nodes.host.steps.*",),
     # the nodes

@@ -5,6 +5,7 @@
 web/docs/images/<NodeId>.png    each node alone on an empty canvas, for web/docs/<NodeId>.md
 locales/en/nodeDefs.json        names and tooltips in the form that the host gives the page: the base of a translation
 README.md                       the table of the settings of Pave Train
+web/docs/PaveMemory.md          the table of the presets of memory
 
 Run it after changing the schema of a node; a test compares nodeDefs.json with the schemas.
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from _host.browser import open_page
 from _host.environment import Environment, prepare, rerun
-from _host.package import ROOT
+from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ PREFIX = "Pave"
 DOCS = ROOT / "web" / "docs"
 NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
 README = ROOT / "README.md"
+MEMORY_PAGE = DOCS / "PaveMemory.md"
 TABLE = ("<!-- the settings: written by tools/make_help.py -->\n", "<!-- the end of the settings -->\n")
+PRESETS_TABLE = ("<!-- the presets: written by tools/make_help.py -->\n", "<!-- the end of the presets -->\n")
 MOST_OPTIONS = 6  # that are named in the table
 SCALE = 2
 MARGIN = 8  # around a node, in units of the canvas
@@ -68,6 +71,7 @@ def main() -> int:
     if Path(sys.prefix) != environment.python.parent.parent:
         # Playwright is in the private environment.
         return rerun(environment.python)
+    load_core()
     make(environment)
     return 0
 
@@ -82,11 +86,15 @@ def make(environment: Environment) -> None:
         NODE_DEFS.parent.mkdir(parents=True, exist_ok=True)
         NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
         print(NODE_DEFS.relative_to(ROOT))
-        presets = json.loads(server.client().get("/pave/presets"))
+        presets = json.loads(server.client().get("/pave/presets"))["PaveTrain"]
         README.write_text(
             with_table(README.read_text(encoding="utf-8"), settings_table(info, presets)), encoding="utf-8"
         )
         print(README.relative_to(ROOT))
+        MEMORY_PAGE.write_text(
+            with_table(MEMORY_PAGE.read_text(encoding="utf-8"), memory_table(), PRESETS_TABLE), encoding="utf-8"
+        )
+        print(MEMORY_PAGE.relative_to(ROOT))
         with open_page(server.url, 1600, 2800) as page:
             draw_nodes(page, our_nodes(info))
 
@@ -124,7 +132,7 @@ def outputs_of(node: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def settings_table(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> str:
-    """The settings of Pave Train as a Markdown table, from /object_info and /pave/presets."""
+    """The settings of Pave Train as a Markdown table, from /object_info and its part of /pave/presets."""
     rows = [("setting", "paper", "quick", "range", "what it does"), ("---",) * 5]
     for kind in ("required", "optional"):
         for name, (type, *more) in info["PaveTrain"]["input"].get(kind, {}).items():
@@ -136,12 +144,31 @@ def settings_table(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, A
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def with_table(text: str, table: str) -> str:
-    """README's text with the table between its marks. ValueError if they are not there."""
-    before, mark, rest = text.partition(TABLE[0])
-    _, end, after = rest.partition(TABLE[1])
+def memory_table() -> str:
+    """The presets of memory as a Markdown table."""
+    from pave_core.config.fields import shown
+    from pave_core.config.presets import FLUX_GB, MEMORY_PRESETS
+
+    rows = [
+        {
+            "card": name,
+            "weight_dtype": preset.weight_dtype(FLUX_GB),
+            **shown(preset.memory()),
+            "batch_size": preset.batch_size,
+            "rank": preset.rank,
+        }
+        for name, preset in MEMORY_PRESETS.items()
+    ]
+    lines = [tuple(rows[0]), ("---",) * len(rows[0]), *(map(_cell, row.values()) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def with_table(text: str, table: str, marks: tuple[str, str] = TABLE) -> str:
+    """A page's text with the table between its marks. ValueError if they are not there."""
+    before, mark, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (mark and end):
-        raise ValueError(f"README.md: the marks {TABLE[0].strip()} and {TABLE[1].strip()} are not there")
+        raise ValueError(f"the marks {marks[0].strip()} and {marks[1].strip()} are not there")
     return f"{before}{mark}{table}{end}{after}"
 
 

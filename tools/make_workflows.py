@@ -15,7 +15,7 @@ from typing import Any
 
 from _host.browser import export_prompt, load_workflow, open_page
 from _host.environment import Environment, prepare, rerun
-from _host.package import ROOT
+from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
 from _workflows.graph import Workflow
 
@@ -40,7 +40,7 @@ BUILD = """({nodes, groups, presets}) => {
         if (spec.title) node.title = spec.title
         app.graph.add(node)
         const preset = spec.widgets.preset
-        const values = {...spec.widgets, ...(presets[preset] ?? {}), ...(preset ? {preset} : {})}
+        const values = {...spec.widgets, ...(presets[spec.type]?.[preset] ?? {}), ...(preset ? {preset} : {})}
         for (const [name, value] of Object.entries(values)) {
             const widget = name ? node.widgets?.find(w => w.name === name) : node.widgets[0]
             if (!widget) throw new Error(`${spec.type} has no widget ${name}`)
@@ -109,6 +109,7 @@ def main() -> int:
     if Path(sys.prefix) != environment.python.parent.parent:
         # Playwright is in the private environment.
         return rerun(environment.python)
+    load_core()
     from _workflows.bundled import WORKFLOWS
 
     names = sys.argv[1:] or list(WORKFLOWS)

@@ -1,8 +1,9 @@
-// Choosing a preset of Pave Train writes its values into the widgets; changing one of those widgets by hand makes the preset "custom" again.
+// Choosing a preset of Pave Train or Pave Memory writes its values into the widgets; changing one of those widgets by hand makes the preset "custom" again.
 // What trains is what the widgets say, whatever preset is shown.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
+const NODES = ["PaveTrain", "PaveMemory"];
 const presets = api.fetchApi("/pave/presets").then((response) => response.json());
 
 // Nodes 2.0 shows what a widget's callback is told: a value alone would be sent to the server and not be shown.
@@ -16,13 +17,13 @@ app.registerExtension({
   name: "pave.presets",
   // Not async up to here: Nodes 2.0 takes the callbacks as they are when the node has been created.
   nodeCreated(node) {
-    if (node.comfyClass !== "PaveTrain") return;
+    if (!NODES.includes(node.comfyClass)) return;
     const preset = node.widgets.find((widget) => widget.name === "preset");
     let filling = false;
 
     async function changed(name, value) {
       if (filling) return;
-      const filled = await presets;
+      const filled = (await presets)[node.comfyClass];
       filling = true;
       try {
         if (name !== "preset") {

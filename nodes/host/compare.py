@@ -12,8 +12,10 @@ from ...pave_core.evaluation.evaluate import Evaluation, evaluate
 from ...pave_core.evaluation.gain import comparison_table
 from ...pave_core.pictures.sheets import before_after_grid
 from ...pave_core.rollout.prompts import PromptSet
+from ...pave_core.rollout.run_batches import RunBatches
 from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
+from .memory import free_caches
 from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.settings import Picture, PolicySettings
@@ -38,6 +40,8 @@ def compare(
     """
     mix, sampling = RewardMix.of(reward), RolloutConfig(steps=steps, branch_steps=(0,), batch_size=batch_size)
 
+    batches = RunBatches.of(sampling, free=free_caches)
+
     def measure(settings: PolicySettings) -> Evaluation:
         decoder = NativeDecoder(settings.model, settings.vae)
         with NativePolicy(replace(settings, lora=None), picture) as policy:
@@ -47,7 +51,15 @@ def compare(
                 conds[prompt] = policy.encode(prompt)
                 if len(conds) == 1:
                     policy.probe(conds[prompt])
-            return evaluate(policy, decoder, reward=mix, conds=conds, seeds=range(1, seeds + 1), config=sampling)
+            return evaluate(
+                policy,
+                decoder,
+                reward=mix,
+                conds=conds,
+                seeds=range(1, seeds + 1),
+                config=sampling,
+                batches=batches,
+            )
 
     a, b = measure(first), measure(replace(first, model=other))
     return before_after_grid(a, b, labels=labels).unsqueeze(0), comparison_table(a, b, labels)

@@ -65,5 +65,5 @@ class _Added:
             self._hook = None
 
 
-def _is_quantised(weight: Tensor) -> bool:
+def _is_quantised(weight: Any) -> bool:
     return type(weight) not in (Tensor, torch.nn.Parameter) or weight.element_size() == 1

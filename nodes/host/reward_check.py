@@ -11,8 +11,10 @@ from ...pave_core.evaluation.reward_check import PROMPTS, RewardCheck, check_rew
 from ...pave_core.objective.advantage import advantages_of
 from ...pave_core.pictures.sheets import group_sheet
 from ...pave_core.rollout.prompts import PromptSet
+from ...pave_core.rollout.run_batches import RunBatches
 from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
+from .memory import free_caches
 from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.settings import PolicySettings, RolloutSettings
@@ -25,9 +27,12 @@ def check(
     config = TrainConfig(rollout=rollout.config, run=RunConfig(seed=seed))
     untrained = NativePolicy(replace(policy, lora=None), rollout.picture)
     decoder = NativeDecoder(policy.model, policy.vae)
+    batches = RunBatches.of(config.rollout, config.memory, free_caches)
     with untrained:
         conds = {prompt: untrained.encode(prompt) for prompt in prompts.train[:PROMPTS]}
-        found = check_reward(untrained, decoder, reward=RewardMix.of(reward), conds=conds, config=config)
+        found = check_reward(
+            untrained, decoder, reward=RewardMix.of(reward), conds=conds, config=config, batches=batches
+        )
     sheet = group_sheet(
         found.images,
         found.prompts,

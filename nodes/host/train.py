@@ -14,10 +14,13 @@ from ...pave_core.runs.run import Run
 from ...pave_core.runs.settings import Task
 from ...pave_core.training.loop import train
 from . import folders
+from .memory import free_caches
 from .panel.progress import NodeProgress
+from .policy.conditioning import NativeCond
 from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.settings import PolicySettings, RolloutSettings
+from .preflight import preflight
 from .result import with_lora
 
 
@@ -40,7 +43,20 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress
     """
     native = NativePolicy(policy, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
     decoder = NativeDecoder(policy.model, policy.vae)
-    return core.begin(native, decoder, task=task, places=folders.places(), reporters=[progress])
+
+    def before(cond: NativeCond) -> str:
+        parts = {"settings": policy, "rollout": rollout, "config": task.config, "reward": task.reward}
+        return preflight(native, cond, **parts).line
+
+    return core.begin(
+        native,
+        decoder,
+        task=task,
+        places=folders.places(),
+        reporters=[progress],
+        free=free_caches,
+        preflight=before,
+    )
 
 
 def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> RunResult:
@@ -59,6 +75,7 @@ def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, n
                 conds=run.conds,
                 config=run.config,
                 state=run.state,
+                batches=run.batches,
             ):
                 run.after_step(metrics)
                 if run.stopped:

@@ -9,6 +9,7 @@ from ...pave_core.rewards.clip_score import CLIPScore
 from ...pave_core.rewards.networks.clip_config import architectures
 from ...pave_core.rewards.networks.compute import PRECISIONS, Compute
 from ..host import folders, tiny
+from ..host.memory import free_caches
 from ..host.placement import visiting
 from ..shared import schema
 from ..shared.schema import advanced
@@ -39,6 +40,10 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
             )
         ),
     ]
+
+
+def _compute(precision: str, batch_size: int) -> Compute:
+    return Compute(visiting, precision, batch_size, free_caches)
 
 
 class PaveCLIPScore(io.ComfyNode):
@@ -79,7 +84,7 @@ class PaveCLIPScore(io.ComfyNode):
     def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
         weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else CLIP.path(checkpoint)
         chosen = folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
-        return io.NodeOutput(CLIPScore(weights, chosen, Compute(visiting, precision, batch_size)))
+        return io.NodeOutput(CLIPScore(weights, chosen, _compute(precision, batch_size)))
 
 
 class PaveHPSv2(io.ComfyNode):
@@ -103,7 +108,7 @@ class PaveHPSv2(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), Compute(visiting, precision, batch_size)))
+        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), _compute(precision, batch_size)))
 
 
 class PavePickScore(io.ComfyNode):
@@ -127,7 +132,7 @@ class PavePickScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), Compute(visiting, precision, batch_size)))
+        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), _compute(precision, batch_size)))
 
 
 class PaveAesthetic(io.ComfyNode):
@@ -153,9 +158,7 @@ class PaveAesthetic(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, clip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
-            aesthetic.Aesthetic(
-                HEAD.path(checkpoint), VIT_L.path(clip_weights), Compute(visiting, precision, batch_size)
-            )
+            aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), _compute(precision, batch_size))
         )
 
 
@@ -183,7 +186,7 @@ class PaveAestheticV25(io.ComfyNode):
     def execute(cls, checkpoint: str, siglip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
             aesthetic.AestheticV25(
-                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), Compute(visiting, precision, batch_size)
+                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), _compute(precision, batch_size)
             )
         )
 
@@ -210,7 +213,7 @@ class PaveImageReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, vocabulary: str, precision: str, batch_size: int) -> io.NodeOutput:
-        compute = Compute(visiting, precision, batch_size)
+        compute = _compute(precision, batch_size)
         return io.NodeOutput(
             image_reward.ImageReward(IMAGE_REWARD.path(checkpoint), VOCABULARY.path(vocabulary), compute)
         )

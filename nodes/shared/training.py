@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ...pave_core.config.adapter import LoraConfig
 from ...pave_core.config.fields import from_shown
+from ...pave_core.config.memory import MemoryConfig
 from ...pave_core.config.objective import PaveConfig
 from ...pave_core.config.optimizer import OptimConfig
 from ...pave_core.config.train import RunConfig, TrainConfig
@@ -25,6 +26,12 @@ JUDGE = schema.Reward.Input(
 )
 GUARD = schema.Guard.Input(
     "guard", optional=True, tooltip="From Pave Guard: stops the run at reward hacking, and keeps the best weights."
+)
+MEMORY = schema.Memory.Input(
+    "memory",
+    optional=True,
+    tooltip="From Pave Memory, for cards with little memory. If not connected: checkpointing where it must be, and the "
+    "host decides what is offloaded.",
 )
 GRID = io.Image.Output(display_name="grid", tooltip="Held-out prompts before and after, from the same seeds.")
 SUMMARY = io.String.Output(display_name="summary", tooltip="The results in words and numbers.")
@@ -67,11 +74,19 @@ def composed_config(
     *,
     objective: PaveConfig | None,
     optimizer: OptimConfig | None,
+    memory: MemoryConfig | None,
     values: Mapping[str, Any],
 ) -> TrainConfig:
     """The settings of a run from those on wires (None: not connected) and the values of the node's own widgets."""
     run = from_shown(RunConfig, values)
-    return TrainConfig(rollout.config, objective or PaveConfig(), lora, optimizer or OptimConfig(), run)
+    return TrainConfig(
+        rollout=rollout.config,
+        pave=objective or PaveConfig(),
+        lora=lora,
+        optim=optimizer or OptimConfig(),
+        run=run,
+        memory=memory or MemoryConfig(),
+    )
 
 
 def run_settings(values: Mapping[str, Any], guard: GuardSettings | None, iterations: int | None) -> RunSettings:

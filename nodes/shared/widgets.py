@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ...pave_core.config.adapter import LoraConfig
 from ...pave_core.config.fields import Shown, widgets_of
+from ...pave_core.config.memory import MemoryConfig
 from ...pave_core.config.objective import PaveConfig
 from ...pave_core.config.optimizer import OptimConfig
 from ...pave_core.config.rollout import RolloutConfig
@@ -18,7 +19,10 @@ from ..host import folders
 from ..host.policy.settings import Guidance, Picture
 from .schema import advanced
 
-CONFIGS = (RunConfig, LoraConfig, RolloutConfig, PaveConfig, OptimConfig, Picture, Guidance, RunSettings, GuardConfig)
+CONFIGS = (
+    *(RunConfig, LoraConfig, RolloutConfig, PaveConfig, OptimConfig, MemoryConfig),
+    *(Picture, Guidance, RunSettings, GuardConfig),
+)
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
 ADDED_LATER = ("check_reward", "check_gradient", "frames")

@@ -17,6 +17,7 @@ from ..shared.training import (
     GUARD,
     JUDGE,
     MEASURE,
+    MEMORY,
     PROMPTS,
     STATE,
     STORAGE,
@@ -55,6 +56,7 @@ class PaveBegin(io.ComfyNode):
                 JUDGE,
                 GUARD,
                 *widgets("prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
+                MEMORY,
             ],
             outputs=[schema.State.Output(display_name="state", tooltip=STATE)],
             hidden=[io.Hidden.unique_id],
@@ -79,11 +81,14 @@ class PaveBegin(io.ComfyNode):
         reward=None,
         judge=None,
         guard=None,
+        memory=None,
         **values: Any,
     ) -> io.NodeOutput:
         rollout = rollout or RolloutSettings()
         first = values | {"iterations": 1}  # Pave Loop Begin will announce how many there are
-        config = composed_config(policy.lora, rollout, objective=objective, optimizer=optimizer, values=first)
+        config = composed_config(
+            policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=first
+        )
         mix = None if reward is None else RewardMix.of(reward)
         task = Task(config, run_settings(values, guard, None), prompts, mix, judge)
         return io.NodeOutput(actions.begin(policy, rollout, task, cls.hidden.unique_id))

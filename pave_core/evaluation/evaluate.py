@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..config.rollout import RolloutConfig
-from ..errors import TrainingError
+from ..errors import NOT_FINITE, TrainingError
 from ..flow.solvers import ode
+from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import score
@@ -53,25 +54,25 @@ def evaluate(
     conds: Mapping[str, Cond],
     seeds: Sequence[int],
     config: RolloutConfig,
+    batches: RunBatches | None = None,
 ) -> Evaluation:
     """Sample and score one image for each prompt of `conds` and each of `seeds`.
 
-    conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. A seed's noise is the host's own: KSampler
-    (euler) makes the same image from it. TrainingError if an image is not finite.
+    conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. batches: the run's; None: new ones. A seed's
+    noise is the host's own: KSampler (euler) makes the same image from it. TrainingError if an image is not finite.
     """
+    batches = batches or RunBatches.of(config)
     sigmas = policy.sigmas(config.steps)
     noise = [torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     start = torch.cat(noise).to(policy.device) * sigmas[0]
     images = torch.cat(
         [
-            decoder.decode(ode(policy, start, cond=cond, sigmas=sigmas, batch_size=config.batch_size))
+            batches.decode.map(decoder.decode, ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout))
             for cond in conds.values()
         ]
     )
     if not images.isfinite().all():
-        raise TrainingError(
-            "images: the model or its VAE gives values that are not finite: run them in a wider dtype (bf16 or fp32)"
-        )
+        raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..config.rollout import RolloutConfig
 from ..config.train import TrainConfig
 from ..rollout.branches import sample_rollout
+from ..rollout.run_batches import RunBatches
 from ..scoring.groups import group_mean, group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score as score_images
@@ -124,13 +125,21 @@ def _remark(correlation: float) -> str:
 
 
 def check_reward(
-    policy: Policy, decoder: Decoder, *, reward: RewardMix, conds: Mapping[str, Cond], config: TrainConfig
+    policy: Policy,
+    decoder: Decoder,
+    *,
+    reward: RewardMix,
+    conds: Mapping[str, Cond],
+    config: TrainConfig,
+    batches: RunBatches | None = None,
 ) -> RewardCheck:
     """Sample a few groups for the first prompts of `conds`, as training would, and check `reward` on them.
 
     conds: {prompt: policy.encode(prompt)}. The policy is used as it is: with a fresh adapter that is the untrained
-    model. The check has noise of its own, so that a run is the same with and without it.
+    model. The check has noise of its own, so that a run is the same with and without it. batches: the run's; None: new
+    ones of the config.
     """
+    batches = batches or RunBatches.of(config.rollout, config.memory)
     sampling = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]
     rollouts = [
@@ -140,10 +149,11 @@ def check_reward(
             cond=conds[prompt],
             config=sampling,
             generator=seeded(config.run.seed, "check", prompt),
+            batches=batches.rollout,
         )
         for prompt in prompts
     ]
-    images = torch.cat([decoder.decode(rollout.finals.flatten(0, 1)) for rollout in rollouts])
+    images = torch.cat([batches.decode.map(decoder.decode, rollout.finals.flatten(0, 1)) for rollout in rollouts])
     texts = tuple(prompt for prompt in prompts for _ in range(sampling.images))
     return check_scores(
         reward,

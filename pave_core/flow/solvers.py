@@ -10,19 +10,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..batches import Batches
 from ..types import Cond, Policy
 
 
-def batched_velocity(policy: Policy, x: Tensor, *, sigma: float, cond: Cond, batch_size: int) -> Tensor:
-    """v(x (B, *S), sigma) -> (B, *S), in calls of at most `batch_size` latents."""
-    chunks = [policy.velocity(part, part.new_full((len(part),), sigma), cond) for part in x.split(batch_size)]
-    return torch.cat(chunks)
+def batched_velocity(policy: Policy, x: Tensor, *, sigma: float, cond: Cond, batches: Batches) -> Tensor:
+    """v(x (B, *S), sigma) -> (B, *S), in calls of at most `batches.size` latents."""
+    return batches.map(lambda part: policy.velocity(part, part.new_full((len(part),), sigma), cond), x)
 
 
 @torch.no_grad()
-def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batch_size: int) -> Tensor:
+def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batches: Batches) -> Tensor:
     """Euler steps from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S). No gradient is kept."""
     for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
-        v = batched_velocity(policy, x, sigma=sigma, cond=cond, batch_size=batch_size)
+        v = batched_velocity(policy, x, sigma=sigma, cond=cond, batches=batches)
         x = x + (sigma_next - sigma) * v
     return x

@@ -22,10 +22,10 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import inject_adapter_in_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.utils import skip_init
 
 from ..config.adapter import LoraConfig
-from .targets import adapted_layers
+from .targets import find_targets, linear_layers, ranks_of
 
 _ADAPTER = "pave"
 
@@ -33,24 +33,35 @@ _ADAPTER = "pave"
 class _LoraLinear(PeftLinear):
     """peft's layer, computed in the dtype of the base layer's output; peft computes in that of the parameters."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None  # what the matrices were cast from, and the casts
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
+        if self._disable_adapters:
             return y
-        A, B = (matrix.weight.to(y.dtype) for matrix in _matrices(self))
-        low = functional.linear(x.to(y.dtype), A)
-        added = torch.addmm(
-            y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), B.t(), alpha=self.scaling[_ADAPTER]
-        )
-        return added.view_as(y)
+        A, B = self._matrices_in(y.dtype)
+        low = x.reshape(-1, x.shape[-1]).to(y.dtype) @ A.t()
+        return torch.addmm(y.reshape(-1, y.shape[-1]), low, B.t(), alpha=self.scaling[_ADAPTER]).view_as(y)
+
+    def _matrices_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and B in `dtype`; without gradient they are cast once for each of their values, not in each call."""
+        A, B = (matrix.weight for matrix in _matrices(self))
+        if A.dtype == dtype or torch.is_grad_enabled():
+            return A.to(dtype), B.to(dtype)
+        now = (A._version, B._version, A.device, dtype)
+        if self._kept is None or self._kept[0] != now:
+            self._kept = now, (A.to(dtype), B.to(dtype))
+        return self._kept[1]
 
 
 class LoraAdapter:
     """A trainable low-rank adapter on a model's linear layers. A new one is attached.
 
     Its parameters are fp32 on `device`. `generator` is on the CPU: the same state gives the same initial values for any
-    device. without: names of layers to leave out. ConfigError if no layer is left that config.targets means, or if the
-    rank is above a layer's smaller side.
+    device. A layer narrower than config.rank has an adapter of its own width, with the same scale. ConfigError if no
+    layer matches config.targets, or if all are narrower than the rank.
     """
 
     def __init__(
@@ -60,10 +71,11 @@ class LoraAdapter:
         *,
         generator: torch.Generator,
         device: torch.device,
-        without: Collection[str] = (),
     ) -> None:
         self.config = config
-        layers = adapted_layers(model, config, without)
+        every = linear_layers(model)
+        layers = {name: every[name] for name in find_targets(model, config.targets)}
+        self._ranks = ranks_of(layers, config.rank)
         # A pattern, since peft takes the names of a list for the ends of names.
         names = "|".join(map(re.escape, layers))
         peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # pyright: ignore[reportArgumentType]
@@ -73,16 +85,19 @@ class LoraAdapter:
         delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
         self._model = model
         self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in layers}  # pyright: ignore[reportAttributeAccessIssue]
-        for layer in self._layers.values():
-            self._initialise(layer, generator, device)
+        for name, layer in self._layers.items():
+            self._initialise(layer, self._ranks[name], generator=generator, device=device)
 
-    def _initialise(self, layer: PeftLinear, generator: torch.Generator, device: torch.device) -> None:
+    def _initialise(self, layer: PeftLinear, rank: int, *, generator: torch.Generator, device: torch.device) -> None:
+        if rank < self.config.rank:
+            layer.lora_A[_ADAPTER] = skip_init(nn.Linear, layer.in_features, rank, bias=False)
+            layer.lora_B[_ADAPTER] = skip_init(nn.Linear, rank, layer.out_features, bias=False)
         A, B = _matrices(layer)
         for matrix in (A, B):
             matrix.to(device=device, dtype=torch.float32).requires_grad_(True)
         values = torch.empty(A.weight.shape)
         if self.config.init == "gaussian":
-            values.normal_(0, 1 / self.config.rank, generator=generator)
+            values.normal_(0, 1 / rank, generator=generator)
         else:
             nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
         with torch.no_grad():
@@ -99,6 +114,11 @@ class LoraAdapter:
         """Put the model's own layers back."""
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer.get_base_layer())
+
+    @property
+    def narrow(self) -> dict[str, int]:
+        """{layer: rank of its adapter} where that is below config.rank."""
+        return {name: self._ranks[name] for name in self._layers if self._ranks[name] < self.config.rank}
 
     def leave_out(self, layers: Collection[str]) -> None:
         """Take layers, by their names, out of the adapter for good."""
@@ -141,7 +161,8 @@ class LoraAdapter:
             prefix + name: p.detach().to("cpu", copy=True).contiguous()
             for name, p in (values or self.parameters()).items()
         }
-        return weights | {f"{prefix}{name}.alpha": torch.tensor(float(self.config.alpha)) for name in self._layers}
+        alphas = {name: self.config.alpha * (self._ranks[name] / self.config.rank) for name in self._layers}
+        return weights | {f"{prefix}{name}.alpha": torch.tensor(alpha) for name, alpha in alphas.items()}
 
 
 def layer_of(parameter: str) -> str:

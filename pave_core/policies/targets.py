@@ -12,12 +12,11 @@ fused       The two matrices of a single-stream block of FLUX and its kin. Each 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from ..config.adapter import LoraConfig
 from ..errors import ConfigError
 
 _QUERY = re.compile(r"(^|_)w?\d*(q|qkv|query)(_|$)", re.IGNORECASE)
@@ -38,27 +37,20 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if _is_linear(module)}
 
 
-def adapted_layers(model: nn.Module, config: LoraConfig, without: Collection[str] = ()) -> dict[str, nn.Module]:
-    """{name: layer} of the linear layers that an adapter of `config` sits on, in the order of the model.
+def ranks_of(layers: Mapping[str, nn.Module], rank: int) -> dict[str, int]:
+    """{name: rank of its adapter}: `rank`, or the layer's smaller side, which is all that it can hold.
 
-    without: names of layers to leave out. ConfigError if none is left, or if the rank is above a layer's smaller side.
+    ConfigError if `rank` is above the smaller side of all of them.
     """
-    layers = linear_layers(model)
-    found: dict[str, Any] = {name: layers[name] for name in find_targets(model, config.targets) if name not in without}
-    if not found:
+    sides = {name: _smaller_side(layer) for name, layer in layers.items()}
+    widest = max(sides, key=lambda name: sides[name])
+    if rank > sides[widest]:
+        layer: Any = layers[widest]
         raise ConfigError(
-            f"targets: none of the layers that {config.targets!r} means can be trained in this model: choose all linear"
+            f"rank: {rank} is above the smaller side of every layer; the widest is {widest}, from {layer.in_features} "
+            f"to {layer.out_features}: a LoRA of it holds all with rank {sides[widest]}; lower rank"
         )
-    sides = {name: min(layer.in_features, layer.out_features) for name, layer in found.items()}
-    narrowest = min(sides, key=lambda name: sides[name])
-    if config.rank > sides[narrowest]:
-        layer = found[narrowest]
-        raise ConfigError(
-            f"rank: {config.rank} is above the smaller side of the layer {narrowest} ({layer.in_features} to "
-            f"{layer.out_features}): a LoRA of it needs no more than {sides[narrowest]}; lower rank, or choose fewer "
-            "targets"
-        )
-    return found
+    return {name: min(rank, side) for name, side in sides.items()}
 
 
 def find_targets(model: nn.Module, targets: str) -> list[str]:
@@ -116,6 +108,10 @@ def _kinds_in(part: nn.Module, path: str) -> Iterator[tuple[str, str]]:
                 yield from _kinds_in(child, place)
         elif _is_mlp([*linear_layers(child).values()]):
             yield from ((layer, "MLP") for layer in inside)
+
+
+def _smaller_side(layer: Any) -> int:
+    return min(layer.in_features, layer.out_features)
 
 
 def _attends(module: nn.Module) -> bool:

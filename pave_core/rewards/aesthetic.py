@@ -129,11 +129,11 @@ class _Scorer:
     def score(self, images: Tensor) -> Tensor:
         """images (N, H, W, 3) in [0, 1] -> (N,) fp32 on the CPU."""
         with self._compute.placement(self._network) as device:
-            parts = (
-                self._preprocess(part).to(device, self._compute.dtype)
-                for part in images.split(self._compute.batch_size)
-            )
-            return torch.cat([self._network(pixels) for pixels in parts]).cpu()
+
+            def scored(part: Tensor) -> Tensor:
+                return self._network(self._preprocess(part).to(device, self._compute.dtype))
+
+            return self._compute.batches.map(scored, images).cpu()
 
 
 def _load_head(path: Path, prefix: str, *, width: int, places: Sequence[int], what: str) -> nn.Module:

@@ -102,14 +102,14 @@ class ImageReward:
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32."""
-        size = self._compute.batch_size
         tokens, mask = self._tokenize(prompts)
         with self._compute.placement(self._network) as device:
-            scores = [
-                self._network(self._preprocess(part).to(device, self._compute.dtype), ids.to(device), seen.to(device))
-                for part, ids, seen in zip(images.split(size), tokens.split(size), mask.split(size), strict=True)
-            ]
-            return torch.cat(scores).cpu()
+
+            def scored(part: Tensor, ids: Tensor, seen: Tensor) -> Tensor:
+                pixels = self._preprocess(part).to(device, self._compute.dtype)
+                return self._network(pixels, ids.to(device), seen.to(device))
+
+            return self._compute.batches.map(scored, images, tokens, mask).cpu()
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The prompts' token ids, and 1 for those that are not padding, both (N, 35)."""

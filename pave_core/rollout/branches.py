@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from ..batches import Batches
 from ..config.rollout import RolloutConfig
 from ..flow.kernels import transition
 from ..flow.solvers import batched_velocity
@@ -18,9 +19,19 @@ from ..types import Cond, Policy, Rollout
 
 @torch.no_grad()
 def sample_rollout(
-    policy: Policy, prompt: str, *, cond: Cond, config: RolloutConfig, generator: torch.Generator
+    policy: Policy,
+    prompt: str,
+    *,
+    cond: Cond,
+    config: RolloutConfig,
+    generator: torch.Generator,
+    batches: Batches | None = None,
 ) -> Rollout:
-    """One anchor and K x G branches for one prompt. `generator` is on the CPU: the noise is the same on any device."""
+    """One anchor and K x G branches for one prompt. `generator` is on the CPU: the noise is the same on any device.
+
+    batches: the run's; None: new ones of config.batch_size.
+    """
+    batches = batches or Batches(config.batch_size)
     shape, device = policy.latent_shape, policy.device
     sigmas = policy.sigmas(config.steps)
     steps, G = config.branch_steps, config.group_size
@@ -31,7 +42,7 @@ def sample_rollout(
     live = x.new_empty(0, *shape)  # (K' * G, *S): the branches of the K' branch steps passed so far
     for k, (sigma, sigma_next) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         both = torch.cat([x, live])
-        v = batched_velocity(policy, both, sigma=sigma, cond=cond, batch_size=config.batch_size)
+        v = batched_velocity(policy, both, sigma=sigma, cond=cond, batches=batches)
         step = sigma_next - sigma
         live = live + step * v[1:]
         if k in steps:

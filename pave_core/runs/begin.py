@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
+from ..batches import SMALLER, explained, nothing
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..policies.adapter import layer_of
+from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
+from ..training.step import UPDATE_REMEDY
 from ..types import Cond, Decoder, RunPolicy
 from .checkpoint import load_checkpoint
 from .folder import Places, RunFolder
@@ -25,14 +28,24 @@ from .watch import Watch
 
 
 def begin(
-    policy: RunPolicy, decoder: Decoder, *, task: Task, places: Places, reporters: Sequence[Reporter] = ()
+    policy: RunPolicy,
+    decoder: Decoder,
+    *,
+    task: Task,
+    places: Places,
+    reporters: Sequence[Reporter] = (),
+    free: Callable[[], None] = nothing,
+    preflight: Callable[[Cond], str] | None = None,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
     The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
-    told of the run's events, as are its files and the log. ConfigError for what cannot work.
+    told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
+    preflight: called once with the conditioning of the longest prompt, before the first gradient; what it says is
+    logged. ConfigError for what cannot work.
     """
     started = time.perf_counter()
+    batches = RunBatches.of(task.config.rollout, task.config.memory, free)
     log = LogLines()
     with policy:
         base = policy.fingerprint()
@@ -45,8 +58,12 @@ def begin(
         for prompt in prompts:
             conds[prompt] = policy.encode(prompt)
             if len(conds) == 1:  # there may be thousands
-                policy.probe(conds[prompt])
-        _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
+                with explained("the first call of the network", SMALLER):
+                    policy.probe(conds[prompt])
+        if preflight is not None:
+            log.message(preflight(conds[max(task.prompts.train, key=len)]))
+        with explained("the check of the gradient", UPDATE_REMEDY):
+            _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
         state = TrainState.begin(policy, task.config)
         fresh = state.capture({})
         if checkpoint is not None:
@@ -55,9 +72,11 @@ def begin(
         measurements = watch = None
         if task.reward is not None:
             if task.settings.check_reward and resumed is None:
-                _check(task.reward, policy, decoder, conds=training, task=task, log=log)
+                _check(task.reward, policy, decoder, conds=training, task=task, batches=batches, log=log)
             evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
-            measurements, watch = _measure(policy, decoder, task.reward, task=task, conds=evaluated, fresh=fresh)
+            measurements, watch = _measure(
+                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh
+            )
     folder = resumed or RunFolder.new(places.runs, task.settings.name)
     history = []
     if resumed is not None:
@@ -73,6 +92,7 @@ def begin(
         base=base,
         conds=training,
         state=state,
+        batches=batches,
         folder=folder,
         places=places,
         history=history,
@@ -116,10 +136,17 @@ def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | No
 
 
 def _check(
-    reward: RewardMix, policy: RunPolicy, decoder: Decoder, *, conds: Mapping[str, Cond], task: Task, log: Reporter
+    reward: RewardMix,
+    policy: RunPolicy,
+    decoder: Decoder,
+    *,
+    conds: Mapping[str, Cond],
+    task: Task,
+    batches: RunBatches,
+    log: Reporter,
 ) -> None:
     """ConfigError where the reward cannot tell the images of the untrained policy apart."""
-    check = check_reward(policy, decoder, reward=reward, conds=conds, config=task.config)
+    check = check_reward(policy, decoder, reward=reward, conds=conds, config=task.config, batches=batches)
     log.message(f"reward check\n{check.text()}")
     if check.problem:
         raise ConfigError(
@@ -135,6 +162,7 @@ def _measure(
     *,
     task: Task,
     conds: Mapping[str, Cond],
+    batches: RunBatches,
     fresh: Checkpoint,
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
@@ -152,6 +180,7 @@ def _measure(
         conds=conds,
         seeds=task.settings.seeds,
         config=rollout,
+        batches=batches,
     )
     watch = None
     with policy.reference():

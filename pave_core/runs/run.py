@@ -18,6 +18,7 @@ from ..files import finite
 from ..pictures.curve import reward_curve
 from ..pictures.sheets import before_after_grid
 from ..policies.lora_file import LoraWeights, save_lora
+from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..training.metrics import StepMetrics
 from ..training.state import Checkpoint, TrainState
@@ -57,6 +58,7 @@ class Run:
     base: str  # fingerprint of the base model
     conds: Mapping[str, Cond]  # by training prompt
     state: TrainState
+    batches: RunBatches
     folder: RunFolder
     places: Places
     history: list[dict[str, Any]]  # as in Outcome

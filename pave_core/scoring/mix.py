@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ..batches import Batches
 from ..errors import ConfigError
 from ..types import Reward
 from .groups import zero_spread
-from .score import describe, score
+from .score import batches_of, describe, score
 
 Normalise = Literal["within group", "raw"]
 
@@ -63,8 +64,10 @@ class RewardMix:
     rewards: tuple[Reward, ...]
     weights: tuple[float, ...]
     normalise: Normalise = "within group"
+    _batches: tuple[Batches, ...] = field(init=False, repr=False, compare=False)  # for each reward
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_batches", tuple(map(batches_of, self.rewards)))
         if not self.rewards or len(self.rewards) != len(self.weights):
             raise ConfigError(
                 f"weights: {len(self.weights)} for {len(self.rewards)} rewards: give one weight per reward, and at "
@@ -113,7 +116,8 @@ class RewardMix:
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
         """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score()."""
-        values = {name: score(reward, images, prompts) for name, reward in zip(self.names, self.rewards, strict=True)}
+        parts = zip(self.names, self.rewards, self._batches, strict=True)
+        values = {name: score(reward, images, prompts, batches) for name, reward, batches in parts}
         return Scores(values, self.weights, self.normalise)
 
     def describe(self) -> dict[str, object]:

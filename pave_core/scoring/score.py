@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, TrainingError
+from ..batches import UNLIMITED, Batches
+from ..errors import NOT_FINITE, ConfigError, TrainingError
 from ..types import Reward
 
 RANGE_SLACK = 1e-3
 """How far pixel values may lie outside [0, 1], by a decoder's rounding."""
 
 
-def score(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
+def batches_of(reward: Reward) -> Batches:
+    """The micro-batches of a reward: all images in one call, until memory runs out."""
+    remedy = "lower width and height, choose a smaller reward or a precision of bf16, or run it on the CPU"
+    return Batches(UNLIMITED, what=f"images for reward {reward.name}", remedy=remedy)
+
+
+def score(reward: Reward, images: Tensor, prompts: Sequence[str], batches: Batches | None = None) -> Tensor:
     """The scores of N images: (N,) fp32 on the CPU, finite; NaN where a reward with `may_abstain` gave none.
 
-    ConfigError if the images or prompts are wrong (see check_images), TrainingError if the scores are; both name the
-    reward.
+    batches: what earlier calls have learnt; None: nothing. ConfigError if the images or prompts are wrong (see
+    check_images), TrainingError if the scores are; both name the reward.
     """
     check_images(reward.name, images, prompts)
-    scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
-    if scores.shape != (len(images),):
-        raise TrainingError(
-            f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one number "
-            "per image"
-        )
+
+    def called(images: Tensor, prompts: Sequence[str]) -> Tensor:
+        scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
+        if scores.shape != (len(images),):
+            raise TrainingError(
+                f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one "
+                "number per image"
+            )
+        return scores
+
+    scores = (batches or batches_of(reward)).map(called, images, prompts)
     allowed = scores.isnan() if getattr(reward, "may_abstain", False) else torch.zeros_like(scores, dtype=torch.bool)
     bad = (~(scores.isfinite() | allowed)).nonzero().flatten().tolist()
     if bad:
@@ -57,7 +70,9 @@ def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
             f"prompts: reward {reward} was given {len(prompts)} for {len(images)} images: give one per image"
         )
     low, high = (value.item() for value in images.aminmax())
-    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # False for NaN too
+    if not (isfinite(low) and isfinite(high)):
+        raise ConfigError(f"{where} values that are not finite: {NOT_FINITE}")
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise ConfigError(
             f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..config.train import TrainConfig
 from ..errors import TrainingError
+from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix
 from ..types import Cond, Decoder, Policy
 from .metrics import StepMetrics
@@ -23,16 +24,18 @@ def train(
     conds: Mapping[str, Cond],
     config: TrainConfig,
     state: TrainState,
+    batches: RunBatches | None = None,
 ) -> Iterator[StepMetrics]:
     """Train until `config.run.iterations` steps are complete. conds: {training prompt: policy.encode(prompt)}.
 
-    When a record is yielded, `state` is that after its step and may be captured. If an error or the caller's
-    interruption ends a step early, `state` is that of the last complete step. TrainingError after three steps in a row
-    without a finite loss and gradient.
+    batches: the run's; None: new ones of the config. When a record is yielded, `state` is that after its step and may
+    be captured. If an error or the caller's interruption ends a step early, `state` is that of the last complete step.
+    TrainingError after three steps in a row without a finite loss and gradient, and where memory runs out.
     """
+    batches = batches or RunBatches.of(config.rollout, config.memory)
     while state.step < config.run.iterations:
         before = state.capture({}) if config.optim.step == "per_step" else None
-        step = TrainingStep(policy, decoder, conds=conds, config=config, state=state)
+        step = TrainingStep(policy, decoder, conds=conds, config=config, state=state, batches=batches)
         try:
             rollouts = step.sample()
             images, anchors = step.decode(rollouts)

@@ -24,12 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..batches import SMALLER, explained
 from ..config.train import TrainConfig
 from ..flow.paving import paved_transitions
 from ..objective.advantage import advantages_of
 from ..objective.loss import decomposition_loss, segment_metrics
 from ..rollout.branches import sample_rollout
 from ..rollout.curriculum import prompts_of_step
+from ..rollout.run_batches import RunBatches
 from ..scoring.groups import group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
@@ -37,6 +39,8 @@ from ..types import Cond, Decoder, Policy, Rollout
 from .metrics import SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .state import TrainState
+
+UPDATE_REMEDY = f"set checkpointing to on and recompute_chains in Pave Memory, lower rank, {SMALLER}"
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,22 @@ class _Group:
 class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
-    `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as skipped.
+    batches: the run's; None: new ones of the config. `finite`: whether all its images are finite. If one is not,
+    nothing is learnt and the step counts as skipped.
     """
 
     def __init__(
-        self, policy: Policy, decoder: Decoder, *, conds: Mapping[str, Cond], config: TrainConfig, state: TrainState
+        self,
+        policy: Policy,
+        decoder: Decoder,
+        *,
+        conds: Mapping[str, Cond],
+        config: TrainConfig,
+        state: TrainState,
+        batches: RunBatches | None = None,
     ) -> None:
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
+        self._batches = batches or RunBatches.of(config.rollout, config.memory)
         self.prompts = prompts_of_step(list(conds), config, state.step)
         self.finite = True
         self._losses: list[Tensor] = []  # on the device until the step's end
@@ -80,6 +93,7 @@ class TrainingStep:
                     cond=self._conds[prompt],
                     config=config.rollout,
                     generator=seeded(config.run.seed, "noise", step, place),
+                    batches=self._batches.rollout,
                 )
                 for place, prompt in enumerate(self.prompts)
             ]
@@ -91,7 +105,9 @@ class TrainingStep:
         """
         with self._timed("decode"):
             decoded = [
-                self._decoder.decode(torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)]))
+                self._batches.decode.map(
+                    self._decoder.decode, torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)])
+                )
                 for rollout in rollouts
             ]
         images, anchors = torch.cat([each[1:] for each in decoded]), torch.cat([each[:1] for each in decoded])
@@ -166,7 +182,7 @@ class TrainingStep:
         """Add the gradient of scale * loss_k; returns loss_k and {n: segment_metrics}, on the device."""
         config, rollout, i = self._config, group.rollout, group.place
         share = 1 / (len(config.rollout.branch_steps) * len(self.prompts))
-        with self._timed("update"), torch.enable_grad():
+        with self._timed("update"), explained("the update", UPDATE_REMEDY), torch.enable_grad():
             transitions = paved_transitions(
                 lambda x, sigma: self._policy.velocity(x, sigma, rollout.cond),
                 rollout.starts[i],

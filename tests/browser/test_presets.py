@@ -27,8 +27,8 @@ CHOOSE = """([name, value]) => {
 
 @pytest.fixture(scope="module")
 def presets(server) -> dict[str, dict[str, Any]]:
-    """{preset: {widget: value}} as the pack tells them to the page."""
-    return json.loads(server.client().get("/pave/presets"))
+    """{preset: {widget: value}} of Pave Train as the pack tells them to the page."""
+    return json.loads(server.client().get("/pave/presets"))["PaveTrain"]
 
 
 def differences(page: Any, expected: dict[str, Any]) -> dict[str, Any]:
@@ -65,3 +65,30 @@ def test_changing_a_setting_leaves_the_preset(page, presets):
     page.evaluate(CHOOSE, ["iterations", 7])
     shown = page.evaluate(WIDGETS)
     assert (shown["preset"], shown["iterations"]) == ("custom", 7)
+
+
+MEMORY = """() => {
+    app.graph.clear()
+    const node = LiteGraph.createNode("PaveMemory")
+    app.graph.add(node)
+    return node.id
+}"""
+CHOOSE_MEMORY = """([name, value]) => {
+    const widget = app.graph.nodes[0].widgets.find(w => w.name === name)
+    widget.value = value
+    widget.callback?.(value, app.canvas, app.graph.nodes[0])
+}"""
+SHOWN_MEMORY = "() => Object.fromEntries(app.graph.nodes[0].widgets.map(w => [w.name, w.value]))"
+
+
+def test_the_presets_of_memory_fill_theirs(page, server):
+    presets = json.loads(server.client().get("/pave/presets"))["PaveMemory"]
+    assert list(presets) == ["8 GB", "12 GB", "16 GB", "24 GB"]
+    page.evaluate(MEMORY)
+    for name, values in presets.items():
+        page.evaluate(CHOOSE_MEMORY, ["preset", name])
+        expected = values | {"preset": name}
+        until(page, f"preset {name} is shown", lambda e=expected: page.evaluate(SHOWN_MEMORY) == e)
+    page.evaluate(CHOOSE_MEMORY, ["offload", 0.3])
+    until(page, "the preset is left", lambda: page.evaluate(SHOWN_MEMORY)["preset"] == "custom")
+    assert page.evaluate(SHOWN_MEMORY)["offload"] == 0.3

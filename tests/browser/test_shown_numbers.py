@@ -93,7 +93,7 @@ def test_a_typed_number_is_sent_and_leaves_the_preset(page, train):
 def test_a_chosen_preset_is_shown_in_the_fields_and_sent(page, train, client, name):
     type_number(page, train, "rank", "3")
     choose(page, train, name)
-    preset = json.loads(client.get("/pave/presets"))[name]
+    preset = json.loads(client.get("/pave/presets"))["PaveTrain"][name]
     expect(field(train, "iterations")).to_have_value(str(preset["iterations"]), timeout=PATIENT)
     expect(field(train, "rank")).to_have_value(str(preset["rank"]), timeout=PATIENT)
     assert {key: sent(page)[key] for key in preset} == preset

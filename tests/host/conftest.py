@@ -79,6 +79,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         vars(config).update(vars(module(f"pave_core.config.{part}")))
     places = {
         "errors": "pave_core.errors",
+        "batches": "pave_core.batches",
         "memory": "pave_core.config.memory",
         "targets": "pave_core.policies.targets",
         "solvers": "pave_core.flow.solvers",
@@ -94,6 +95,8 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
         "decoder": "nodes.host.policy.decoder",
+        "measure": "nodes.host.policy.measure",
+        "on_device": "nodes.host.policy.on_device",
         "coordinates": "nodes.host.policy.coordinates",
         "attached": "nodes.host.policy.attached",
         "kernels": "pave_core.flow.kernels",
@@ -104,6 +107,9 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "layers": "nodes.host.policy.autograd.layers",
         "blocks": "nodes.host.policy.autograd.blocks",
         "placement": "nodes.host.placement",
+        "needs": "pave_core.memory.needs",
+        "preflight": "nodes.host.preflight",
+        "progress": "nodes.host.panel.progress",
         "result": "nodes.host.result",
         "train": "nodes.host.train",
         "folders": "nodes.host.folders",
@@ -203,7 +209,8 @@ def draw(modules: SimpleNamespace) -> Callable[..., torch.Tensor]:
     def ode(policy, prompt="a red circle on a dark background", seed=5):
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas = policy.sigmas(4)
-        latent = modules.solvers.ode(policy, noise * sigmas[0], cond=policy.encode(prompt), sigmas=sigmas, batch_size=1)
+        cond, batches = policy.encode(prompt), modules.batches.Batches(1)
+        latent = modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batches=batches)
         return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     return ode

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from make_help import DOCS, NODE_DEFS, README, inputs_of, node_defs, our_nodes, outputs_of, settings_table, with_table
+from make_help import (
+    DOCS,
+    MEMORY_PAGE,
+    NODE_DEFS,
+    PRESETS_TABLE,
+    README,
+    inputs_of,
+    memory_table,
+    node_defs,
+    our_nodes,
+    outputs_of,
+    settings_table,
+    with_table,
+)
 
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 LARGEST_PICTURE = 64_000
@@ -70,9 +83,14 @@ def test_the_texts_for_translators_are_those_of_the_schemas(info):
 
 def test_readme_s_table_is_that_of_the_settings(client, info):
     text = README.read_text(encoding="utf-8")
-    table = settings_table(info, json.loads(client.get("/pave/presets")))
+    table = settings_table(info, json.loads(client.get("/pave/presets"))["PaveTrain"])
     assert text == with_table(text, table), "run: python tools/make_help.py"
     assert table.count("\n") > 30
+
+
+def test_the_page_of_pave_memory_has_the_presets():
+    text = MEMORY_PAGE.read_text(encoding="utf-8")
+    assert text == with_table(text, memory_table(), PRESETS_TABLE), "run: python tools/make_help.py"
 
 
 def test_a_readme_without_marks_is_refused():

@@ -72,7 +72,8 @@ class Case:
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed))
         sigmas, cond = policy.sigmas(STEPS), policy.encode(PROMPT)
         with torch.no_grad():
-            latent = self._modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batch_size=1)
+            one_by_one = self._modules.batches.Batches(1)
+            latent = self._modules.solvers.ode(policy, noise * sigmas[0], cond=cond, sigmas=sigmas, batches=one_by_one)
         return policy._patcher.model.process_latent_out(policy._coordinates.latent(latent))
 
     def begin(self, policy: Any) -> Any:

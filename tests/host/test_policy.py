@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from _tiny_architectures import build, known_to
+
 PROMPT = "a red circle on a dark background"
 STEPS = 4
 
@@ -254,3 +256,24 @@ def test_the_hosts_parameters_are_the_same_objects_afterwards(make_policy, train
     for name, (tensor, address) in before.items():
         assert after[name] is tensor, name
         assert after[name].data_ptr() == address, f"{name} was copied"
+
+
+def test_nothing_of_the_adapter_stays_in_what_a_network_keeps_from_call_to_call(modules, host, pack, comfyui):
+    """HiDream-O1 keeps the keys and values of a prompt."""
+    if "HiDream-O1" not in known_to(comfyui):
+        pytest.skip("this ComfyUI has no HiDream-O1")
+    model, clip, vae = build("HiDream-O1")
+    settings = modules.policy.PolicySettings(model, clip, vae, modules.config.LoraConfig(rank=4, alpha=8))
+    with modules.native.NativePolicy(settings, modules.policy.Picture(64, 64)) as policy, torch.no_grad():
+        sigma, cond = torch.tensor([policy.sigmas(STEPS)[1]]), policy.encode(PROMPT)
+        x = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(0))
+        plain = policy.velocity(x, sigma, cond)
+        randomise(policy)
+        trained = policy.velocity(x, sigma, cond)
+        with policy.reference():
+            assert torch.equal(policy.velocity(x, sigma, cond), plain)
+        model.model.diffusion_model.clear_kv_cache()
+        assert torch.equal(policy.velocity(x, sigma, cond), trained)
+        assert not torch.allclose(trained, plain, atol=1e-2)
+        assert model.model.diffusion_model._kv_cache_entries, "it keeps nothing: this test shows nothing"
+    assert not model.model.diffusion_model._kv_cache_entries

@@ -122,3 +122,29 @@ def test_the_adapter_computes_in_the_networks_dtype_with_parameters_in_fp32(make
     assert v.dtype == torch.float32
     assert (dtype, dtype) in seen
     assert not any(weight == torch.float32 and x == dtype for x, weight in seen)
+
+
+def test_a_change_of_the_adapter_counts_at_once(make_policy, stock, modules):
+    """Its matrices in the network's dtype are kept from call to call."""
+    (model,) = stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")
+    with torch.inference_mode():
+        network = model.model.diffusion_model.to(torch.bfloat16)
+    network.dtype, model.model.manual_cast_dtype = torch.bfloat16, None
+    with make_policy(model) as policy, torch.no_grad():
+        x, cond = torch.ones(1, *policy.latent_shape), policy.encode(PROMPT)
+
+        def velocity():
+            return policy.velocity(x, torch.tensor([0.5]), cond)
+
+        base = velocity()
+        for name, p in policy.parameters().items():
+            if "lora_B" in name:
+                p.fill_(0.1)
+        moved = velocity()
+        with torch.enable_grad():
+            assert torch.equal(velocity().detach(), moved)
+        for name, p in policy.parameters().items():
+            if "lora_B" in name:
+                p.zero_()
+        assert torch.equal(velocity(), base)
+        assert not torch.equal(moved, base)

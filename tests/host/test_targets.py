@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from _tiny_architectures import ARCHITECTURES, build, known_to
 from pave_core.policies.targets import find_targets, linear_layers
@@ -133,3 +134,26 @@ def test_layers_that_0_3_0_missed_are_found(networks, name, attention, mlp):
     assert attention in find_targets(networks[name], "attention")
     assert mlp not in find_targets(networks[name], "attention")
     assert mlp in find_targets(networks[name], "attention + MLP")
+
+
+def test_layers_narrower_than_the_rank_are_trained_exported_and_told_of(
+    make_policy, train_briefly, draw, stock, caplog
+):
+    """The bundled model's first and last layers are 64 wide, the others 128."""
+    with make_policy(rank=100, alpha=50, targets="all linear") as policy:
+        train_briefly(policy)
+        (remark,) = policy.remarks()
+        assert remark.startswith("rank: 3 layers are narrower and get LoRAs of their own width")
+        trained, weights = draw(policy), policy.export()
+    assert weights["diffusion_model.final_layer.linear.lora_A.weight"].shape == (64, 128)
+    assert weights["diffusion_model.final_layer.linear.alpha"] == 32
+    assert weights["diffusion_model.final_layer.linear.lora_B.weight"].abs().max() > 0
+    (model,) = stock.call("LoraModelLoader", model=stock.model, lora=weights, strength_model=1.0)
+    assert "not loaded" not in caplog.text
+    (positive,) = stock.call("CLIPTextEncode", text="a red circle on a dark background", clip=stock.clip)
+    torch.testing.assert_close(stock.sample(model, positive, seed=5).clone(), trained, atol=2e-3, rtol=1e-3)
+    with (
+        pytest.raises(ValueError, match=r"^rank: 200 is above the smaller side of every layer.*lower rank"),
+        make_policy(rank=200, targets="all linear"),
+    ):
+        pass

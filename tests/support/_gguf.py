@@ -6,7 +6,6 @@ state_dict() is of meta tensors. The only format here is Q8_0: blocks of 32 valu
 
 from typing import Any
 
-import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import torch
@@ -32,7 +31,7 @@ class GGMLTensor(Tensor):
         return self
 
     @property
-    def shape(self) -> torch.Size:
+    def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleVariableOverride]
         return getattr(self, "tensor_shape", self.size())
 
 
@@ -85,7 +84,7 @@ class Operations(comfy.ops.manual_cast):
             return torch.nn.functional.linear(input, *self.cast_bias_weight(input))
 
 
-def load(weights: dict[str, Tensor]) -> tuple[comfy.model_patcher.ModelPatcher, comfy.model_patcher.ModelPatcher]:
+def load(weights: dict[str, Tensor]) -> tuple[Any, Any]:
     """(MODEL with the linear layers of its blocks quantised, MODEL with the same values as plain tensors)."""
     stored: dict[str, Tensor] = {
         name: quantised(value) if ".weight" in name and "block" in name and value.ndim == 2 else value

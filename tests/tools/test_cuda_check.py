@@ -97,7 +97,7 @@ def met(found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 def test_targets_are_met_or_missed_by_what_was_measured():
     groups = {"2": {"seconds": 1.0, "allocated_gb": 7.0}, "48": {"seconds": 1.5, "allocated_gb": 7.1}}
-    checkpointed = {"phases": phases(7.5, rollout=2.1, update=3.0), "bare_seconds": 2.0, "groups": groups}
+    checkpointed = {"phases": phases(7.5, update=3.0), "rollout_seconds": 2.1, "bare_seconds": 2.0, "groups": groups}
     plain = {"phases": phases(20.0, rollout=2.1, update=1.5), "gradient": {"cosine": 0.9}}
     found = on_a_card({"plan": "checkpointed", **checkpointed}, {"plan": "plain", **plain})
     assert met(found) == {
@@ -124,7 +124,7 @@ def test_a_plan_that_ran_out_of_memory_misses_its_target_and_the_table_says_wher
 
 
 def test_in_miniature_seconds_and_memory_are_not_judged():
-    found = on_a_card({"plan": "checkpointed", "phases": phases(99.0, rollout=9.0), "bare_seconds": 1.0})
+    found = on_a_card({"plan": "checkpointed", "phases": phases(99.0), "rollout_seconds": 9.0, "bare_seconds": 1.0})
     found["host"]["device_gb"] = None
     assert {value for value, _ in met(found).values()} == {None}
 

@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from _host.package import load_core
+
+load_core()
+from pave_core.config.presets import MEMORY_PRESETS  # noqa: E402
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -19,10 +24,11 @@ class Scale:
     branch_steps: tuple[int, ...] = (0, 2)  # K
     group_size: int = 6  # G
     groups: tuple[int, ...] = (2, 12, 48)  # the G's whose updates are compared
+    most_rank: int = 512  # that its models can have
 
 
 FULL = Scale(pixels=512, quickstart_steps=20)
-MINIATURE = Scale(pixels=64, quickstart_steps=1, group_size=2, groups=(2, 4))
+MINIATURE = Scale(pixels=64, quickstart_steps=1, group_size=2, groups=(2, 4), most_rank=32)
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Plan:
     rank: int = 16
     segments: tuple[int, ...] = (2, 3)  # S
     batch_size: int = 4
-    decode_batch: int = 4
+    decode_batch: int = 1
     offload: float = 0.0
     recompute_chains: bool = False
     card_gb: float | None = None
@@ -73,18 +79,16 @@ class Part:
     seconds: float = 20.0  # until its first plan begins, on a fast machine
 
 
-PRESETS: dict[int, dict[str, object]] = {
-    8: {"rank": 16, "batch_size": 1, "decode_batch": 1, "recompute_chains": True},
-    12: {"rank": 16, "batch_size": 2, "decode_batch": 1},
-    16: {"rank": 16, "batch_size": 4, "decode_batch": 2},
-    24: {"rank": 32, "batch_size": 4, "decode_batch": 4},
-}
-"""The settings for a card of so many GB."""
+FLUX_FP8, SD35 = 11.9, 4.9
+"""GB of the weights."""
 
 
-def preset(gb: int, **other: object) -> Plan:
-    """The preset for a card of `gb` GB, on a stand-in for one."""
-    settings: dict[str, object] = {"train_steps": 1, "seconds": 16.0} | PRESETS[gb] | other
+def preset(gb: int, weights_gb: float, **other: object) -> Plan:
+    """The preset for a card of `gb` GB and weights of so many, on a stand-in for one."""
+    chosen = MEMORY_PRESETS[f"{gb} GB"]
+    memory = vars(chosen.memory(weights_gb))
+    sizes = {"rank": chosen.rank, "batch_size": chosen.batch_size}
+    settings: dict[str, object] = {"train_steps": 1, "seconds": 16.0, **sizes, **memory} | other
     return Plan(f"preset {gb} GB", card_gb=gb, target_gb=gb, needs_gb=gb, **settings)  # pyright: ignore[reportArgumentType]
 
 
@@ -104,10 +108,10 @@ PARTS = (
         plans=(
             Plan("checkpointed", extras=COMPARED, target_gb=16, needs_gb=16, seconds=32),
             Plan("plain", checkpointing="off", extras=GRADIENT, needs_gb=40, seconds=20),
-            preset(16),
+            preset(16, FLUX_FP8, seconds=20.0),
             Plan("half offloaded", offload=0.5, train_steps=1, extras=GRADIENT, target_gb=12, needs_gb=12, seconds=40),
-            preset(12, offload=0.5, seconds=30.0),
-            preset(24),
+            preset(12, FLUX_FP8, seconds=30.0),
+            preset(24, FLUX_FP8),
         ),
     ),
     Part(
@@ -120,8 +124,8 @@ PARTS = (
         plans=(
             Plan("checkpointed", extras=COMPARED, target_gb=8, needs_gb=8, seconds=12),
             Plan("plain", checkpointing="off", extras=GRADIENT, needs_gb=24, seconds=8),
-            preset(8, extras=frozenset({"turns"}), train_steps=2, seconds=10.0),
-            preset(12, seconds=6.0),
+            preset(8, SD35, extras=frozenset({"turns"}), train_steps=2, seconds=10.0),
+            preset(12, SD35, seconds=6.0),
         ),
     ),
     Part(

@@ -21,6 +21,7 @@ configs = pack_module("pave_core.config.train")
 settings = pack_module("nodes.host.policy.settings")
 NativePolicy = pack_module("nodes.host.policy.native").NativePolicy
 NativeDecoder = pack_module("nodes.host.policy.decoder").NativeDecoder
+preflight = pack_module("nodes.host.preflight").preflight
 TrainingStep = pack_module("pave_core.training.step").TrainingStep
 TrainState = pack_module("pave_core.training.state").TrainState
 Rollout = pack_module("pave_core.types").Rollout
@@ -79,6 +80,7 @@ class Measurement:
             with meter.phase("encode", fresh=True):
                 conds = {PROMPT: policy.encode(PROMPT)}
             with meter.phase("check", fresh=True):
+                self._predict(policy, conds[PROMPT])
                 self._check_gradient(policy, conds[PROMPT])
             state = TrainState.begin(policy, self._config)
             for i in range(plan.train_steps):
@@ -87,11 +89,25 @@ class Measurement:
                         conds = {PROMPT: policy.encode(PROMPT)}
                 step = TrainingStep(policy, decoder, conds=conds, config=self._config, state=state, **self._batches)
                 # The calls that are recorded are those of the last step, whose seconds count.
-                with calls.recorded(i == plan.train_steps - 1 and "bare" in plan.extras):
+                last = i == plan.train_steps - 1 and "bare" in plan.extras
+                with calls.recorded(last):
                     self._step(step, fresh=i == 0)
+                if last:  # measured as the bare network is, with warm caches
+                    self.record["rollout_seconds"] = meter.seconds(step.sample)
             if plan.extras & {"gradient", "groups"}:
                 self._update_alone(policy, decoder, conds, state)
         return calls
+
+    def _predict(self, policy: Any, cond: Any) -> None:
+        """What the preflight predicts, which is what the policy reckons with."""
+        policy.sigmas(self._scale.steps)
+        rollout = settings.RolloutSettings(
+            self._config.rollout, settings.Picture(self._scale.pixels, self._scale.pixels)
+        )
+        parts = {"settings": self._settings, "rollout": rollout, "config": self._config, "reward": self._reward}
+        needs = preflight(policy, cond, **parts).needs
+        self.record["predicted_gb"] = max(map(needs.peak, needs.phases)) / 2**30
+        self.record["predicted"] = {phase: needs.peak(phase) / 2**30 for phase in needs.phases}
 
     def _check_gradient(self, policy: Any, cond: Any) -> None:
         """As at the beginning of a run; what it refuses is measured all the same, and fails in the end."""
@@ -137,8 +153,8 @@ class Measurement:
             for p in policy.parameters().values():
                 p.normal_(0, 0.02, generator=generator)
         first, groups = scale.groups[0], {}
-        # The very first warms up, and gives the gradient; of two of each size the faster one counts.
-        for G in (first, *2 * scale.groups) if "groups" in extras else (first,):
+        # The very first warms up, and gives the gradient; of three of each size the fastest counts.
+        for G in (first, *3 * scale.groups) if "groups" in extras else (first,):
             state.optimizer.zero_grad(set_to_none=True)
             rollout_config = replace(self._config.rollout, branch_steps=(0,), group_size=G)
             config = replace(self._config, rollout=rollout_config)
@@ -200,6 +216,7 @@ class NetworkCalls:
 
 def config_of(plan: Plan, scale: Scale) -> Any:
     """The TrainConfig of a plan."""
+    rank = min(plan.rank, scale.most_rank)
     return configs.TrainConfig(
         rollout=configs.RolloutConfig(
             steps=scale.steps,
@@ -208,7 +225,7 @@ def config_of(plan: Plan, scale: Scale) -> Any:
             batch_size=plan.batch_size,
         ),
         pave=configs.PaveConfig(segments=plan.segments),
-        lora=configs.LoraConfig(rank=plan.rank, alpha=2 * plan.rank),
+        lora=configs.LoraConfig(rank=rank, alpha=2 * rank),
         memory=configs.MemoryConfig(
             checkpointing=plan.checkpointing,
             recompute_chains=plan.recompute_chains,
@@ -220,10 +237,7 @@ def config_of(plan: Plan, scale: Scale) -> Any:
 
 def run_batches(config: Any) -> dict[str, Any]:
     """{"batches": the micro-batches of a run}, which become smaller when memory runs out."""
-    try:
-        made = pack_module("pave_core.rollout.run_batches").RunBatches
-    except ModuleNotFoundError:  # they are to come
-        return {}
+    made = pack_module("pave_core.rollout.run_batches").RunBatches
     return {"batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches)}
 
 

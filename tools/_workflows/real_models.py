@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pave_core.config.fields import shown
+from pave_core.config.presets import MEMORY_PRESETS, WeightDtype
+
 from .graph import Out, Ref, Workflow
 
 PROMPTS = """a portrait of an old fisherman, soft window light
@@ -30,32 +33,8 @@ Loaded = tuple[Ref | Out, Ref | Out, Ref | Out]
 """MODEL, CLIP, VAE."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """A graphics card, and what its memory allows."""
-
-    memory: int  # GB
-    size: int  # pixels
-    rank: int
-    segments: str
-    group_size: int
-    batch_size: int
-
-    def widgets(self) -> dict[str, Any]:
-        """The widgets of Pave Train that the card decides."""
-        return {
-            "width": self.size,
-            "height": self.size,
-            "rank": self.rank,
-            "alpha": 2.0 * self.rank,
-            "segments": self.segments,
-            "group_size": self.group_size,
-            "batch_size": self.batch_size,
-        }
-
-
-SMALL = Card(12, 512, 16, "2", 8, 1)
-LARGE = Card(24, 512, 64, "2, 3", 12, 4)
+SIZE = 512
+"""Pixels of an image's side while training."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +42,30 @@ class Model:
     """A model: its loaders, how it is sampled, and what its note says."""
 
     title: str
-    load: Callable[[Workflow, Card], Loaded]
+    load: Callable[[Workflow, WeightDtype], Loaded]  # with the weight_dtype of the memory preset
     files: str
     sampling: dict[str, Any]  # cfg, guidance, negative_prompt and scheduler of Pave Train
     steps: int  # for generating
+    gigabytes: float  # of its weights in their file
+    casts: bool = False  # whether its loader can make them fp8
+    cards: tuple[str, ...] = ("12 GB", "24 GB")  # memory presets
     remark: str = ""
 
 
-def flux(w: Workflow, card: Card) -> Loaded:
-    model = w.node("UNETLoader", size=(400, 0), unet_name="flux1-dev.safetensors", weight_dtype="fp8_e4m3fn")
+def flux(w: Workflow, dtype: WeightDtype) -> Loaded:
+    model = w.node("UNETLoader", size=(400, 0), unet_name="flux1-dev.safetensors", weight_dtype=dtype)
     clip_l, t5 = "clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"
     clip = w.node("DualCLIPLoader", clip_name1=clip_l, clip_name2=t5, type="flux")
     return model, clip, w.node("VAELoader", vae_name="ae.safetensors")
 
 
-def sd35(w: Workflow, card: Card) -> Loaded:
+def sd35(w: Workflow, dtype: WeightDtype) -> Loaded:
     name = "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors"
     checkpoint = w.node("CheckpointLoaderSimple", size=(400, 0), ckpt_name=name)
     return checkpoint["MODEL"], checkpoint["CLIP"], checkpoint["VAE"]
 
 
-def z_image(w: Workflow, card: Card) -> Loaded:
-    dtype = "fp8_e4m3fn" if card.memory < 24 else "default"
+def z_image(w: Workflow, dtype: WeightDtype) -> Loaded:
     model = w.node("UNETLoader", size=(400, 0), unet_name="z_image_turbo_bf16.safetensors", weight_dtype=dtype)
     clip = w.node("CLIPLoader", clip_name="qwen_3_4b.safetensors", type="lumina2")
     vae = w.node("VAELoader", vae_name="ae.safetensors")
@@ -92,7 +73,7 @@ def z_image(w: Workflow, card: Card) -> Loaded:
     return w.node("ModelSamplingAuraFlow", model=model, shift=3.0), clip, vae
 
 
-def qwen_image(w: Workflow, card: Card) -> Loaded:
+def qwen_image(w: Workflow, dtype: WeightDtype) -> Loaded:
     model = w.node("UNETLoader", size=(400, 0), unet_name="qwen_image_fp8_e4m3fn.safetensors", weight_dtype="default")
     clip = w.node("CLIPLoader", clip_name="qwen_2.5_vl_7b_fp8_scaled.safetensors", type="qwen_image")
     vae = w.node("VAELoader", vae_name="qwen_image_vae.safetensors")
@@ -100,7 +81,7 @@ def qwen_image(w: Workflow, card: Card) -> Loaded:
     return w.node("ModelSamplingAuraFlow", model=model, shift=3.1), clip, vae
 
 
-def chroma(w: Workflow, card: Card) -> Loaded:
+def chroma(w: Workflow, dtype: WeightDtype) -> Loaded:
     name = "Chroma1-HD-fp8_scaled_rev2.safetensors"
     model = w.node("UNETLoader", size=(400, 0), unet_name=name, weight_dtype="default")
     clip = w.node("CLIPLoader", clip_name="t5xxl_fp8_e4m3fn_scaled.safetensors", type="chroma")
@@ -117,7 +98,9 @@ MODELS = {
         "`models/checkpoints/sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors`",
         {"cfg": 4.5, "scheduler": "sgm_uniform", "negative_prompt": ""},
         28,
-        "Training uses cfg 4.5 too, as generation does, which doubles the network calls.",
+        gigabytes=4.9,
+        cards=("8 GB", "12 GB", "24 GB"),
+        remark="Training uses cfg 4.5 too, as generation does, which doubles the network calls.",
     ),
     "flux1_dev": Model(
         "FLUX.1-dev (fp8)",
@@ -126,7 +109,11 @@ MODELS = {
         "and `t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
         {"cfg": 1.0, "guidance": 3.5, "scheduler": "simple"},
         20,
-        "The paper's own model, here with its weights in fp8; the LoRA beside them is trained in full precision.",
+        gigabytes=23.8,
+        casts=True,
+        cards=("12 GB", "16 GB", "24 GB"),
+        remark="The paper's own model, here with its weights in fp8; the LoRA beside them is trained in full "
+        "precision.",
     ),
     "z_image_turbo": Model(
         "Z-Image Turbo",
@@ -135,7 +122,9 @@ MODELS = {
         "`models/vae/ae.safetensors`",
         {"cfg": 1.0, "scheduler": "simple"},
         9,
-        "A distilled model that generates in few steps: it trains with 8, as it is used.",
+        gigabytes=12.3,
+        casts=True,
+        remark="A distilled model that generates in few steps: it trains with 8, as it is used.",
     ),
     "qwen_image": Model(
         "Qwen-Image",
@@ -144,8 +133,9 @@ MODELS = {
         "`models/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors`, `models/vae/qwen_image_vae.safetensors`",
         {"cfg": 2.5, "scheduler": "simple"},
         20,
-        "Its weights alone are 20 GB: ComfyUI keeps part of them in main memory and streams them, which is slow on a "
-        "small card.",
+        gigabytes=20.4,
+        remark="Its weights alone are 20 GB: ComfyUI keeps part of them in main memory and streams them, which is slow "
+        "on a small card.",
     ),
     "chroma": Model(
         "Chroma1-HD",
@@ -154,26 +144,30 @@ MODELS = {
         "`models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
         {"cfg": 3.5, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
         26,
+        gigabytes=8.9,
     ),
 }
 
 
-def real(name: str, card: Card) -> Workflow:
-    """The workflow of one model on one card."""
-    about = MODELS[name]
-    w = Workflow(f"{name}_{card.memory}gb", cover=("1", "2", "3"))
+def real(name: str, card: str) -> Workflow:
+    """The workflow of one model on one card, by the names of both."""
+    about, preset = MODELS[name], MEMORY_PRESETS[card]
+    dtype = preset.weight_dtype(about.gigabytes) if about.casts else "default"
+    memory = preset.memory(about.gigabytes if dtype == "default" else about.gigabytes / 2)
+    w = Workflow(file_name(name, card), cover=("1", "2", "3"))
     w.group("1. The model and the prompts")
     w.note(
         f"""
-## {about.title}, {card.memory} GB card
+## {about.title}, {card} card
 
 Files: {about.files}; for the rewards, in `models/reward_models`, `{CLIP["checkpoint"]}` (open_clip's ViT-H-14 of
 LAION) and `{HPS["checkpoint"]}` (xswu/HPSv2).
 
 {about.remark}
 
-**The settings are the paper's, fitted to {card.memory} GB by estimate; this file has not been run on such a card.** Set
-`iterations` to 2 for a first try. If memory runs out, lower `width` and `height`, then `group_size`.
+**The settings are the paper's, fitted to {card}: the rank, what is computed again, and what stays in system memory.
+This file has not been run on such a card.** Set `iterations` to 2 for a first try. If memory runs out, raise `offload`
+in *Pave Memory*, then lower `width` and `height`.
 
 HPS v2.1 scores what people prefer, the CLIP score keeps the images true to the prompt; 0.7 to 1.4 is a balance that
 has been published. The guard ends the run when the look of the images has changed by half. Write your own prompts,
@@ -181,7 +175,7 @@ thirty or more, and replace the rewards with what you like.
 """,
         (400, 520),
     )
-    model, clip, vae = about.load(w, card)
+    model, clip, vae = about.load(w, dtype)
     w.column()
     prompts = w.node("PavePrompts", size=(400, 300), text=PROMPTS, held_out=0.2, seed=0)
     w.group("2. What you like", "#8A8")
@@ -192,6 +186,9 @@ thirty or more, and replace the rewards with what you like.
     mix = w.node("PaveRewardMix", reward_1=adherence, reward_2=preference, **weights, normalise="within group")
     guard = w.node("PaveGuard", "Guard: the look of the images", every=25, max_drop=0.0, max_change=0.5)
     w.group("3. Train", "#b06634")
+    is_preset = memory == preset.memory()
+    fit = w.node("PaveMemory", preset=card if is_preset else "custom", **shown(memory))
+    w.column()
     few = {"steps": 8, "branch_steps": "0, 1, 2, 3"} if about.steps < 16 else {}
     train = w.node(
         "PaveTrain",
@@ -202,10 +199,15 @@ thirty or more, and replace the rewards with what you like.
         prompts=prompts,
         reward=mix,
         guard=guard,
+        memory=fit,
         run_name=w.name,
         evaluate_every=50,
+        width=SIZE,
+        height=SIZE,
+        rank=preset.rank,
+        alpha=2.0 * preset.rank,
+        batch_size=preset.batch_size,
         **about.sampling,
-        **card.widgets(),
         **few,
     )
     w.group("4. What came out")
@@ -246,7 +248,12 @@ def generate(
         w.preview(title, images, (420, 440))
 
 
+def file_name(name: str, card: str) -> str:
+    """The name of the workflow of a model on a card: flux1_dev_12gb."""
+    return f"{name}_{card.replace(' ', '').lower()}"
+
+
 REAL_MODELS: dict[str, Callable[[], Workflow]] = {
-    f"{name}_{card.memory}gb": partial(real, name, card) for name in MODELS for card in (SMALL, LARGE)
+    file_name(name, card): partial(real, name, card) for name, model in MODELS.items() for card in model.cards
 }
 """The workflows for models that are not bundled."""

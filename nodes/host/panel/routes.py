@@ -9,8 +9,8 @@ from aiohttp import web
 from server import PromptServer
 
 
-def register(presets: Mapping[str, Mapping[str, Any]]) -> None:
-    """GET /pave/presets: {preset name: {widget of Pave Train: value}}, for the script that fills the widgets."""
+def register(presets: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """GET /pave/presets: {node: {preset name: {widget: value}}}, for the script that fills the widgets."""
 
     @PromptServer.instance.routes.get("/pave/presets")
     async def get_presets(request: web.Request) -> web.Response:

@@ -15,18 +15,31 @@ from ....pave_core.errors import ConfigError
 from .fit import name_of
 
 _FEW_STEPS = re.compile(r"turbo|schnell|lightning|lcm|hyper|(?<!cfg.)distill|klein(?!.*base)", re.IGNORECASE)
+_SKIPPING = re.compile(r"(tea|easy|lazy|mag|fb|first_?block|taylor|dual_?block|wave_?speed|db)_?cache|cache_?dit", re.I)
+"""The caches that skip calls of the network, by what the host and packs call them."""
 _COMPILED = "torch.compile"  # the key of the host's wrapper; comfy_api.torch_helpers
 
 
 def require_every_call(model: ModelPatcher) -> None:
     """ConfigError if a node on MODEL skips calls of the network, whose velocity then depends on earlier calls."""
-    skipping = next((name for name in _names(model) if "cache" in name.lower()), None)
+    skipping = next((name for name in _names(model) if _SKIPPING.search(name)), None)
     if skipping is not None:
         raise ConfigError(
             f"model: a node has put {skipping!r} on it, which skips calls of the network: images would be sampled with "
             "one function and the loss computed with another; connect the MODEL from before that node, and keep the "
             "node for generating"
         )
+
+
+def may_skip_calls(model: ModelPatcher) -> str | None:
+    """A warning if something on MODEL is called a cache and is not known to skip calls of the network."""
+    caching = next((name for name in _names(model) if "cache" in name.lower()), None)
+    if caching is None:
+        return None
+    return (
+        f"model: a node has put {caching!r} on it. If it skips calls of the network, train without it: images would be "
+        "sampled with one function and the loss computed with another"
+    )
 
 
 def require_gradient(model: ModelPatcher) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NoReturn
 
 import comfy.model_management
 import comfy.sd
@@ -29,12 +32,14 @@ class NativeDecoder:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (B, *S) -> images (B, H, W, 3) fp32 in [0, 1] on the CPU, tiled only if memory requires it.
+        """latents (B, *S) -> images (B, H, W, 3) fp32 in [0, 1] on the CPU.
 
-        Raises the host's interruption if the user pressed Cancel.
+        Where memory runs out: an error of torch that says so; a single latent is decoded in tiles instead, as by the
+        host. Raises the host's interruption if the user pressed Cancel.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        with torch.inference_mode():
+        whole = _without_tiles(self._vae) if len(latents) > 1 else nullcontext()
+        with torch.inference_mode(), whole:
             images = self._vae.decode(self._process_out(self._coordinates.latent(latents)))
         if images.ndim == VIDEO:
             images = self._middle_frame(images)
@@ -51,3 +56,23 @@ class NativeDecoder:
                 f"{middle + 1}"
             )
         return videos[:, middle]
+
+
+_TILED = ("decode_tiled_", "decode_tiled_1d", "decode_tiled_3d", "_decode_tiled_owned")
+
+
+@contextmanager
+def _without_tiles(vae: comfy.sd.VAE) -> Iterator[None]:
+    """Inside, the VAE raises where it would decode in tiles for want of memory: a smaller batch gives better images."""
+
+    def refuse(*args: Any, **options: Any) -> NoReturn:
+        raise torch.cuda.OutOfMemoryError("out of memory in the VAE")
+
+    own = {name: vars(vae)[name] for name in _TILED if name in vars(vae)}
+    vars(vae).update(dict.fromkeys(_TILED, refuse))
+    try:
+        yield
+    finally:
+        for name in _TILED:
+            del vars(vae)[name]
+        vars(vae).update(own)

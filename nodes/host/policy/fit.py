@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.model_sampling
 import comfy.samplers
 import comfy.sd
@@ -45,8 +47,9 @@ OTHER_TASKS = {
 
 def require_flow_model(model: ModelPatcher) -> None:
     """ConfigError unless MODEL makes images from noise and a prompt, by a velocity that depends on them alone."""
-    name, sampling = name_of(model), model.get_model_object("model_sampling")
-    flow = next((each for each in FLOWS if isinstance(sampling, each)), None)
+    name = name_of(model)
+    sampling: Any = model.get_model_object("model_sampling")
+    flow: Any = next((each for each in FLOWS if isinstance(sampling, each)), None)
     if flow is None:
         raise ConfigError(f"model: {name} is not a flow model: connect one that predicts a velocity ({SOME_MODELS})")
     if type(sampling).noise_scaling is not flow.noise_scaling:  # IMG_TO_IMG_FLOW
@@ -121,7 +124,7 @@ def schedule(model: ModelPatcher, picture: Picture, steps: int) -> tuple[float, 
     ConfigError unless they, in the core's coordinates, fall from at most 1 to 0; given ones must also begin at
     MIN_FIRST_SIGMA or above.
     """
-    sampling = model.get_model_object("model_sampling")
+    sampling: Any = model.get_model_object("model_sampling")
     levels = picture.sigmas
     if levels is None:
         levels = tuple(comfy.samplers.calculate_sigmas(sampling, picture.scheduler, steps).tolist())

@@ -13,7 +13,7 @@ weights happens under inference_mode, as in its own nodes; only the network is c
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -31,11 +31,12 @@ from comfyui_version import __version__ as comfyui_version
 from torch import Tensor, nn
 
 from ....pave_core.config.memory import MemoryConfig
+from ....pave_core.memory.needs import Evaluation
 from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
-from .attached import few_steps, require_every_call, require_gradient, uncompile
+from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
 from .autograd.recompute import Recomputed
@@ -43,12 +44,16 @@ from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 from .coordinates import coordinates_of, velocity
 from .fingerprint import fingerprint, is_of
 from .fit import compute_dtype, latent_shape, name_of, require_flow_model, schedule
-from .probe import probe
+from .measure import Call, measure_call, measure_evaluation
+from .on_device import OnDevice
+from .probe import probe, takes
 from .settings import Picture, PolicySettings
 
 _INJECTION = "pave_lora"
 LARGE = 2**30
-"""Bytes of a model from which "auto" checkpoints its blocks."""
+"""Bytes of a model from which "auto" checkpoints its blocks where nothing else is known."""
+MEASURED_SIDES = (128, 256, 384)
+"""Pixels of an image's side at which measure() measures."""
 
 
 class NativePolicy:
@@ -87,13 +92,15 @@ class NativePolicy:
         self._sample_sigmas = torch.empty(0)  # the same on the device
         self._modes = ExitStack()
         self._session = 0
-        self._loaded = 0  # bytes on the device after the last load
+        room = self._patcher.memory_required((2, *self.latent_shape))
+        self._auto_checkpointing = self._patcher.model_size() > LARGE  # until it is known what a run needs
+        self._on_device = OnDevice(self._patcher, offload=self._memory.offload, room=room)
 
     def __enter__(self) -> NativePolicy:
         self._session += 1
         self._modes.enter_context(torch.inference_mode(False))  # the host's nodes run in it, which stops autograd
         try:
-            self._load()
+            self._on_device.load()
             if self._settings.lora is not None:
                 _set_training(True)
                 if self._adapter is None:
@@ -117,7 +124,6 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
-        _forget_kept(self._patcher)
         _set_training(False)
         self._modes.close()
 
@@ -139,21 +145,72 @@ class NativePolicy:
     def probe(self, cond: NativeCond) -> None:
         """Ask for one velocity at the first sigma. ConfigError if the network cannot take the size; see probe.probe."""
 
-        def velocity(shape: tuple[int, ...]) -> Tensor:
-            x = torch.randn(1, *shape, generator=seeded(self._seed, "probe")).to(self.device)
-            sigma = x.new_full((1,), self._coordinates.sigmas(self._sigmas)[0])
+        call = self._caller(cond)
+        probe(call, self.latent_shape, picture=self._picture, name=name_of(self._patcher))
+
+    def _caller(self, cond: NativeCond) -> Callable[..., Tensor]:
+        """Velocities (n, *S) at the first sigma as a function of the latent shape *S, which may be another than the
+        run's, and of n (1 if not given).
+        """
+        prepared: dict[tuple[int, ...], Prepared] = {}
+
+        def call(shape: tuple[int, ...], n: int = 1) -> Tensor:
+            x = torch.randn(n, *shape, generator=seeded(self._seed, "probe")).to(self.device)
+            sigma = x.new_full((n,), self._coordinates.sigmas(self._sigmas)[0])
             if shape == self.latent_shape:
                 return self.velocity(x, sigma, cond)
             assert self._negative is not None  # encode() made `cond`
-            return self._velocity(x, sigma, prepare(self._patcher, cond.positive, self._negative, shape))
+            if shape not in prepared:
+                prepared[shape] = prepare(self._patcher, cond.positive, self._negative, shape)
+            return self._velocity(x, sigma, prepared[shape])
 
-        probe(velocity, self.latent_shape, picture=self._picture, name=name_of(self._patcher))
+        return call
+
+    def measure(self, cond: NativeCond, batch_size: int = 1) -> tuple[Evaluation, Call | None]:
+        """What an evaluation keeps for backward, at any size; and what calls take at this one (see measure_call).
+
+        Blocks are computed again meanwhile, where they can be, so that little memory is needed. After sigmas().
+        """
+        call, model = self._caller(cond), self._patcher.model.diffusion_model
+        memory = self._memory
+        self._remember(replace(memory, checkpointing="on", recompute_chains=False))
+        try:
+            with torch.no_grad():
+                call(self.latent_shape)  # which loads the model
+                shapes = [shape for shape in self._small_shapes() if takes(call, shape)] or [self.latent_shape]
+            evaluation = measure_evaluation(call, self._require_network(), model=model, shapes=shapes)
+            own = list(self.parameters().values())
+            run = measure_call(
+                lambda n: call(self.latent_shape, n), own, batch_size=batch_size, again=self._checkpoints()
+            )
+            return evaluation, run
+        finally:
+            self._remember(memory)
+
+    def adopt(self, *, checkpointing: bool, room: float) -> None:
+        """Compute blocks again or not where the setting is "auto", and leave `room` bytes beside the weights."""
+        self._auto_checkpointing, self._on_device.room = checkpointing, room
+        with self._patcher.use_ejected():
+            self._on_device.load()
+
+    def _remember(self, memory: MemoryConfig) -> None:
+        """Take other settings of memory."""
+        with self._patcher.use_ejected():  # the network is made differentiable again, as they say
+            self._memory = memory
+
+    def _small_shapes(self) -> list[tuple[int, ...]]:
+        """Latent shapes of small images, to measure at."""
+        pictures = (replace(self._picture, width=side, height=side) for side in MEASURED_SIDES)
+        return [latent_shape(self._settings.model, self._settings.vae, picture) for picture in pictures]
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
         """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if self._patcher.loaded_size() < self._loaded or (self._adapter is not None and not self._patcher.is_injected):
-            self._load()  # other models have made it leave the device, at least in part
+        if not self._on_device.holds() or (self._adapter is not None and not self._patcher.is_injected):
+            self._on_device.load()  # other models have made it leave, at least in part
+            self._patcher.pre_run()
+        if torch.is_grad_enabled():
+            self._on_device.clear()
         if cond.prepared is None or cond.session != self._session:
             assert self._negative is not None  # encode() made `cond`
             cond.prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
@@ -215,8 +272,7 @@ class NativePolicy:
         except RuntimeError as error:
             if "modified by an inplace operation" not in str(error):
                 raise
-            with self._patcher.use_ejected():
-                self._memory = replace(self._memory, checkpointing="on")
+            self._remember(replace(self._memory, checkpointing="on"))
             return check()
 
     def leave_out(self, layers: Collection[str]) -> None:
@@ -234,8 +290,16 @@ class NativePolicy:
 
     def remarks(self) -> list[str]:
         """What is worth knowing of MODEL before it is trained."""
-        compiled = "model: it is trained without torch.compile, which changes names and not results"
-        found = [few_steps(self._settings.model), compiled if self._was_compiled else None]
+        found = [few_steps(self._settings.model), may_skip_calls(self._settings.model)]
+        if self._was_compiled:
+            found.append("model: it is trained without torch.compile, which changes names and not results")
+        narrow = {} if self._adapter is None else self._adapter.narrow
+        if narrow:
+            name, width = min(narrow.items(), key=lambda item: item[1])
+            found.append(
+                f"rank: {len(narrow)} layers are narrower and get LoRAs of their own width, which is all that they can "
+                f"hold ({name}: {width})"
+            )
         return [remark for remark in found if remark is not None]
 
     def describe(self) -> dict[str, Any]:
@@ -253,15 +317,6 @@ class NativePolicy:
             raise RuntimeError("NativePolicy is used outside its with block")
         return self._network
 
-    @torch.inference_mode()
-    def _load(self) -> None:
-        """Load the model to its device, with room for the activations of a backward pass."""
-        memory = self._patcher.memory_required((2, *self.latent_shape))
-        comfy.model_management.load_models_gpu(
-            [self._patcher, *self._patcher.get_nested_additional_models()], memory_required=memory
-        )
-        self._loaded = self._patcher.loaded_size()
-
     def _inject(self, patcher: ModelPatcher) -> None:
         with torch.inference_mode(False):  # the host may have it on
             hooked = {key.removeprefix("diffusion_model.") for keys in patcher.hook_patches.values() for key in keys}
@@ -275,9 +330,10 @@ class NativePolicy:
         if self._patcher.hook_patches:
             return False
         choice = self._memory.checkpointing
-        return choice == "on" or (choice == "auto" and self._loaded > LARGE)
+        return choice == "on" or (choice == "auto" and self._auto_checkpointing)
 
     def _eject(self, patcher: ModelPatcher) -> None:
+        _forget_kept(patcher)
         self._require_adapter().detach()
         if self._network is not None:
             self._network.undo()

@@ -8,7 +8,7 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
-from ....pave_core.errors import ConfigError, PaveError
+from ....pave_core.errors import NOT_FINITE, ConfigError, PaveError
 from .settings import Picture
 
 _MULTIPLES = (2, 4, 8, 16, 32, 64)
@@ -44,16 +44,13 @@ def probe(
         ) from error
     if not v.isfinite().all():
         share = 1 - v.isfinite().float().mean().item()
-        raise ConfigError(
-            f"model: {share:.0%} of the first velocity of {name} is not finite: the usual culprits are fp16 weights "
-            "(load them as bf16 or fp32), --fast, Sage attention and patches on the model; take them out one by one"
-        )
+        raise ConfigError(f"model: {share:.0%} of the first velocity of {name} is not finite: {NOT_FINITE}")
 
 
 def _working(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...], picture: Picture) -> list[str]:
     """The sizes in pixels, as text, next below and above whose latents the network takes."""
     for multiple in _MULTIPLES:
-        found = [size for size in _rounded(shape, multiple) if _takes(velocity, size)]
+        found = [size for size in _rounded(shape, multiple) if takes(velocity, size)]
         if found:
             return [_pixels(size, shape, picture) for size in found]
     return []
@@ -67,7 +64,8 @@ def _rounded(shape: tuple[int, ...], multiple: int) -> Iterator[tuple[int, ...]]
     yield from (size for size in (down, up) if size != shape and min(size[-2:]) > 0)
 
 
-def _takes(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> bool:
+def takes(velocity: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> bool:
+    """Whether the network takes latents of a shape."""
     try:
         velocity(shape)
     except InterruptProcessingException:

@@ -60,7 +60,14 @@ class StepRun:
         """The current step."""
         if self._step is None:
             run = self.run
-            self._step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
+            self._step = TrainingStep(
+                run.policy,
+                run.decoder,
+                conds=run.conds,
+                config=run.config,
+                state=run.state,
+                batches=run.batches,
+            )
         return self._step
 
     def hold(self, sampled: Sampled) -> None:

@@ -52,8 +52,8 @@ class Clip:
         """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32 on the CPU."""
         with self._compute.placement(self._network) as device:
             text = self._encode_prompts(prompts, device)
-            features = [self._encode_images(part, device) for part in images.split(self._compute.batch_size)]
-            return (torch.cat(features) * text).sum(-1).cpu()
+            features = self._compute.batches.map(lambda part: self._encode_images(part, device), images)
+            return (features * text).sum(-1).cpu()
 
     def _encode_images(self, images: Tensor, device: torch.device) -> Tensor:
         pixels = self._preprocess(images).to(device, self._compute.dtype)

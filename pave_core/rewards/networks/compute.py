@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from ...batches import Batches, nothing
 from ...errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+SMALLER = "choose bf16 as the reward's precision, or a smaller reward, or lower width and height"
 
 Placement = Callable[[nn.Module], AbstractContextManager[torch.device]]
 """Inside placement(module) the module is on the device that is yielded; afterwards it is on the CPU again."""
@@ -52,18 +55,22 @@ class Compute:
     """How a network reward computes. ConfigError for an unknown precision, or a batch_size below 1.
 
     placement: where. precision: "fp32", "bf16" or "fp16". batch_size: images in one pass of the network; scores do not
-    depend on it except for rounding.
+    depend on it except for rounding. free: as in Batches.
     """
 
     placement: Placement = CPU
     precision: str = "fp32"
     batch_size: int = 16
+    free: Callable[[], None] = nothing
+    batches: Batches = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: {self.precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: {self.batch_size} is below 1: use 1 for the least memory")
+        batches = Batches(self.batch_size, what="images in a reward's network", remedy=SMALLER, free=self.free)
+        object.__setattr__(self, "batches", batches)
 
     @property
     def dtype(self) -> torch.dtype:

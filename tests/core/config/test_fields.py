@@ -7,16 +7,17 @@ import pytest
 
 from pave_core.config.adapter import LoraConfig
 from pave_core.config.fields import from_shown, parse_numbers, shown, widgets_of
+from pave_core.config.memory import MemoryConfig
 from pave_core.config.objective import PaveConfig
 from pave_core.config.optimizer import OptimConfig
-from pave_core.config.presets import PRESETS
+from pave_core.config.presets import MEMORY_PRESETS, PRESETS
 from pave_core.config.rollout import RolloutConfig
 from pave_core.config.train import RunConfig
 from pave_core.errors import ConfigError
 from pave_core.evaluation.guard import GuardConfig
 from pave_core.runs.settings import RunSettings
 
-CLASSES = (RolloutConfig, PaveConfig, LoraConfig, OptimConfig, RunConfig, GuardConfig, RunSettings)
+CLASSES = (RolloutConfig, PaveConfig, LoraConfig, OptimConfig, RunConfig, MemoryConfig, GuardConfig, RunSettings)
 ALL = [(config, name) for config in CLASSES for name in widgets_of(config)]
 OWN_CHECKS = {"branch_steps", "segments"}  # lists of whole numbers, whose bounds depend on other settings
 NUMBERS = [
@@ -145,6 +146,7 @@ def test_every_option_is_allowed_and_nothing_else(config, name):
             for name, preset in PRESETS.items()
             for part in ("rollout", "pave", "lora", "optim", "run")
         ),
+        *(pytest.param(preset.memory(), id=name) for name, preset in MEMORY_PRESETS.items()),
         RolloutConfig(steps=3, branch_steps=(1,), group_size=2, eta=0.01, batch_size=256),
         PaveConfig(segments=(), advantage_clip=0.1),
         PaveConfig(segments=(5, 2, 3), plain_weight=0, segment_weights=(0.25, 1, 1e-3)),

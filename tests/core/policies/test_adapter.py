@@ -109,24 +109,49 @@ def test_a_linear_that_is_no_nn_linear_gets_an_adapter():
     assert adapter.parameters()["attn.qkv.lora_B.weight"].grad is not None
 
 
-def test_a_layer_that_is_left_out_is_not_touched_whatever_it_is_called():
+def attending():
+    return torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 4)})})
+
+
+def test_a_layer_that_is_no_target_is_not_touched_whatever_it_is_called():
     """peft takes the names of a list for the ends of names."""
-    model = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 4)})})
-    model["refiner"] = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(4, 4)})})
-    kept = model["refiner"]["attn"]["qkv"]
-    config = LoraConfig(rank=2, targets="all linear")
-    adapter = LoraAdapter(model, config, generator=seeded(0), device=torch.device("cpu"), without=["refiner.attn.qkv"])
-    assert model["refiner"]["attn"]["qkv"] is kept
-    assert list(adapter.parameters()) == ["attn.qkv.lora_A.weight", "attn.qkv.lora_B.weight"]
+    other = torch.nn.ModuleDict({"blocks": torch.nn.ModuleDict({"0": attending()})})  # no list: not a block
+    model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([attending()]), "refiner": other})
+    adapter = LoraAdapter(model, LoraConfig(rank=2), generator=seeded(0), device=torch.device("cpu"))
+    assert type(model.get_submodule("refiner.blocks.0.attn.qkv")) is torch.nn.Linear
+    assert adapter.layers == ("blocks.0.attn.qkv",)
+
+
+def test_a_rank_above_every_layer_is_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 9), torch.nn.Linear(8, 3))
+    with pytest.raises(
+        ConfigError,
+        match=r"^rank: 9 is above the smaller side of every layer; .* 0, from 8 to 9: .* rank 8; lower rank",
+    ):
+        LoraAdapter(model, LoraConfig(rank=9, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
+    assert all(type(layer) is torch.nn.Linear for layer in model)
+
+
+def test_a_layer_narrower_than_the_rank_has_an_adapter_of_its_own_width_and_the_same_scale():
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)), torch.randn(2, 8)
+    plain = [layer.weight.detach().clone() for layer in model]
+    before = torch.random.get_rng_state()
+    config = LoraConfig(rank=4, alpha=6, targets="all linear")
+    adapter = LoraAdapter(model, config, generator=seeded(0), device=torch.device("cpu"))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert adapter.narrow == {"1": 3}
+    shapes = {name: tuple(p.shape) for name, p in adapter.parameters().items() if name.startswith("1.")}
+    assert shapes == {"1.lora_A.weight": (3, 8), "1.lora_B.weight": (3, 3)}
+    assert adapter.parameters()["1.lora_A.weight"].std().item() == pytest.approx(1 / 3, rel=0.5)
+    for p in adapter.parameters().values():
+        torch.nn.init.normal_(p, generator=seeded(1))
+    trained, exported = model(x), adapter.export(prefix="")
     adapter.detach()
-    with pytest.raises(ConfigError, match=r"^targets: none of the layers .*'all linear'.*can be trained"):
-        LoraAdapter(
-            model, config, generator=seeded(0), device=torch.device("cpu"), without=["attn.qkv", "refiner.attn.qkv"]
-        )
-
-
-def test_a_rank_above_a_layers_smaller_side_is_refused():
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 3))
-    with pytest.raises(ConfigError, match=r"^rank: 4 is above the smaller side of the layer 1 \(8 to 3\).*lower rank"):
-        LoraAdapter(model, LoraConfig(rank=4, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
-    LoraAdapter(model, LoraConfig(rank=3, targets="all linear"), generator=seeded(0), device=torch.device("cpu"))
+    with torch.no_grad():
+        for name, layer in model.named_children():
+            A, B = exported[f"{name}.lora_A.weight"], exported[f"{name}.lora_B.weight"]
+            layer.weight += exported[f"{name}.alpha"] / len(A) * B @ A  # as the host's loaders do it
+            change = (layer.weight - plain[int(name)]).detach()
+            torch.testing.assert_close(change, 6 / 4 * B @ A)
+    torch.testing.assert_close(model(x), trained)

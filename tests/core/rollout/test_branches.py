@@ -3,6 +3,7 @@
 import torch
 
 from _toy import ToyTraining, toy_config
+from pave_core.batches import Batches
 from pave_core.flow.solvers import ode
 from pave_core.rollout.branches import sample_rollout
 from pave_core.seeds import seeded
@@ -16,7 +17,7 @@ def test_branches_leave_the_anchor_and_reach_the_end_by_the_ode():
     noise = torch.randn(1, *run.policy.latent_shape, generator=seeded(0, "test"))
 
     def solved(x, sigmas, batch_size=1):
-        return ode(run.policy, x, cond=cond, sigmas=sigmas, batch_size=batch_size)
+        return ode(run.policy, x, cond=cond, sigmas=sigmas, batches=Batches(batch_size))
 
     torch.testing.assert_close(rollout.anchor_final, solved(noise, sigmas))
     for i, k in enumerate(config.branch_steps):

@@ -58,7 +58,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(begin, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["sigmas", "encode", "fingerprint", "velocity"])
+@pytest.mark.parametrize("method", ["sigmas", "encode", "fingerprint", "probe", "velocity"])
 def test_a_policy_that_fails_leaves_nothing_written(begin, tmp_path, method):
     policy = ToyPolicy(toy_config().lora)
 
@@ -87,6 +87,26 @@ def test_a_run_begins_with_the_base_measured_and_a_folder_of_its_own(begin, plac
     assert "This reward can tell your images apart" in told
     assert f"2 prompts to train on, 1 held out, run folder {run.folder.path}" in told
     assert begin().folder.name == "pave_00002"
+
+
+def test_the_network_is_asked_once_before_the_other_prompts_are_encoded(begin):
+    policy, events = ToyPolicy(toy_config().lora), []
+    encode = policy.encode
+    policy.encode = lambda prompt: events.append(prompt) or encode(prompt)
+    policy.probe = lambda cond: events.append(("probe", cond))
+    begin(policy=policy, prompts=PromptSet(PROMPTS[:2], PROMPTS[2:]))
+    assert events[0] == PROMPTS[0]
+    assert events[1][0] == "probe"
+    assert torch.equal(events[1][1], encode(PROMPTS[0]))
+    assert events[2:] == list(PROMPTS[1:])
+
+
+def test_what_is_worth_knowing_of_a_model_is_told_at_the_start(begin, caplog):
+    policy = ToyPolicy(toy_config().lora)
+    policy.remarks = lambda: ["model: it looks like a turbo model"]
+    with caplog.at_level("WARNING"):
+        begin(policy=policy)
+    assert [record.getMessage() for record in caplog.records] == ["Pave-GRPO model: it looks like a turbo model"]
 
 
 def test_the_policy_is_used_inside_its_block_and_left_at_the_end(begin):
@@ -203,6 +223,15 @@ def test_another_base_model_is_refused(begin, cancelled):
     policy.fingerprint = lambda: "another"
     with pytest.raises(ConfigError, match=r"^model: .* another base model"):
         resumed(begin, cancelled, policy=policy)
+
+
+def test_a_base_model_is_known_again_by_the_fingerprint_of_an_earlier_version(begin, cancelled):
+    policy = ToyPolicy(toy_config().lora, toy_config().run.seed)
+    policy.fingerprint = lambda: "of today"
+    policy.is_base = lambda fingerprint: fingerprint in ("toy", "of today")
+    run = resumed(begin, cancelled, policy=policy)
+    assert run.state.step == 2
+    assert run.recipe()["model"] == "of today"
 
 
 def test_a_run_may_become_longer_and_batches_smaller(begin, cancelled):

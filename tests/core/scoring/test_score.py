@@ -50,7 +50,9 @@ def test_a_reward_that_may_abstain_may_not_give_infinity():
         (torch.zeros(0, 4, 4, 3), 0, "at least one"),
         (torch.full((2, 4, 4, 3), 255.0), 2, "values from 255 to 255: .* divide 8-bit values by 255"),
         (torch.full((2, 4, 4, 3), -1.0), 2, "values from -1 to -1"),
-        (torch.full((2, 4, 4, 3), float("nan")), 2, "values from nan to nan"),
+        (torch.full((2, 4, 4, 3), float("nan")), 2, "values that are not finite: .*fp16.*--fast.*Sage"),
+        (torch.full((2, 4, 4, 3), float("inf")), 2, "values that are not finite"),
+        (torch.tensor([0.5, float("nan")]).repeat(48).view(2, 4, 4, 3), 2, "values that are not finite"),
         (torch.zeros(2, 4, 4, 3), 3, "prompts: reward brightness was given 3 for 2 images"),
     ],
 )

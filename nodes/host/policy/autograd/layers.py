@@ -36,9 +36,11 @@ def casts_its_weights(layer: Any) -> bool:
 def frozen_linear(layer: Any, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The forward of a linear layer with a gradient in its input alone, and nothing saved."""
     # The host's product in 8 bits limits its input to the range of e4m3 in place.
-    writes = layer.weight.element_size() == 1
+    writes, plain = layer.weight.element_size() == 1, is_plain(layer.weight)
 
     def call(x: Tensor) -> Tensor:
+        if plain and not torch.is_grad_enabled():
+            return forward(x)
         if torch.is_grad_enabled() and x.requires_grad:
             return _FrozenLinear.apply(x.clone() if writes else x, layer, forward)  # pyright: ignore[reportReturnType]
         with torch.no_grad():

@@ -50,18 +50,23 @@ class DifferentiableNetwork:
             self._blocks[name] = Recomputed(block.forward, own, taking_gradients)
             self._forwards.replace(block, self._blocks[name])
 
+    def lists(self) -> list[list[Recomputed]]:
+        """The blocks that are computed again, by the list of the network that they are in."""
+        found: dict[str, list[Recomputed]] = {}
+        for name, block in self._blocks.items():
+            found.setdefault(name.rpartition(".")[0], []).append(block)
+        return list(found.values())
+
     @contextmanager
     def keeping_some_blocks(self) -> Iterator[None]:
         """Inside, the first block of each list is kept; not if it writes over what autograd keeps."""
-        first: dict[str, Recomputed] = {}
-        for name, block in self._blocks.items():
-            first.setdefault(name.rpartition(".")[0], block)
-        for block in first.values():
+        first = [blocks[0] for blocks in self.lists()]
+        for block in first:
             block.kept = not block.overwrites
         try:
             yield
         finally:
-            for block in first.values():
+            for block in first:
                 block.kept = False
 
     def undo(self) -> None:

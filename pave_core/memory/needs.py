@@ -1,0 +1,191 @@
+"""What a run needs of the device's memory, by phase and part.
+
+    encode      weights + text encoder
+    rollout     weights + adapter + latents + working set of one call (batch_size latents)
+    decode      weights + adapter + latents + VAE + its working set (decode_batch images, each in tiles where it must)
+    reward      weights + adapter + latents + the reward's network
+    update      weights + adapter + latents + kept for backward + working set
+
+    adapter     parameters x 4 bytes x (value + gradient + moments of the optimizer)
+    latents     prompts x ((3 G + 1) K + 2) latents of 4 bytes: starts, noise, branches and finals
+    kept        evaluations that are alive at once x bytes of one: 1 + sum_{n in S} (n - 1), or the widest call where
+                chains are computed again
+    working set of a call: some multiple of what one block keeps, times the latents in the call; with gradient, one less
+                where the block in work is among the kept
+
+The host sees to it that weights which do not fit beside the rest stay in system memory, and that they make room for
+text encoder, VAE and reward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..config.train import TrainConfig
+from .growth import Growth
+
+FLOAT = 4
+ROUNDING = 1e-6
+MOMENTS = {"AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "RMSprop": 1, "SGD": 1}
+"""Tensors that an optimizer keeps for each parameter."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation of the network keeps for backward: of one latent, guidance included, without the weights."""
+
+    checkpointed: Growth  # where all blocks are computed again
+    plain: Growth  # where none is
+    block: Growth  # within the block that keeps most
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of the parts of a run; bytes and seconds."""
+
+    evaluation: Evaluation
+    weights: float  # of the model, as it is loaded
+    weights_in_8_bits: float
+    parameters: float  # of an adapter of rank 1
+    decoder: float  # the VAE's weights
+    decoding: Growth  # of one image
+    text_encoder: float  # 0 where it is on another device
+    reward: float = 0.0  # the largest network of a reward; 0 where none is known
+    forward_blocks: float = 1.5  # working set of a call without gradient, in what one block keeps: 1.1 to 1.9 on CPUs
+    backward_blocks: float = 2.0  # the same with gradient and blocks computed again: 1.4 to 2.5
+    seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds of one latent at the size of the run; NaN where they are not known."""
+
+    sampling: float  # its share of a call without gradient, of batch_size latents
+    forward: float  # a call of it alone, without gradient
+    backward: float  # the rest of a call with gradient, without computing blocks again
+    decode: float = math.nan  # one image
+
+
+@dataclass(frozen=True)
+class Case:
+    """The settings that decide what a run needs."""
+
+    config: TrainConfig
+    shape: tuple[int, ...]  # *S
+    in_8_bits: bool = False  # whether the weights are cast to 8 bits, other than they are now
+
+    @property
+    def area(self) -> int:
+        """Height x width of the latent."""
+        return math.prod(self.shape[-2:])
+
+    @property
+    def evaluations(self) -> int:
+        """Velocities that the loss of a branch step takes: 1 + sum_{n in S} (n - 1)."""
+        return 1 + sum(n - 1 for n in self.config.pave.segments)
+
+    @property
+    def widest(self) -> int:
+        """Latents in the widest call with gradient: the chains that are under way at once."""
+        return max(1, len(self.config.pave.segments))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs."""
+
+    phases: Mapping[str, Mapping[str, float]]  # {phase: {part: bytes}}
+    checkpointing: bool  # whether the blocks are computed again
+    offloaded: float  # the share of the weights that stays in system memory
+    budget: float  # bytes that the run may use of the device
+    seconds: Mapping[str, float]  # of a training step, {phase: seconds}; without phases of which nothing is known
+
+    def peak(self, phase: str) -> float:
+        """The bytes of a phase."""
+        return sum(self.phases[phase].values())
+
+    @property
+    def room(self) -> float:
+        """The bytes beside the weights that the phases need which use them."""
+        return max(self.peak(phase) - self.phases[phase]["weights"] for phase in ("rollout", "update"))
+
+    @property
+    def too_large(self) -> list[str]:
+        """The phases that do not fit."""
+        return [phase for phase in self.phases if self.peak(phase) > self.budget]
+
+
+def needs_of(measured: Measured, case: Case, budget: float) -> Needs:
+    """The prediction. "auto" checkpoints where all weights that are to stay on the device would not fit otherwise."""
+    memory = case.config.memory
+    if memory.checkpointing != "auto":
+        return _needs(measured, case, budget, memory.checkpointing == "on")
+    plain = _needs(measured, case, budget, checkpointing=False)
+    updates = plain.peak("update") <= budget and plain.offloaded <= memory.offload + ROUNDING
+    return plain if updates else _needs(measured, case, budget, checkpointing=True)
+
+
+def fits(needs: Needs, case: Case) -> bool:
+    """Whether every phase fits without more offloading than was asked for."""
+    return not needs.too_large and needs.offloaded <= case.config.memory.offload + ROUNDING
+
+
+def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -> Needs:
+    config, area = case.config, case.area
+    memory, rollout = config.memory, config.rollout
+    moments = MOMENTS[config.optim.optimizer]
+    adapter = measured.parameters * config.lora.rank * FLOAT * (2 + moments)
+    K, G, P = len(rollout.branch_steps), rollout.group_size, config.run.prompts_per_step
+    latents = P * ((3 * G + 1) * K + 2) * math.prod(case.shape) * FLOAT
+    block, evaluation = measured.evaluation.block.at(area), measured.evaluation
+    kept = (evaluation.checkpointed if checkpointing else evaluation.plain).at(area)
+    alive = case.widest if memory.recompute_chains else case.evaluations
+    in_work = measured.backward_blocks - (0 if checkpointing else 1)  # the block in work is among the kept then
+    always = {"adapter": adapter, "latents": latents}
+    sampling = {**always, "working set": measured.forward_blocks * block * rollout.batch_size}
+    updating = {
+        **always,
+        "kept for backward": kept * alive,
+        "working set": max(0.0, in_work) * block * case.widest,
+    }
+    whole = measured.weights_in_8_bits if case.in_8_bits else measured.weights
+    free = budget - max(sum(sampling.values()), sum(updating.values()))
+    resident = min((1 - memory.offload) * whole, max(0.0, free))
+    image = min(measured.decoding.at(area), max(0.0, budget - measured.decoder - sum(always.values())))
+    others = {
+        "encode": {"text encoder": min(measured.text_encoder, budget)},  # the host offloads the rest
+        "rollout": sampling,
+        "decode": {**always, "VAE": measured.decoder, "working set": image * memory.decode_batch},
+        "reward": {**always, "reward": measured.reward},
+        "update": updating,
+    }
+    phases = {
+        phase: {"weights": min(resident, max(0.0, budget - sum(parts.values()))), **parts}
+        for phase, parts in others.items()
+    }
+    offloaded = 1 - resident / whole if whole else 0.0
+    return Needs(phases, checkpointing, offloaded, budget, _seconds(measured.seconds, case, checkpointing))
+
+
+def _seconds(of: Seconds | None, case: Case, checkpointing: bool) -> dict[str, float]:
+    """The seconds of a training step by phase."""
+    if of is None:
+        return {}
+    config, rollout = case.config, case.config.rollout
+    K, G, P = len(rollout.branch_steps), rollout.group_size, config.run.prompts_per_step
+    sampled = sum(1 + G * sum(branch < k for branch in rollout.branch_steps) for k in range(rollout.steps))
+    again = checkpointing + config.memory.recompute_chains
+    found = {
+        "rollout": P * sampled * of.sampling,
+        "decode": P * (1 + K * G) * of.decode,
+        "update": P * K * case.evaluations * ((1 + again) * of.forward + of.backward),
+    }
+    return {phase: seconds for phase, seconds in found.items() if not math.isnan(seconds)}
+
+
+def with_memory(case: Case, **memory: object) -> Case:
+    """`case` with other settings of memory."""
+    config = case.config
+    return replace(case, config=replace(config, memory=replace(config.memory, **memory)))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,29 @@
+"""The micro-batches of a run: one size for its network calls and one for its decoder, whoever uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..batches import Batches, nothing
+from ..config.memory import MemoryConfig
+from ..config.rollout import RolloutConfig
+
+
+@dataclass(frozen=True)
+class RunBatches:
+    """What a run has learnt about the sizes that fit."""
+
+    rollout: Batches  # latents in a network call without gradient
+    decode: Batches  # latents that the decoder takes at once
+
+    @classmethod
+    def of(
+        cls, rollout: RolloutConfig, memory: MemoryConfig | None = None, free: Callable[[], None] = nothing
+    ) -> RunBatches:
+        """Those of the settings. free: as in Batches."""
+        memory = memory or MemoryConfig()
+        return cls(
+            Batches(rollout.batch_size, what="images in a network call (batch_size)", free=free),
+            Batches(memory.decode_batch, what="images in the VAE (decode_batch)", free=free),
+        )
