@@ -11,7 +11,7 @@ from ...pave_core.config.rollout import RolloutConfig
 from ...pave_core.evaluation.evaluate import Evaluation, evaluate
 from ...pave_core.evaluation.gain import comparison_table
 from ...pave_core.pictures.sheets import before_after_grid
-from ...pave_core.rollout.prompts import PromptSet
+from ...pave_core.rollout.prompts import PromptSet, encode_all
 from ...pave_core.rollout.run_batches import RunBatches
 from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
@@ -46,11 +46,7 @@ def compare(
         decoder = NativeDecoder(settings.model, settings.vae)
         with NativePolicy(replace(settings, lora=None), picture) as policy:
             policy.sigmas(steps)
-            conds = {}
-            for prompt in prompts.evaluated:
-                conds[prompt] = policy.encode(prompt)
-                if len(conds) == 1:
-                    policy.probe(conds[prompt])
+            conds = encode_all(policy, prompts.evaluated)
             return evaluate(
                 policy,
                 decoder,

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from .policy.autograd.tensors import is_plain
+
 _INJECTION = "pave_lora_result"
 
 
@@ -66,4 +68,4 @@ class _Added:
 
 
 def _is_quantised(weight: Any) -> bool:
-    return type(weight) not in (Tensor, torch.nn.Parameter) or weight.element_size() == 1
+    return not is_plain(weight) or weight.element_size() == 1

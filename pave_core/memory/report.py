@@ -53,9 +53,9 @@ class Preflight:
             what = " and ".join(needs.too_large)
             if self.changes is None:
                 return f"{what} will not fit, whatever the settings: use a smaller model or reward"
-            return f"{what} will not fit: {_and(self.changes)} would"
+            return f"{what} will not fit: {', '.join(self.changes)} would"
         if self.changes:
-            return f"to keep the model on the card: {_and(self.changes)}"
+            return f"to keep the model on the card: {', '.join(self.changes)}"
         return ""
 
     def text(self) -> str:
@@ -91,7 +91,3 @@ def _time(seconds: float) -> str:
     if seconds >= 120:
         return f"{seconds / 60:.1f} min"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-
-
-def _and(words: list[str]) -> str:
-    return ", ".join(words)

@@ -125,11 +125,6 @@ class LoraAdapter:
         for name in layers:
             _set_submodule(self._model, name, self._layers.pop(name).get_base_layer())
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names of the layers that have an adapter."""
-        return tuple(self._layers)
-
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Inside, the attached adapter adds nothing: the base model."""

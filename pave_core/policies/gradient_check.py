@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import NOT_FINITE, ConfigError
 from ..types import GradientCheck
 from .adapter import layer_of
 
@@ -54,10 +54,7 @@ def check_gradient(
     if not bool(first.isfinite().all()) or not _all_finite(gradients):
         wrong = [layer_of(name) for name, g in gradients.items() if g is not None and not bool(g.isfinite().all())]
         what = f"the gradient of {_named(wrong)} is" if bool(first.isfinite().all()) else "its output is"
-        raise ConfigError(
-            f"model: {what} not finite: usual causes are fp16 (load the model in bf16 or fp8), --fast and "
-            "Sage attention"
-        )
+        raise ConfigError(f"model: {what} not finite: {NOT_FINITE}")
     change = _difference(first, second)
     if change > MAX_DIFFERENCE and idle:
         raise ConfigError(

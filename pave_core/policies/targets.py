@@ -32,9 +32,14 @@ _WANTED: dict[str, dict[str, Sequence[str]]] = {
 """{targets: {what it promises: the kinds of layers that are it}}"""
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: nn.Linear, or a host's quantised Linear, which is not derived from it."""
+    return isinstance(module, nn.Linear) or (type(module).__name__ == "Linear" and hasattr(module, "in_features"))
+
+
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """All linear layers by name: nn.Linear, and a host's quantised Linear, which is not derived from it."""
-    return {name: module for name, module in model.named_modules() if _is_linear(module)}
+    """All linear layers by name."""
+    return {name: module for name, module in model.named_modules() if is_linear(module)}
 
 
 def ranks_of(layers: Mapping[str, nn.Module], rank: int) -> dict[str, int]:
@@ -115,7 +120,7 @@ def _smaller_side(layer: Any) -> int:
 
 
 def _attends(module: nn.Module) -> bool:
-    return any(_QUERY.search(name) and _is_linear(child) for name, child in module.named_children())
+    return any(_QUERY.search(name) and is_linear(child) for name, child in module.named_children())
 
 
 def _is_mlp(layers: Sequence[Any]) -> bool:
@@ -131,9 +136,5 @@ def _is_mlp(layers: Sequence[Any]) -> bool:
 def _is_fused(element: nn.Module) -> bool:
     """Whether an element of a list is a single-stream block, and not an MLP whose layers are called the same."""
     own = dict(element.named_children())
-    layers = [own[name] for name in _FUSED if name in own and _is_linear(own[name])]
+    layers = [own[name] for name in _FUSED if name in own and is_linear(own[name])]
     return len(layers) == len(_FUSED) and not _is_mlp(layers)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or (type(module).__name__ == "Linear" and hasattr(module, "in_features"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
+from ..batches import SMALLER, explained
 from ..errors import ConfigError
+from ..types import Cond, RunPolicy
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,14 @@ def split_prompts(prompts: list[str], held_out: float, seed: int) -> PromptSet:
     kept = set(order[:count])
     train = tuple(p for i, p in enumerate(prompts) if i not in kept)
     return PromptSet(train, tuple(p for i, p in enumerate(prompts) if i in kept))
+
+
+def encode_all(policy: RunPolicy, prompts: Iterable[str]) -> dict[str, Cond]:
+    """{prompt: its conditioning}. The policy is probed after the first: there may be thousands."""
+    conds: dict[str, Cond] = {}
+    for prompt in prompts:
+        conds[prompt] = policy.encode(prompt)
+        if len(conds) == 1:
+            with explained("the first call of the network", SMALLER):
+                policy.probe(conds[prompt])
+    return conds

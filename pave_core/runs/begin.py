@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from ..batches import SMALLER, explained, nothing
+from ..batches import explained, nothing
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..policies.adapter import layer_of
+from ..rollout.prompts import encode_all
 from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
@@ -53,13 +54,7 @@ def begin(
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
         for remark in policy.remarks():
             Everyone([log, *reporters]).message(remark, warning=True)
-        prompts = dict.fromkeys((*task.prompts.train, *task.prompts.held_out))
-        conds = {}
-        for prompt in prompts:
-            conds[prompt] = policy.encode(prompt)
-            if len(conds) == 1:  # there may be thousands
-                with explained("the first call of the network", SMALLER):
-                    policy.probe(conds[prompt])
+        conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)))
         if preflight is not None:
             log.message(preflight(conds[max(task.prompts.train, key=len)]))
         with explained("the check of the gradient", UPDATE_REMEDY):

@@ -144,9 +144,7 @@ class NativePolicy:
 
     def probe(self, cond: NativeCond) -> None:
         """Ask for one velocity at the first sigma. ConfigError if the network cannot take the size; see probe.probe."""
-
-        call = self._caller(cond)
-        probe(call, self.latent_shape, picture=self._picture, name=name_of(self._patcher))
+        probe(self._caller(cond), self.latent_shape, picture=self._picture, name=name_of(self._patcher))
 
     def _caller(self, cond: NativeCond) -> Callable[..., Tensor]:
         """Velocities (n, *S) at the first sigma as a function of the latent shape *S, which may be another than the

@@ -119,7 +119,7 @@ def test_a_layer_that_is_no_target_is_not_touched_whatever_it_is_called():
     model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([attending()]), "refiner": other})
     adapter = LoraAdapter(model, LoraConfig(rank=2), generator=seeded(0), device=torch.device("cpu"))
     assert type(model.get_submodule("refiner.blocks.0.attn.qkv")) is torch.nn.Linear
-    assert adapter.layers == ("blocks.0.attn.qkv",)
+    assert list(adapter.parameters()) == [f"blocks.0.attn.qkv.lora_{matrix}.weight" for matrix in "AB"]
 
 
 def test_a_rank_above_every_layer_is_refused():

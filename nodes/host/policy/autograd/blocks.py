@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .....pave_core.policies.targets import linear_layers
+from .....pave_core.policies.targets import is_linear, linear_layers
 
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
@@ -17,8 +17,7 @@ def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
     def look_into(module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
             here = f"{path}.{name}" if path else name
-            linear = linear_layers(child)
-            if isinstance(module, nn.ModuleList) and linear and child not in linear.values():
+            if isinstance(module, nn.ModuleList) and not is_linear(child) and linear_layers(child):
                 found[here] = child
             else:
                 look_into(child, here)

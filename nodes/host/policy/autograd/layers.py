@@ -17,13 +17,14 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
+from .....pave_core.policies.targets import is_linear
 from .tensors import is_plain
 
 
 def can_be_frozen(layer: Any) -> bool:
     """Whether `layer` is a linear layer whose weight weight_of() can give."""
-    kind = isinstance(layer, nn.Linear) or (type(layer).__name__ == "Linear" and hasattr(layer, "in_features"))
-    return kind and isinstance(layer.weight, Tensor) and (_is_of_the_host(layer) or type(layer) is nn.Linear)
+    known = _is_of_the_host(layer) or type(layer) is nn.Linear
+    return known and is_linear(layer) and isinstance(layer.weight, Tensor)
 
 
 def casts_its_weights(layer: Any) -> bool:

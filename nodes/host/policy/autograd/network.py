@@ -34,8 +34,9 @@ class DifferentiableNetwork:
         self._model, self._forwards = model, _Forwards()
         self._blocks: dict[str, Recomputed] = {}  # those that are computed again
         self._tracked = Tracked(model, rewritten)
+        copied = {name.rpartition(".")[0] for name in rewritten}  # autograd keeps their values, as they change
         for path, layer in model.named_modules():
-            if {f"{path}.weight", f"{path}.bias"} & set(rewritten):
+            if path in copied:
                 continue
             others = "forward" in vars(layer)  # a pack, or the host's bypass LoRA, has put another one on
             if can_be_frozen(layer) and not others:
