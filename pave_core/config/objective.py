@@ -6,12 +6,10 @@ loss_k = plain_weight L_1 + 1/|S| sum_{n in S} w_n L_n          the paper's weig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ..errors import ConfigError
 from .fields import check, joined, setting
 
-Variance = Literal["reference", "matched", "span"]
 _NO_NEGATIVE = "a negative weight would train away from the reward; the paper uses 1"
 
 

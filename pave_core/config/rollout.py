@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ..errors import ConfigError
 from .fields import check, joined, setting
-
-
-Kernel = Literal["mar", "cps", "dance"]
 
 
 @dataclass(frozen=True)
