@@ -78,7 +78,9 @@ def _mar(x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, s
 def _cps(x: Tensor, v: Tensor, *, sigma: float, sigma_next: float, eta: float, sigma_ceiling: float) -> Gaussian:
     """Flow-CPS's step."""
     if eta > 1:
-        raise ConfigError(f"eta: {eta} is above 1, from where on the noise of cps, sin(eta pi / 2), falls: use at most 1")
+        raise ConfigError(
+            f"eta: {eta} is above 1, from where on the noise of cps, sin(eta pi / 2), falls: use at most 1"
+        )
     if sigma_next == 0:
         raise ConfigError(
             f"sigma: cps adds no noise in a step from {sigma} to 0: leave the last step out of branch_steps, or use "

@@ -58,9 +58,7 @@ def tail_sigmas(sigmas: Sequence[float], k: int, steps: int) -> tuple[float, ...
     if not 0 < remaining < len(sigmas):
         raise ConfigError(f"k: {k} is outside [0, {len(sigmas) - 1}): a tail begins before the last sigma")
     places = (divmod(remaining * i, steps) for i in range(steps))
-    between = [
-        sigmas[k + index] + rest / steps * (sigmas[k + index + 1] - sigmas[k + index]) for index, rest in places
-    ]
+    between = [sigmas[k + index] + rest / steps * (sigmas[k + index + 1] - sigmas[k + index]) for index, rest in places]
     return (*between, sigmas[-1])
 
 
