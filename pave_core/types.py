@@ -17,8 +17,8 @@ from torch import Tensor
 Cond = Any
 """What a policy makes of a prompt; opaque to the core."""
 
-VelocityFn = Callable[[Tensor, Tensor], Tensor]
-"""v(x (B, *S), sigma (B,)) -> (B, *S), with the prompt already bound."""
+VelocityFn = Callable[[Tensor, Tensor, Sequence[Cond]], Tensor]
+"""v(x (B, *S), sigma (B,), B conditionings) -> (B, *S)."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Policy(Protocol):
         """Text to conditioning. Called once per prompt and run."""
         ...
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        """v(x (B, *S), sigma (B,)) -> (B, *S) fp32, guidance included, differentiable in the adapter."""
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Tensor:
+        """v(x (B, *S), sigma (B,), B conditionings) -> (B, *S) fp32, guidance included, differentiable in the adapter.
+        """
         ...
 
     def parameters(self) -> Mapping[str, torch.nn.Parameter]:

@@ -16,7 +16,7 @@ from ..types import Cond, Policy
 
 def batched_velocity(policy: Policy, x: Tensor, *, sigma: float, cond: Cond, batches: Batches) -> Tensor:
     """v(x (B, *S), sigma) -> (B, *S), in calls of at most `batches.size` latents."""
-    return batches.map(lambda part: policy.velocity(part, part.new_full((len(part),), sigma), cond), x)
+    return batches.map(lambda part: policy.velocity(part, part.new_full((len(part),), sigma), [cond] * len(part)), x)
 
 
 @torch.no_grad()

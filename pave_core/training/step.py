@@ -184,7 +184,7 @@ class TrainingStep:
         share = 1 / (len(config.rollout.branch_steps) * len(self.prompts))
         with self._timed("update"), explained("the update", UPDATE_REMEDY), torch.enable_grad():
             transitions = paved_transitions(
-                lambda x, sigma: self._policy.velocity(x, sigma, rollout.cond),
+                lambda x, sigma: self._policy.velocity(x, sigma, [rollout.cond] * len(x)),
                 rollout.starts[i],
                 k=rollout.branch_steps[i],
                 sigmas=rollout.sigmas,

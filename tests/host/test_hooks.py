@@ -98,11 +98,11 @@ def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make_policy
         x = torch.randn(len(sigmas), *policy.latent_shape, generator=torch.Generator().manual_seed(1))
 
         def one(i):
-            return policy.velocity(x[i : i + 1], torch.tensor([sigmas[i]]), cond)
+            return policy.velocity(x[i : i + 1], torch.tensor([sigmas[i]]), [cond])
 
         down = [one(i) for i in range(len(sigmas))]
         up = [one(i) for i in reversed(range(len(sigmas)))][::-1]
-        together = policy.velocity(x, torch.tensor(sigmas), cond)
+        together = policy.velocity(x, torch.tensor(sigmas), [cond] * len(x))
     for i, velocity in enumerate(down):
         close(up[i], velocity)
         close(together[i : i + 1], velocity)
@@ -122,8 +122,8 @@ def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make_p
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
 
         def value():
-            y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
-            return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), cond)).mean()
+            y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), [cond])
+            return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), [cond])).mean()
 
         check_gradient(value, parameters)
 

@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3, 4)
 
 
 class ToyFlow(torch.nn.Module):
-    """x (B, 3, 4, 4), sigma (B,), cond (8,) -> (B, 3, 4, 4)."""
+    """x (B, 3, 4, 4), sigma (B,), cond (8,) or (B, 8) -> (B, 3, 4, 4)."""
 
     def __init__(self):
         super().__init__()
@@ -71,10 +71,10 @@ class ToyPolicy:
     def encode(self, prompt):
         return torch.randn(8, generator=seeded(0, prompt))
 
-    def velocity(self, x, sigma, cond):
+    def velocity(self, x, sigma, conds):
         self.calls += 1
         self.fail()
-        return self.model(x, sigma, cond)
+        return self.model(x, sigma, torch.stack(tuple(conds)))
 
     def parameters(self):
         return self.adapter.parameters()
