@@ -105,12 +105,18 @@ def join(prepared: Sequence[Prepared]) -> Prepared:
 def _form(value: Any) -> Hashable | None:
     """What is equal of values that can be joined; None: this one cannot."""
     if type(value) is comfy.conds.CONDConstant:
-        plain = value.cond is None or isinstance(value.cond, str | int | float)
-        return type(value.cond), value.cond if plain else id(value.cond)
+        return repr(value.cond) if _is_plain(value.cond) else id(value.cond)
     tensors = value.cond if isinstance(value.cond, list) else [value.cond]
     if type(value) not in OF_TENSORS or any(len(tensor) != 1 for tensor in tensors):
         return None
     return type(value), *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether repr() tells all of `value`."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _joined_value(values: Sequence[Any]) -> Any:
