@@ -47,7 +47,7 @@ def look_trained(policy):
             p.copy_(0.1 * randn(*p.shape, seed=i))
 
 
-def batch(policy, n=len(ORDER)):
+def batch(policy, n=4):
     """x (n, *S) and sigma (n,), which takes turns between two steps of the schedule."""
     sigmas = policy.sigmas(4)
     return randn(n, *policy.latent_shape), torch.tensor([sigmas[1 + i % 2] for i in range(n)])

@@ -25,7 +25,7 @@ OF_TENSORS = (comfy.conds.CONDRegular, comfy.conds.CONDNoiseShape, comfy.conds.C
 REGIONAL = ("area", "mask", "strength", "gligen", "default")
 """The keys of a conditioning that has a part in the image."""
 KEPT = 4
-"""The conditionings of so many batches are kept: those of the calls at one sigma. Each takes memory for all its rows."""
+"""The conditionings of so many batches are kept: those of the calls at one sigma. Each has memory for all its rows."""
 
 Calls = list[tuple[list[int], Prepared]]
 """Rows of a batch, and what the network is called with for them."""
