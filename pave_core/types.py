@@ -80,8 +80,7 @@ class Policy(Protocol):
         ...
 
     def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Tensor:
-        """v(x (B, *S), sigma (B,), B conditionings) -> (B, *S) fp32, guidance included, differentiable in the adapter.
-        """
+        """v(x (B, *S), sigma (B,), B conditionings) -> (B, *S) fp32, guidance included, differentiable in the adapter."""
         ...
 
     def parameters(self) -> Mapping[str, torch.nn.Parameter]:
