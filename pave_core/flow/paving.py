@@ -97,9 +97,7 @@ def paved_transitions(
         else:
             x, v, sigma = chain.x, chain.v[-1], chain.sigma
             ceiling = max(sigmas[1], chain.sigma_k + chain.dt)  # the second sigma of the grid that the chain walks
-        return transition(
-            x, v, sigma=sigma, sigma_next=chain.sigma_next, eta=eta, sigma_ceiling=ceiling, kernel=kernel
-        )
+        return transition(x, v, sigma=sigma, sigma_next=chain.sigma_next, eta=eta, sigma_ceiling=ceiling, kernel=kernel)
 
     transitions = [{n: density(chain) for n, chain in of_step.items()} for of_step in chains]
     if variance == "matched":
