@@ -40,6 +40,20 @@ def prompts_of_step(prompts: Sequence[str], config: TrainConfig, step: int) -> l
     return chosen
 
 
+def candidates_of_step(prompts: Sequence[str], config: TrainConfig, step: int) -> list[str]:
+    """The B = config.rollout.candidates prompts among which step `step`, counted from 0, chooses: a random sample.
+
+    ConfigError if there are fewer prompts.
+    """
+    count = config.rollout.candidates
+    if count > len(prompts):
+        raise ConfigError(
+            f"candidates: {count} of {len(prompts)} training prompts: lower candidates, or write more prompts"
+        )
+    order = torch.randperm(len(prompts), generator=seeded(config.run.seed, "candidates", step))
+    return [prompts[int(i)] for i in order[:count]]
+
+
 @dataclass(frozen=True)
 class RunningStats:
     """The running mean and variance of the scores of candidates."""
