@@ -1,4 +1,4 @@
-"""The stochastic kernels: one noisy step p(x' | x) from sigma to sigma', with dt = sigma' - sigma < 0 and noise level eta.
+"""The stochastic kernels: one step p(x' | x) from sigma to sigma', with dt = sigma' - sigma < 0 and noise level eta.
 
 "mar"       the marginal-preserving SDE of Flow-GRPO (arXiv 2505.05470, eq. 9):
                 s(sigma) = eta sqrt(sigma / (1 - sigma~))
@@ -15,8 +15,9 @@
                 mean = x + (v + eta^2 / 2 (x - (1 - sigma) x0^) / sigma^2) dt
                 std  = eta sqrt(-dt)
 
-For eta -> 0 each is the Euler step x + v dt. The two SDEs keep the marginals as dt -> 0; cps has no such limit, as its
-std does not fall with dt, but leaves (1 - sigma') x0 + sigma' eps what it says for a step of any length.
+For eta -> 0 each is the Euler step x + v dt. The two SDEs keep the marginals in the limit of dt -> 0. The std of cps
+does not fall with dt, so that it has no such limit; but where v belongs to one image x0 alone, it goes from
+(1 - sigma) x0 + sigma eps to (1 - sigma') x0 + sigma' eps' in a step of any length.
 
 sigma~ = min(sigma, ceiling) with a ceiling below 1. The released code replaces sigma by the next grid point, and only
 where sigma is exactly 1: a host's schedule that begins at 0.9997 then has a noise std of 6.8 (eta 0.8), which destroys
