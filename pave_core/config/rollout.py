@@ -157,6 +157,11 @@ class RolloutConfig:
         return self.exploration == "branches"
 
     @property
+    def has_full_tails(self) -> bool:
+        """Whether images are finished by Euler steps on the steps of the schedule, as the anchor is."""
+        return self.tail_solver == "euler" and self.tail_steps in (0, self.steps)
+
+    @property
     def tails(self) -> int:
         """M: how often each image is finished."""
         return 1 + len(self.coarser_tails)
@@ -165,6 +170,12 @@ class RolloutConfig:
     def groups(self) -> int:
         """F: the groups of images of one prompt on one kind of tail: K in branches, 1 of trajectories."""
         return len(self.branch_steps) if self.in_branches else 1
+
+    def labels(self, branch_steps: tuple[int, ...]) -> list[str]:
+        """The names of the M * F groups of a prompt's images. branch_steps: K of the training step."""
+        groups = [f"branch step {k}" for k in branch_steps] if self.in_branches else ["trajectories"]
+        tails = ["", *(f", every {n}. step of the tail" for n in self.coarser_tails)]
+        return [group + tail for tail in tails for group in groups]
 
     @property
     def images(self) -> int:
