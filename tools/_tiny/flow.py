@@ -162,7 +162,7 @@ def _new_mmdit(rng: Generator) -> OpenAISignatureMMDITWrapper:
 def _captions(scenes: Scenes, pick: Tensor, rng: Generator, *, mislabelled: float) -> Tensor:
     """Index (B,) of a caption for each picked picture: its own, by chance a wrong one; -1 for the empty caption.
 
-    The opposite of a word is the one as far from the other end of its list: red and cyan, circle and star.
+    The opposite of a word is as far from the end of its list as the word from the start: red and cyan, circle and star.
     """
     left_out, wrong, of_colour = (torch.rand(len(pick), generator=rng) < chance for chance in (EMPTY, mislabelled, 0.5))
     colour = torch.where(wrong & of_colour, len(COLOURS) - 1 - scenes.colour[pick], scenes.colour[pick])

@@ -21,11 +21,11 @@ in {minutes:.0f} minutes on 2 CPU cores, with all randomness from the seed. Capt
 {files}
 
 Weights are stored in half precision. The text encoder has windows of 16 tokens; the pack's `Pave Tiny Model` node
-builds it. A quarter of the diffusion model's captions named another colour or another shape than the picture, as
-captions of the web do: it draws clean shapes, and not always the one that was asked for, which is what a reward can
-teach. The captions of all others are right. Adherence is the share of samples in which the classifier finds the colour
-and the shape of the prompt, well formed that in which it finds any (Euler, {steps} steps, no guidance, every caption
-with 16 seeds).
+builds it. The diffusion model is able and miscalibrated: in the last two fifths of its training a third of the captions
+named the opposite of the picture's colour or shape, so that it often draws another thing than was asked for, or one
+between the two, which a reward can put right. The captions of all other models are true. Adherence is the share of
+samples in which the classifier finds the colour and the shape of the prompt, well formed that in which it finds any
+(Euler, {steps} steps, no guidance, every caption with 16 seeds).
 
 The preference model was trained on pairs of pictures of one prompt: a clean shape is preferred to a malformed one, the
 prompt's colour and shape to others, a large shape to a small one. Its metrics are the shares of new pairs that it

@@ -8,12 +8,13 @@ from .graph import Workflow
 from .loops import custom_reward_graph, step_by_step_loop
 from .real_models import REAL_MODELS
 from .results import compare_before_after, generate_with_lora, train_then_generate
-from .training import multi_reward_guarded, quickstart, resume_training, train_advanced
+from .training import multi_reward_guarded, quickstart, quickstart_taste, resume_training, train_advanced
 
 RUNNABLE: dict[str, Callable[[], Workflow]] = {
     make.__name__: make
     for make in (
         quickstart,
+        quickstart_taste,
         train_advanced,
         step_by_step_loop,
         custom_reward_graph,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from .graph import Workflow
+from typing import Any
+
+from .graph import Ref, Workflow
 from .parts import RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
+
+TASTE: dict[str, Any] = SHORT | {"iterations": 40, "checkpoint_every": 20}
+"""A slow training: the warm colour pulls away from the prompt."""
 
 
 def quickstart() -> Workflow:
@@ -14,25 +19,57 @@ def quickstart() -> Workflow:
 ## Pave-GRPO quickstart
 
 Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at
-64x64, so it takes minutes on a CPU.
+64x64, so it takes minutes on a CPU. It draws clean shapes, and too often not the one that was asked for.
 
 1. **Run**. Pave Train shows its progress and the images that it trains on.
-2. **The reward** is a warm colour that the images should take on (*Pave Colour*) and a CLIP score that keeps them
-   true to their prompts. Change the colour or the weights and run again.
+2. **The reward** is *Pave CLIP Contrast*: how surely a small CLIP picks the image's own prompt among all prompts of
+   the run. So wrong colours and shapes turn right.
 3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is
    being fooled.
 4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in
    `output/loras` for the stock *Load LoRA* node.
-5. At the bottom, one prompt and one seed with the model as it was and as it is now.
+5. At the bottom, one prompt and four seeds with the model as it was and as it is now.
 
 To tune your own model, replace *Pave Tiny Model* with your loaders, set width and height, and write your own prompts.
+*quickstart_taste* trains toward a taste instead, which is a matter of opinion.
 """,
-        (400, 460),
+        (400, 480),
+    )
+    model, prompts = tiny(w)
+    w.group("2. What you like", "#8A8")
+    contrast = w.node("PaveCLIPContrast", "CLIP contrast: this prompt and no other", prompts=prompts)
+    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    _train_and_generate(w, model, prompts=prompts, reward=contrast, judge=judge, name="quickstart", preset="quick")
+    return w
+
+
+def quickstart_taste() -> Workflow:
+    w = Workflow("quickstart_taste", cover=("2", "3", "4"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## A taste, and what keeps it in bounds
+
+As *quickstart*, toward a matter of opinion: a warm colour that the images should take on (*Pave Colour*), and a CLIP
+score that keeps them true to their prompts. Change the colour or the weights and run again.
+
+The colour alone would soon flood every image: set the weight of the CLIP score to 0, and **the judge** falls, a
+classifier of colour and shape that is measured before and after, and never trained on.
+""",
+        (400, 300),
     )
     model, prompts = tiny(w)
     w.group("2. What you like", "#8A8")
     mix = rewards(w)
     judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    _train_and_generate(w, model, prompts=prompts, reward=mix, judge=judge, name="quickstart_taste", **TASTE)
+    return w
+
+
+def _train_and_generate(
+    w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, judge: Ref, name: str, **method: Any
+) -> None:
+    """Train, show what came out, and draw with the model before and after. method: widgets of Pave Train."""
     w.group("3. Train", "#b06634")
     train = w.node(
         "PaveTrain",
@@ -41,22 +78,20 @@ To tune your own model, replace *Pave Tiny Model* with your loaders, set width a
         clip=model["clip"],
         vae=model["vae"],
         prompts=prompts,
-        reward=mix,
+        reward=reward,
         judge=judge,
-        run_name="quickstart",
+        run_name=name,
         evaluation_seeds=16,
-        evaluate_every=10,
-        preset="quick",
-        **SIZE,
+        evaluate_every=20,
+        **SIZE | method,
     )
     w.group("4. What came out")
-    outcome(w, train, "quickstart")
+    outcome(w, train, name)
     w.row()
     w.group("5. Generate: the model as it was", "#8A8", after=model)
     picture(w, "Before", model["model"], model)
-    w.group("6. Generate: the trained model, same prompt, same seed", "#8A8", after=train)
+    w.group("6. Generate: the trained model, same prompt, same seeds", "#8A8", after=train)
     picture(w, "After", train["model"], model)
-    return w
 
 
 def train_advanced() -> Workflow:
@@ -66,7 +101,7 @@ def train_advanced() -> Workflow:
         """
 ## Training with its settings on wires
 
-The same training as *quickstart*, with every setting in a small node of its own. Share them between several
+The same training as *quickstart_taste*, with every setting in a small node of its own. Share them between several
 trainings, swap one for another, or read them from a LoRA with *Pave LoRA Recipe*.
 
 Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40
