@@ -81,8 +81,9 @@ def chain_loss(
     """
     value, weights = surrogate(p, branches, advantages, old=old, config=config)
     loss = ((p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)).sum() - value.mean()
-    if reference is None:
+    if config.kl_weight == 0:
         return loss
+    assert reference is not None
     return loss + config.kl_weight * p.divergence(reference).mean()
 
 

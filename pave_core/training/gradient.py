@@ -82,10 +82,6 @@ class PolicyGradient:
             if scale == 1 or not _overflows(gradients, loss):
                 break
             self._state.scale_halvings += 1
-        for p, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient / scale if scale > 1 else gradient
-                p.grad = gradient if p.grad is None else p.grad + gradient
         rows = [
             torch.cat(
                 [
@@ -105,17 +101,24 @@ class PolicyGradient:
             )
             for each, loss, of_step in zip(observed, losses, transitions, strict=True)
         ]
+        found = torch.stack(rows)
         if self._config.pave.updates_per_rollout > 1:
             for each, of_step in zip(observed, transitions, strict=True):
                 each.old = each.old or {n: p.detach() for n, p in of_step.items()}
-        return torch.stack(rows)
+        taught = [(p, gradient) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+        for p, _ in taught:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        for p, gradient in taught:  # last, and in place: where memory had run out in between, some would count twice
+            p.grad.add_(gradient, alpha=1 / scale)
+        return found
 
     def _losses_of(self, observed: Sequence[Observed]) -> tuple[list[Tensor], list[dict[int, Gaussian]]]:
         """The loss of each of some observed steps, and its transitions."""
         config = self._config.pave
-        if config.kl_weight > 0 and observed[0].reference is None:
+        unreferenced = [each for each in observed if config.kl_weight > 0 and each.reference is None]
+        if unreferenced:
             with torch.no_grad(), self._policy.reference():
-                for each, reference in zip(observed, self._transitions(observed), strict=True):
+                for each, reference in zip(unreferenced, self._transitions(unreferenced), strict=True):
                     each.reference = reference
         transitions = self._transitions(observed)
         losses = [

@@ -19,7 +19,11 @@ from pave_core.runs.settings import RunSettings
 
 CLASSES = (RolloutConfig, PaveConfig, LoraConfig, OptimConfig, RunConfig, MemoryConfig, GuardConfig, RunSettings)
 ALL = [(config, name) for config in CLASSES for name in widgets_of(config)]
-OWN_CHECKS = {"branch_steps", "segments", "coarser_tails"}  # lists of whole numbers, whose bounds depend on other settings
+OWN_CHECKS = {
+    "branch_steps",
+    "segments",
+    "coarser_tails",
+}  # lists of whole numbers, whose bounds depend on other settings
 LISTS = {"segment_weights": "{}, 1", "step_weights": "{}"}
 """Lists of numbers with a range, as they are written with one number in question."""
 NUMBERS = [
