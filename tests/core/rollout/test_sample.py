@@ -115,7 +115,7 @@ def test_a_tail_of_second_order_is_nearer_the_exact_end():
     """Exact: Euler with 500 steps."""
     run, errors = ToyTraining(), {}
     for solver in ("euler", "multistep"):
-        (rollout,) = sampled(run, steps=12, branch_steps=(1,), tail_steps=6, tail_solver=solver)
+        (rollout,) = sampled(run, steps=24, branch_steps=(1,), tail_steps=12, tail_solver=solver)
         fine = [rollout.sigmas[2] * (1 - i / 500) for i in range(501)]
         exact = walked(run.policy, rollout.branches[0, :1], fine, rollout.cond)
         errors[solver] = (rollout.finals[0, 0, :1] - exact).abs().mean().item()
