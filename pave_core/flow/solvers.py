@@ -62,15 +62,11 @@ def tail_sigmas(sigmas: Sequence[float], k: int, steps: int) -> tuple[float, ...
     return (*between, sigmas[-1])
 
 
-def batched_velocity(policy: Policy, x: Tensor, *, sigma: float, cond: Cond, batches: Batches) -> Tensor:
-    """v(x (B, *S), sigma, cond) -> (B, *S), in calls of at most `batches.size` latents."""
-    return batches.map(policy.velocity, x, x.new_full((len(x),), sigma), [cond] * len(x))
-
-
 @torch.no_grad()
 def ode(policy: Policy, x: Tensor, *, cond: Cond, sigmas: Sequence[float], batches: Batches) -> Tensor:
     """Euler steps from sigmas[0] to sigmas[-1]: x (B, *S) -> (B, *S). No gradient is kept."""
+    conds = [cond] * len(x)
     for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
-        v = batched_velocity(policy, x, sigma=sigma, cond=cond, batches=batches)
+        v = batches.map(policy.velocity, x, x.new_full((len(x),), sigma), conds)
         x = euler(x, v, sigma=sigma, sigma_next=sigma_next)
     return x
