@@ -74,7 +74,7 @@ class ToyPolicy:
     def velocity(self, x, sigma, conds):
         self.calls += 1
         self.fail()
-        return self.model(x, sigma, torch.stack(list(conds)))
+        return self.model(x, sigma, torch.stack(tuple(conds)))
 
     def parameters(self):
         return self.adapter.parameters()
