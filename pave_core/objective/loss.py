@@ -1,15 +1,26 @@
-"""The objective of Pave-GRPO at one branch step k (arXiv 2606.01636, as in the authors' released code).
+"""The objective of Pave-GRPO (arXiv 2606.01636): what an observed step x_k -> y_1..y_G adds to the loss.
 
-    loss_k  = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n          all weights are 1 in the paper
-    L_n     = - mean_i A_i ratio_i
-    ratio_i = exp(log p^(n)(y_i) - log p^(n)(y_i).detach())
+    loss    = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n           all weights are 1 in the paper
+    L_n     = - mean_i f(A_i, ratio_i) + beta KL_n
+    ratio_i = exp(log p^(n)(y_i) - log p^(n)_old(y_i))        p_old: the policy of the rollout's first update
+    KL_n    = |mu_n - mu_n,ref|^2 / (2 std_n^2)               a mean over latent elements (Flow-GRPO, arXiv 2505.05470)
 
-The trainer averages loss_k over the K branch steps. With S empty this is plain GRPO.
+The reference is the network with the adapter off. With S empty this is plain GRPO. What f is:
 
-Two parts of GRPO are left out, as in the released code: the clipping of the ratio (each rollout is used for one update,
-so that the ratio is 1 in value and a clip could never act) and the KL term (its weight is 0 in every released run). The
-chains n > 1 evaluate branches that were sampled with the plain step's std under their own, smaller std ("variance =
-reference"); at later branch steps they therefore outweigh L_1 about 3 : 1.
+    unclipped          A ratio
+    clip               min(A ratio, A clamp(ratio, 1 - c, 1 + c))                     PPO, arXiv 1707.06347
+    divergence mask    0 where A (ratio - 1) > 0 and KL(p || p_old) > d, else A ratio     Flow-DPPO, arXiv 2606.11025
+
+In a rollout's first update every ratio is 1 in value, and all three are the same: that is the released code, which
+makes one update a rollout, with neither clip nor KL.
+
+As std does not depend on the weights, the mean carries the whole gradient: for an f that is not limited at i,
+
+    dL_n/dmean = - (1/G) sum_i A_i ratio_i (y_i - mean) / (std^2 D)        D: the number of latent elements
+
+so that time and memory of the backward pass do not depend on G.
+
+All functions take N observed steps at once: means (N, *S), branches (N, G, *S), advantages (N, G).
 """
 
 from __future__ import annotations
@@ -19,53 +30,109 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..config.objective import PaveConfig
 from ..types import Gaussian
 
 
+def log_probs(p: Gaussian, branches: Tensor) -> Tensor:
+    """log p^(n)(y_i): (N, G), without the normaliser; see Gaussian.log_prob."""
+    error = branches.to(p.mean) - p.mean.unsqueeze(1)
+    return -error.square().flatten(2).mean(2) / (2 * p.std**2)
+
+
 @torch.no_grad()
-def mean_gradient(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """dL_n/dmean = -(1/G) sum_i A_i (y_i - mean) / (std^2 D): branches (G, *S), advantages (G,) -> (1, *S).
+def mean_gradient(p: Gaussian, branches: Tensor, weights: Tensor) -> Tensor:
+    """-(1/G) sum_i w_i (y_i - mean) / (std^2 D): weights (N, G) -> (N, *S), a constant."""
+    error = branches.to(p.mean) - p.mean.unsqueeze(1)
+    weights = weights.to(error).view(*weights.shape, *(1,) * (error.ndim - 2))
+    return -(weights * error).mean(1) / (p.std**2 * p.mean[0].numel())
 
-    D: the number of latent elements. As std does not depend on the weights, the mean carries the whole gradient.
+
+@torch.no_grad()
+def surrogate(
+    p: Gaussian, branches: Tensor, advantages: Tensor, *, old: Gaussian | None, config: PaveConfig
+) -> tuple[Tensor, Tensor]:
+    """(f(A_i, ratio_i), df/dlog p^(n)(y_i)), both (N, G). old: p^(n)_old; None in a rollout's first update.
+
+    The second is A_i ratio_i, or 0 where f is limited.
     """
-    error = branches.to(p.mean) - p.mean
-    weighted = advantages.to(error).view(-1, *(1,) * (error.ndim - 1)) * error
-    return -weighted.mean(0, keepdim=True) / (p.std**2 * p.mean[0].numel())
+    A = advantages.to(p.mean)
+    if old is None:
+        return A, A
+    ratio = (log_probs(p, branches) - log_probs(old, branches)).exp()
+    away = A * (ratio - 1) > 0  # following A further would lead further away from the old policy
+    match config.ratio:
+        case "unclipped":
+            return A * ratio, A * ratio
+        case "clip":
+            limited = away & ((ratio - 1).abs() > config.clip_range)
+            bounded = A * ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
+            return torch.where(limited, bounded, A * ratio), (A * ratio).masked_fill(limited, 0.0)
+        case "divergence mask":
+            limited = away & (p.divergence(old) > config.max_divergence).unsqueeze(1)
+            kept = (A * ratio).masked_fill(limited, 0.0)
+            return kept, kept
 
 
-def policy_gradient_loss(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """L_n: branches (G, *S), detached advantages (G,) -> a scalar whose gradient is the policy gradient.
-
-    Its graph holds one tensor of a latent's size, so that time and memory of the backward pass do not depend on G.
-    """
-    value = -advantages.mean().to(p.mean)  # every ratio is 1
-    return value + ((p.mean - p.mean.detach()) * mean_gradient(p, branches, advantages)).sum()
+def chain_loss(
+    p: Gaussian,
+    branches: Tensor,
+    advantages: Tensor,
+    *,
+    config: PaveConfig,
+    old: Gaussian | None = None,
+    reference: Gaussian | None = None,
+) -> Tensor:
+    """L_n (N,) of p = p^(n). old: as in surrogate(). reference: p^(n) of the reference; None: without the KL term."""
+    value, weights = surrogate(p, branches, advantages, old=old, config=config)
+    pulled = (p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)
+    loss = pulled.flatten(1).sum(1) - value.mean(1)
+    return loss if reference is None else loss + config.kl_weight * p.divergence(reference)
 
 
 def decomposition_loss(
     transitions: Mapping[int, Gaussian],
     branches: Tensor,
     advantages: Tensor,
-    weights: Mapping[int, float] | None = None,
+    *,
+    config: PaveConfig,
+    old: Mapping[int, Gaussian] | None = None,
+    reference: Mapping[int, Gaussian] | None = None,
 ) -> Tensor:
-    """loss_k from {1: p^(1), n: p^(n)} and {n: w_n} (None: all 1); branches (G, *S); advantages (G,)."""
+    """The loss (N,) from {n: p^(n)}, n = 1 and every n of config.segments; old and reference likewise."""
+    weights = config.weights()
     losses = {
-        n: (weights[n] if weights else 1.0) * policy_gradient_loss(p, branches, advantages)
+        n: weights[n]
+        * chain_loss(
+            p,
+            branches,
+            advantages,
+            config=config,
+            old=old[n] if old else None,
+            reference=reference[n] if reference else None,
+        )
         for n, p in transitions.items()
     }
     plain = losses.pop(1)
-    return plain + torch.stack(list(losses.values())).mean() if losses else plain
+    return plain + torch.stack(list(losses.values())).mean(0) if losses else plain
 
 
 @torch.no_grad()
-def segment_metrics(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """What chain n does at one branch step: a tensor (3,) of log-probability, std and push that stays on the device.
-
-    log-probability: mean_i log p^(n)(y_i), at best near -1/2
-    std: of p^(n)
-    push: |dL_n/dmean|: how hard this chain pulls the mean toward the better branches
+def segment_metrics(
+    p: Gaussian,
+    branches: Tensor,
+    advantages: Tensor,
+    *,
+    config: PaveConfig,
+    old: Gaussian | None = None,
+    reference: Gaussian | None = None,
+) -> Tensor:
+    """What chain n does: a tensor (N, 5), the fields of SegmentMetrics, that stays on the device.
 
     The value of L_n says nothing: it is - mean_i A_i, always about 0.
     """
-    push = mean_gradient(p, branches, advantages).norm()
-    return torch.stack([p.log_prob(branches).mean(), push.new_tensor(p.std), push])
+    _, weights = surrogate(p, branches, advantages, old=old, config=config)
+    push = mean_gradient(p, branches, weights).flatten(1).norm(dim=1)
+    limited = ((weights == 0) & (advantages.to(weights) != 0)).to(push).mean(1)
+    kl = torch.zeros_like(push) if reference is None else p.divergence(reference)
+    return torch.stack([log_probs(p, branches).mean(1), torch.full_like(push, p.std), push, kl, limited], 1)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from ..batches import explained, nothing
+from ..config.presets import not_default
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..policies.adapter import layer_of
 from ..rollout.prompts import encode_all
-from ..rollout.run_batches import RunBatches
+from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
-from ..training.step import UPDATE_REMEDY
 from ..types import Cond, Decoder, RunPolicy
 from .checkpoint import load_checkpoint
 from .folder import Places, RunFolder
@@ -79,6 +79,7 @@ def begin(
         if watch is not None:
             watch.resume(folder.readings(state.step), folder.load_best(state.step))
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
+    log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
     return Run(
         policy=policy,

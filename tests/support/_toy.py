@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3, 4)
 
 
 class ToyFlow(torch.nn.Module):
-    """x (B, 3, 4, 4), sigma (B,), cond (8,) or (B, 8) -> (B, 3, 4, 4)."""
+    """x (B, 3, 4, 4), sigma (B,), cond (B, 8) -> (B, 3, 4, 4)."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class ToyFlow(torch.nn.Module):
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
 
     def forward(self, x, sigma, cond):
-        h = torch.cat([x.flatten(1), sigma[:, None], cond.expand(len(x), -1)], 1)
+        h = torch.cat([x.flatten(1), sigma[:, None], cond], 1)
         return self.out(torch.tanh(self.attn["proj"](torch.tanh(self.attn["qkv"](h))))).view_as(x)
 
 
