@@ -79,7 +79,7 @@ class PolicyGradient:
         gradient is not finite with it.
         """
         together = [_Together(group) for group in _by_step(observed)]
-        if self._config.pave.kl_weight > 0 and not together[0].reference:
+        if self._config.pave.kl_weight > 0 and any(each.reference is None for each in together):
             with torch.no_grad(), self._policy.reference():
                 for each, transitions in zip(together, self._transitions(together), strict=True):
                     each.keep(reference=transitions)
@@ -94,15 +94,18 @@ class PolicyGradient:
             if scale == 1 or not _overflows(gradients, loss):
                 break
             self._state.scale_halvings += 1
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient / scale if scale > 1 else gradient
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         metrics = [each.metrics(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
-        if self._config.pave.updates_per_rollout > 1 and not together[0].old:
+        rows = torch.cat([torch.cat(losses).detach().unsqueeze(1), torch.cat(metrics)], 1)
+        if self._config.pave.updates_per_rollout > 1 and any(each.old is None for each in together):
             for each, p in zip(together, transitions, strict=True):
                 each.keep(old={n: p_n.detach() for n, p_n in p.items()})
-        return torch.cat([torch.cat(losses).detach().unsqueeze(1), torch.cat(metrics)], 1)
+        taught = [(p, gradient) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+        for p, _ in taught:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        for p, gradient in taught:  # last, and in place: if memory ran out after it, some would count twice
+            assert p.grad is not None
+            p.grad.add_(gradient, alpha=1 / scale)
+        return rows
 
     def _transitions(self, together: Sequence[_Together]) -> list[dict[int, Gaussian]]:
         """{n: p^(n)} of observed steps."""
@@ -173,9 +176,9 @@ def _by_step(observed: Sequence[Observed]) -> list[list[Observed]]:
 
 
 def _joined(transitions: Sequence[dict[int, Gaussian] | None]) -> dict[int, Gaussian] | None:
-    """{n: p^(n)} of several observed steps as one; None where they have none."""
+    """{n: p^(n)} of several observed steps as one; None where one of them has none yet."""
     known = [p for p in transitions if p is not None]
-    if not known:
+    if len(known) < len(transitions):
         return None
     return {n: Gaussian(torch.cat([p[n].mean for p in known]), p_n.std) for n, p_n in known[0].items()}
 
