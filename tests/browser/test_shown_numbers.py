@@ -91,6 +91,7 @@ def test_a_typed_number_is_sent_and_keeps_the_preset(page, train):
 
 @pytest.mark.parametrize("name", ["pave (released code)", "quick"])
 def test_a_chosen_preset_is_shown_in_the_fields_and_sent(page, train, client, name):
+    choose(page, train, "fast")
     type_number(page, train, "rank", "3")
     choose(page, train, name)
     preset = json.loads(client.get("/pave/presets"))["PaveTrain"][name]
