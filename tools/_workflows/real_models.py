@@ -142,7 +142,7 @@ MODELS = {
         chroma,
         "`models/diffusion_models/Chroma1-HD-fp8_scaled_rev2.safetensors`, "
         "`models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
-        {"cfg": 3.5, "guidance": 0.0, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
+        {"cfg": 3.5, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
         26,
         gigabytes=8.9,
     ),
@@ -226,12 +226,12 @@ def generate(
     w: Workflow, about: Model, *, models: tuple[Ref | Out, Ref | Out], clip: Ref | Out, vae: Ref | Out
 ) -> None:
     """Generate with the stock KSampler and both models, as it was and as trained."""
-    guidance = about.sampling.get("guidance")  # 0 is what ComfyUI draws Chroma with where no node sets it
+    guidance = about.sampling.get("guidance")
     positive = w.node("CLIPTextEncode", "Prompt", clip=clip, text=PROMPTS.splitlines()[0])
     negative = w.node("CLIPTextEncode", "Negative prompt", clip=clip, text=about.sampling.get("negative_prompt", ""))
     latent = w.node("EmptySD3LatentImage", width=1024, height=1024, batch_size=1)
     w.column()
-    if guidance:
+    if guidance is not None:
         positive = w.node("FluxGuidance", conditioning=positive, guidance=guidance)
         w.column()
     inputs: dict[str, Any] = {"positive": positive, "negative": negative, "latent_image": latent, "seed": 1}
