@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +10,7 @@ import comfy.model_management as management
 import torch
 from torch import Tensor
 
+from .calls import NetworkCalls
 from .host import pack_module, smaller_card, unload
 from .meter import Meter
 from .models import Models
@@ -180,38 +179,8 @@ class Measurement:
         with torch.inference_mode():
             self.record["bare_seconds"] = sum(
                 count * self._meter.seconds(lambda call=call: calls.network(*call[0], **call[1]))
-                for call, count in calls.distinct()
+                for _, call, count in calls.distinct(gradient=False)
             )
-
-
-class NetworkCalls:
-    """The calls of a network without gradient: what it was called with, once for each batch shape, and how often."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-        self._counts: Counter[Any] = Counter()
-        self._first: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-
-    @contextmanager
-    def recorded(self, on: bool) -> Iterator[None]:
-        """Inside, calls are recorded, if `on`."""
-        if not on:
-            yield
-            return
-        hook = self.network.register_forward_pre_hook(self._note, with_kwargs=True)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    def _note(self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not torch.is_grad_enabled():
-            self._counts[args[0].shape] += 1
-            self._first.setdefault(args[0].shape, (args, dict(kwargs)))
-
-    def distinct(self) -> Iterator[tuple[tuple[tuple[Any, ...], dict[str, Any]], int]]:
-        """((args, kwargs), how often) of each batch shape."""
-        return ((self._first[shape], count) for shape, count in self._counts.items())
 
 
 def config_of(plan: Plan, scale: Scale) -> Any:

@@ -1,0 +1,9 @@
+"""The parts of tools/bench.py. ComfyUI is in the same process; learning has several such processes.
+
+subject, settings       what is measured: models, reward, prompts; and a TrainConfig from names and values
+watch, floor, speed     seconds of a training step by phase, beside those of the network alone
+scaling                 how both grow with G, T, S, |K| and the size of the image
+experiments, learning, workers     what is compared, one run of it, and many of them at once
+statistics, results     means with intervals, and what the records of the runs say
+report, plots           tables in docs/BENCHMARKS.md, and pictures
+"""
