@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import torch
@@ -45,13 +46,16 @@ class Batches:
     def map(self, compute: Callable[..., Tensor], *items: Tensor | Sequence[Any]) -> Tensor:
         """compute(*parts) of micro-batches of `items`, joined.
 
-        items: of one length N >= 1, which are cut at the same places; compute: n of each -> (n, ...). Returns (N, ...).
-        TrainingError with the remedy where one item does not fit.
+        items: of one length N >= 1, which are cut at the same places into as few parts as there can be, of about one
+        length; compute: n of each -> (n, ...). Returns (N, ...). TrainingError with the remedy where one item does not
+        fit.
         """
         results: list[Tensor] = []
-        start = 0
-        while start < len(items[0]):
-            parts = [each[start : start + self.size] for each in items]
+        start, whole = 0, len(items[0])
+        while start < whole:
+            left = whole - start
+            length = ceil(left / ceil(left / self.size))
+            parts = [each[start : start + length] for each in items]
             result = self._attempt(compute, parts)
             if result is not None:
                 results.append(result)

@@ -17,8 +17,8 @@ from torch import Tensor
 Cond = Any
 """What a policy makes of a prompt; opaque to the core."""
 
-VelocityFn = Callable[[Tensor, Tensor], Tensor]
-"""v(x (B, *S), sigma (B,)) -> (B, *S), with the prompt already bound."""
+VelocityFn = Callable[[Tensor, Tensor, Sequence[Cond]], Tensor]
+"""Policy.velocity: v(x (B, *S), sigma (B,), B conditionings) -> (B, *S)."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,40 @@ class Gaussian:
         error = (y.to(self.mean) - self.mean).flatten(1)
         return -error.square().mean(1) / (2 * self.std**2)
 
+    def divergence(self, other: Gaussian) -> Tensor:
+        """KL(self || other) of two Gaussians with the std of `self` -> (B,), as a mean over latent elements.
+
+        |mean - mean'|^2 / (2 std^2)
+        """
+        return -self.log_prob(other.mean)
+
+    def detach(self) -> Gaussian:
+        """The same Gaussian as a constant."""
+        return Gaussian(self.mean.detach(), self.std)
+
 
 @dataclass(frozen=True)
 class Rollout:
-    """One prompt's samples: a deterministic anchor, and G branches from each of its K stochastic steps."""
+    """One prompt's samples: a deterministic anchor, and what was sampled at each of K stochastic steps.
+
+    Branches leave the anchor: N = 1, each step has G images of its own, F = K. Trajectories have a state of their own
+    at every step: N = G, and there are G images in all, F = 1. Each image is finished M times, on finer and coarser
+    tails.
+    """
 
     prompt: str
     cond: Cond
     sigmas: tuple[float, ...]  # T + 1
     branch_steps: tuple[int, ...]  # K
-    starts: Tensor  # (K, 1, *S)     x_k, where the branches leave the anchor
+    starts: Tensor  # (K, N, *S)     x_k, from which was sampled
     branches: Tensor  # (K, G, *S)   y_i at sigma_{k+1}, exactly as they were continued
-    finals: Tensor  # (K, G, *S)     the branches at sigma 0
+    finals: Tensor  # (M, F, G, *S)  the same at sigma 0
     anchor_final: Tensor  # (1, *S)
+
+    @property
+    def images(self) -> int:
+        """M * F * G."""
+        return self.finals.shape[:3].numel()
 
 
 @dataclass(frozen=True)
@@ -79,8 +100,11 @@ class Policy(Protocol):
         """Text to conditioning. Called once per prompt and run."""
         ...
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        """v(x (B, *S), sigma (B,)) -> (B, *S) fp32, guidance included, differentiable in the adapter."""
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Tensor:
+        """v(x (B, *S), sigma (B,), B conditionings) -> (B, *S) fp32, guidance included, differentiable in the adapter.
+
+        Items may differ in sigma and prompt.
+        """
         ...
 
     def parameters(self) -> Mapping[str, torch.nn.Parameter]:

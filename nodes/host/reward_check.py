@@ -36,7 +36,7 @@ def check(
     sheet = group_sheet(
         found.images,
         found.prompts,
-        branch_steps=found.branch_steps,
+        labels=found.labels,
         rewards=found.scores.total(),
         advantages=advantages_of(found.scores, config.pave.advantage_clip),
     )

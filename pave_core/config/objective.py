@@ -1,21 +1,24 @@
 """The settings of the objective (objective/loss.py).
 
-loss_k = plain_weight L_1 + 1/|S| sum_{n in S} w_n L_n          the paper's weights are all 1
+loss = 1/|K| sum_k u_k [ plain_weight L_1 + 1/|S| sum_{n in S} w_n L_n ]          the paper's weights are all 1
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..errors import ConfigError
 from .fields import check, joined, setting
 
+Variance = Literal["reference", "matched", "span"]
+Ratio = Literal["unclipped", "clip", "divergence mask"]
 _NO_NEGATIVE = "a negative weight would train away from the reward; the paper uses 1"
 
 
 @dataclass(frozen=True)
 class PaveConfig:
-    """The segment set S, the clamp of the advantages, and the weights of the loss's terms."""
+    """The segment set S, the weights of the loss's terms, and what keeps the policy near an earlier one."""
 
     segments: tuple[int, ...] = setting(
         (2, 3), "S: each branch step is decomposed into this many finer steps in the loss. Empty is plain GRPO."
@@ -45,6 +48,74 @@ class PaveConfig:
         high=100,
         expert=True,
         remedy=_NO_NEGATIVE,
+    )
+    variance: Variance = setting(
+        "reference",
+        "The noise by which finer steps are judged. reference: that of their own last step (the released code), which "
+        "gives them more weight than the plain step. matched: that of the plain step. span: one step at the mean "
+        "velocity of the finer ones.",
+        options=get_args(Variance),
+        expert=True,
+    )
+    updates_per_rollout: int = setting(
+        1,
+        "Optimizer steps made with the images of a training step. Above 1 a ratio of new to old probability corrects "
+        "for what has changed since they were drawn.",
+        low=1,
+        high=4,
+        expert=True,
+        remedy="the released code makes 1",
+    )
+    ratio: Ratio = setting(
+        "unclipped",
+        "What limits the ratio when a rollout is used for several updates. clip: PPO's, at clip_range. divergence "
+        "mask: Flow-DPPO's, at max_divergence.",
+        options=get_args(Ratio),
+        expert=True,
+    )
+    clip_range: float = setting(
+        1e-4,
+        "How far the ratio may be from 1 with clip. Log-probabilities are means over a latent's elements, so that it "
+        "is small.",
+        low=1e-7,
+        high=1.0,
+        step=1e-7,
+        expert=True,
+        remedy="Flow-GRPO and DanceGRPO use 1e-4",
+    )
+    max_divergence: float = setting(
+        1e-5,
+        "With divergence mask: from this divergence between new and old policy on, only what brings them together "
+        "again counts.",
+        low=1e-9,
+        high=1.0,
+        step=1e-9,
+        expert=True,
+        remedy="Flow-DPPO uses 1e-5",
+    )
+    kl_weight: float = setting(
+        0.0,
+        "beta: the weight of the divergence from MODEL as it was connected, its LoRAs included. Above 0 the model "
+        "stays nearer to it, for one more network call for each.",
+        low=0.0,
+        high=1000.0,
+        step=0.001,
+        expert=True,
+        remedy="0 switches it off; Flow-GRPO uses 0.004 to 0.04",
+    )
+    step_weights: tuple[float, ...] = setting(
+        (),
+        "A weight for each of the branch steps, in their order, such as 1, 0.5. Empty: all 1, as in the paper.",
+        low=0,
+        high=100,
+        expert=True,
+        remedy=_NO_NEGATIVE,
+    )
+    global_advantage: bool = setting(
+        False,
+        "Add to an image's advantage in its group how it compares with the running mean over prompts (AdaGRPO). Needs "
+        "candidates in Pave Rollout Settings.",
+        expert=True,
     )
 
     def __post_init__(self) -> None:

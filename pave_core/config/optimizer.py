@@ -87,6 +87,16 @@ class OptimConfig:
         expert=True,
         widget="optimizer_step",
     )
+    ema_decay: float = setting(
+        0.0,
+        "Decay of a running mean of the LoRA's weights, which is what is evaluated and saved (Flow-GRPO: 0.9). 0: the "
+        "weights themselves.",
+        low=0.0,
+        high=0.9999,
+        step=0.0001,
+        expert=True,
+        remedy="0 evaluates and saves the weights themselves",
+    )
 
     def __post_init__(self) -> None:
         check(self)

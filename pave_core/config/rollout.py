@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..errors import ConfigError
+from .combinations import check_combinations
 from .fields import check, joined, setting
+
+Exploration = Literal["branches", "trajectories", "trajectories, one noise"]
+Kernel = Literal["mar", "cps", "dance"]
+TailSolver = Literal["euler", "multistep"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,80 @@ class RolloutConfig:
         expert=True,
         remedy="use 1 for the least memory",
     )
+    exploration: Exploration = setting(
+        "branches",
+        "branches: the images of a group leave one deterministic image at a branch step (the released code). "
+        "trajectories: each image has noise at every branch step, and begins with a noise of its own (the paper's "
+        "Algorithm 1, Flow-GRPO) or with one for the group (DanceGRPO).",
+        options=get_args(Exploration),
+        expert=True,
+    )
+    kernel: Kernel = setting(
+        "mar",
+        "How a branch step is noisy. mar: Flow-GRPO's, which keeps the marginals. cps: Flow-CPS, whose images stay "
+        "clean. dance: DanceGRPO's.",
+        options=get_args(Kernel),
+        expert=True,
+    )
+    window_every: int = setting(
+        0,
+        "Training steps after which all branch steps move on along the schedule, from its end back to its start "
+        "(MixGRPO: 25). 0: they stay.",
+        low=0,
+        high=100_000,
+        expert=True,
+        remedy="0 leaves the branch steps where they are",
+    )
+    window_stride: int = setting(
+        1,
+        "How many denoising steps the branch steps move on by. Unused with window_every 0.",
+        low=1,
+        high=100,
+        expert=True,
+    )
+    tail_solver: TailSolver = setting(
+        "euler",
+        "How an image is finished after its last branch step. multistep: of second order, for fewer tail_steps.",
+        options=get_args(TailSolver),
+        expert=True,
+    )
+    tail_steps: int = setting(
+        0,
+        "Denoising steps of a whole image at the spacing with which images are finished after their last branch step. "
+        "Fewer than steps are faster and only make the score less exact. 0: as steps.",
+        low=0,
+        high=200,
+        expert=True,
+        remedy="0 finishes images on the steps of the schedule",
+    )
+    coarser_tails: tuple[int, ...] = setting(
+        (),
+        "Each image is finished again on every n-th step of its tail, and the advantages are added (G2RPO: 2). Empty: "
+        "once.",
+        low=2,
+        high=16,
+        expert=True,
+        remedy="2 takes every second step",
+    )
+    contrast: int = setting(
+        0,
+        "Of each group only so many images are trained on: half of them the best, half the worst. They are chosen by "
+        "the scores of the tails that tail_solver and tail_steps set, and finished on the steps of the schedule. "
+        "0: all.",
+        low=0,
+        high=62,
+        expert=True,
+        remedy="0 trains on all images of a group",
+    )
+    candidates: int = setting(
+        0,
+        "Prompts of which one image each is scored before a training step; it trains on those nearest the running mean "
+        "of these scores (AdaGRPO: 10). 0: the prompts come in turn.",
+        low=0,
+        high=256,
+        expert=True,
+        remedy="0 takes the prompts in turn",
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -61,8 +141,38 @@ class RolloutConfig:
                 )
         if len(set(self.branch_steps)) != len(self.branch_steps):
             raise ConfigError(f"branch_steps: {joined(self.branch_steps)} repeats a step: write each once")
+        if len(set(self.coarser_tails)) != len(self.coarser_tails):
+            raise ConfigError(f"coarser_tails: {joined(self.coarser_tails)} repeats a number: write each once")
+        object.__setattr__(self, "coarser_tails", tuple(sorted(self.coarser_tails)))
+        check_combinations(self)
+
+    @property
+    def in_branches(self) -> bool:
+        """Whether the images of a group differ by one branch step, rather than by all of them."""
+        return self.exploration == "branches"
+
+    @property
+    def has_full_tails(self) -> bool:
+        """Whether images are finished by Euler steps on the steps of the schedule, as the anchor is."""
+        return self.tail_solver == "euler" and self.tail_steps in (0, self.steps)
+
+    @property
+    def tails(self) -> int:
+        """M: how often each image is finished."""
+        return 1 + len(self.coarser_tails)
+
+    @property
+    def groups(self) -> int:
+        """F: the groups of images of one prompt on one kind of tail: K in branches, 1 of trajectories."""
+        return len(self.branch_steps) if self.in_branches else 1
+
+    def labels(self, branch_steps: tuple[int, ...]) -> list[str]:
+        """The names of the M * F groups of a prompt's images. branch_steps: K of the training step."""
+        groups = [f"branch step {k}" for k in branch_steps] if self.in_branches else ["trajectories"]
+        tails = ["", *(f", every {n}. step of the tail" for n in self.coarser_tails)]
+        return [group + tail for tail in tails for group in groups]
 
     @property
     def images(self) -> int:
-        """K * G, the number of scored images of one prompt."""
-        return len(self.branch_steps) * self.group_size
+        """M * F * G, the number of scored images of one prompt."""
+        return self.tails * self.groups * self.group_size

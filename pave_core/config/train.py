@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from ..errors import ConfigError
 from .adapter import LoraConfig
+from .combinations import check_combinations
 from .fields import check, setting
 from .memory import MemoryConfig
 from .objective import PaveConfig
@@ -61,7 +62,8 @@ class TrainConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
-        steps = self.run.iterations
+        check_combinations(self)
+        steps = self.run.iterations * self.pave.updates_per_rollout
         if self.optim.step == "per_step":
             steps *= self.run.prompts_per_step * len(self.rollout.branch_steps)
         if self.optim.schedule != "constant" and self.optim.decay_steps < steps:

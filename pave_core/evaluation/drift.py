@@ -36,7 +36,7 @@ class DriftProbe:
             x = noise.to(policy.device) * sigmas[0]
             for k in range(max(places) + 1):
                 sigma = x.new_tensor([sigmas[k]])
-                v = policy.velocity(x, sigma, cond)
+                v = policy.velocity(x, sigma, [cond])
                 if k in places:
                     self._points.append((cond, x, sigma, v))
                 x = x + (sigmas[k + 1] - sigmas[k]) * v
@@ -45,7 +45,7 @@ class DriftProbe:
     def measure(self, policy: Policy) -> float:
         """The drift of the policy as it is now."""
         moved = torch.stack(
-            [(policy.velocity(x, sigma, cond) - v).square().mean() for cond, x, sigma, v in self._points]
+            [(policy.velocity(x, sigma, [cond]) - v).square().mean() for cond, x, sigma, v in self._points]
         )
         base = torch.stack([v.square().mean() for *_, v in self._points])
         return (moved.mean() / base.mean()).item()

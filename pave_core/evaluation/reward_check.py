@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ..config.rollout import RolloutConfig
 from ..config.train import TrainConfig
-from ..rollout.branches import sample_rollout
 from ..rollout.run_batches import RunBatches
+from ..rollout.sample import sample_rollouts
 from ..scoring.groups import group_mean, group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score as score_images
@@ -76,7 +76,7 @@ class RewardCheck:
     correlations: dict[tuple[str, str], float]
     images: Tensor  # (P * K * G, H, W, 3)
     prompts: tuple[str, ...]  # P * K * G
-    branch_steps: tuple[int, ...]
+    labels: list[str]  # of the K groups of a prompt
     scores: Scores  # (P, K, G)
 
     @property
@@ -142,25 +142,22 @@ def check_reward(
     batches = batches or RunBatches.of(config.rollout, config.memory)
     sampling = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]
-    rollouts = [
-        sample_rollout(
-            policy,
-            prompt,
-            cond=conds[prompt],
-            config=sampling,
-            generator=seeded(config.run.seed, "check", prompt),
-            batches=batches.rollout,
-        )
-        for prompt in prompts
-    ]
-    images = torch.cat([batches.decode.map(decoder.decode, rollout.finals.flatten(0, 1)) for rollout in rollouts])
+    rollouts = sample_rollouts(
+        policy,
+        prompts,
+        conds=[conds[prompt] for prompt in prompts],
+        config=sampling,
+        generators=[seeded(config.run.seed, "check", prompt) for prompt in prompts],
+        batches=batches.rollout,
+    )
+    images = batches.decode.map(decoder.decode, torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
     texts = tuple(prompt for prompt in prompts for _ in range(sampling.images))
     return check_scores(
         reward,
         images,
         prompts=texts,
-        shape=(len(prompts), len(sampling.branch_steps), sampling.group_size),
-        branch_steps=sampling.branch_steps,
+        shape=(len(prompts), sampling.groups, sampling.group_size),
+        labels=sampling.labels(sampling.branch_steps),
     )
 
 
@@ -170,9 +167,12 @@ def check_scores(
     *,
     prompts: Sequence[str],
     shape: tuple[int, int, int],
-    branch_steps: tuple[int, ...],
+    labels: list[str],
 ) -> RewardCheck:
-    """Check `reward` on images (P * K * G, H, W, 3) with as many prompts; shape: (P, K, G)."""
+    """Check `reward` on images (P * K * G, H, W, 3) with as many prompts.
+
+    shape: (P, K, G); labels: of the K groups of a prompt.
+    """
     group = shape[-1]
     values, again, seconds = {}, {}, {}
     for name, part in zip(reward.names, reward.rewards, strict=True):
@@ -205,18 +205,20 @@ def check_scores(
         },
         images=images,
         prompts=tuple(prompts),
-        branch_steps=branch_steps,
+        labels=labels,
         scores=scores.view(*shape),
     )
 
 
 def _few(config: RolloutConfig) -> RolloutConfig:
-    """`config` with fewer branch steps (the first and the last) and smaller groups."""
+    """`config` with fewer branch steps (the first and the last), smaller groups, and each image finished once."""
     steps = config.branch_steps
     return replace(
         config,
-        branch_steps=steps if len(steps) <= BRANCH_STEPS else (steps[0], steps[-1]),
+        branch_steps=steps if len(steps) <= BRANCH_STEPS or not config.in_branches else (steps[0], steps[-1]),
         group_size=min(config.group_size, GROUP_SIZE),
+        coarser_tails=(),
+        contrast=0,
     )
 
 

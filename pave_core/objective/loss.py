@@ -1,15 +1,24 @@
-"""The objective of Pave-GRPO at one branch step k (arXiv 2606.01636, as in the authors' released code).
+"""The objective of Pave-GRPO (arXiv 2606.01636): what one observed step x_k -> y_1..y_G adds to the loss.
 
-    loss_k  = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n          all weights are 1 in the paper
-    L_n     = - mean_i A_i ratio_i
-    ratio_i = exp(log p^(n)(y_i) - log p^(n)(y_i).detach())
+    loss    = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n           all weights are 1 in the paper
+    L_n     = - mean_i f(A_i, ratio_i) + beta KL_n
+    ratio_i = exp(log p^(n)(y_i) - log p^(n)_old(y_i))        p_old: the policy of the rollout's first update
+    KL_n    = |mu_n - mu_n,ref|^2 / (2 std_n^2)               a mean over latent elements (Flow-GRPO, arXiv 2505.05470)
 
-The trainer averages loss_k over the K branch steps. With S empty this is plain GRPO.
+The reference is the network with the adapter off. With S empty this is plain GRPO. What f is:
 
-Two parts of GRPO are left out, as in the released code: the clipping of the ratio (each rollout is used for one update,
-so that the ratio is 1 in value and a clip could never act) and the KL term (its weight is 0 in every released run). The
-chains n > 1 evaluate branches that were sampled with the plain step's std under their own, smaller std ("variance =
-reference"); at later branch steps they therefore outweigh L_1 about 3 : 1.
+    unclipped          A ratio
+    clip               min(A ratio, A clamp(ratio, 1 - c, 1 + c))                     PPO, arXiv 1707.06347
+    divergence mask    0 where A (ratio - 1) > 0 and KL(p || p_old) > d, else A ratio     Flow-DPPO, arXiv 2606.11025
+
+In a rollout's first update every ratio is 1 in value, and all three are the same: that is the released code, which
+makes one update a rollout, with neither clip nor KL.
+
+As std does not depend on the weights, the mean carries the whole gradient: for an f that is not limited at i,
+
+    dL_n/dmean = - (1/G) sum_i A_i ratio_i (y_i - mean) / (std^2 D)        D: the number of latent elements
+
+so that time and memory of the backward pass do not depend on G.
 """
 
 from __future__ import annotations
@@ -19,38 +28,85 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..config.objective import PaveConfig
 from ..types import Gaussian
 
 
+def mean_gradient(p: Gaussian, branches: Tensor, weights: Tensor) -> Tensor:
+    """-(1/G) sum_i w_i (y_i - mean) / (std^2 D): branches (G, *S), weights (G,) -> (1, *S), a constant."""
+    mean = p.mean.detach()
+    error = branches.to(mean) - mean
+    weighted = weights.to(error).view(-1, *(1,) * (error.ndim - 1)) * error
+    return -weighted.mean(0, keepdim=True) / (p.std**2 * mean[0].numel())
+
+
 @torch.no_grad()
-def mean_gradient(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """dL_n/dmean = -(1/G) sum_i A_i (y_i - mean) / (std^2 D): branches (G, *S), advantages (G,) -> (1, *S).
+def surrogate(
+    p: Gaussian, branches: Tensor, advantages: Tensor, *, old: Gaussian | None, config: PaveConfig
+) -> tuple[Tensor, Tensor]:
+    """(f(A_i, ratio_i), df/dlog p^(n)(y_i)), both (G,). old: p^(n)_old; None in a rollout's first update.
 
-    D: the number of latent elements. As std does not depend on the weights, the mean carries the whole gradient.
+    The second is A_i ratio_i, or 0 where f is limited.
     """
-    error = branches.to(p.mean) - p.mean
-    weighted = advantages.to(error).view(-1, *(1,) * (error.ndim - 1)) * error
-    return -weighted.mean(0, keepdim=True) / (p.std**2 * p.mean[0].numel())
+    A = advantages.to(p.mean)
+    if old is None:
+        return A, A
+    ratio = (p.log_prob(branches) - old.log_prob(branches)).exp()
+    away = A * (ratio - 1) > 0  # following A further would lead further away from the old policy
+    match config.ratio:
+        case "unclipped":
+            return A * ratio, A * ratio
+        case "clip":
+            limited = away & ((ratio - 1).abs() > config.clip_range)
+            bounded = A * ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
+            return torch.where(limited, bounded, A * ratio), (A * ratio).masked_fill(limited, 0.0)
+        case "divergence mask":
+            limited = away & (p.divergence(old) > config.max_divergence)
+            kept = (A * ratio).masked_fill(limited, 0.0)
+            return kept, kept
 
 
-def policy_gradient_loss(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """L_n: branches (G, *S), detached advantages (G,) -> a scalar whose gradient is the policy gradient.
+def chain_loss(
+    p: Gaussian,
+    branches: Tensor,
+    advantages: Tensor,
+    *,
+    config: PaveConfig,
+    old: Gaussian | None = None,
+    reference: Gaussian | None = None,
+) -> Tensor:
+    """L_n of p = p^(n), with a mean of (1, *S): branches (G, *S), advantages (G,) -> a scalar.
 
-    Its graph holds one tensor of a latent's size, so that time and memory of the backward pass do not depend on G.
+    old: as in surrogate(). reference: p^(n) of the reference, needed where config.kl_weight > 0.
     """
-    value = -advantages.mean().to(p.mean)  # every ratio is 1
-    return value + ((p.mean - p.mean.detach()) * mean_gradient(p, branches, advantages)).sum()
+    value, weights = surrogate(p, branches, advantages, old=old, config=config)
+    loss = ((p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)).sum() - value.mean()
+    if reference is None:
+        return loss
+    return loss + config.kl_weight * p.divergence(reference).mean()
 
 
 def decomposition_loss(
     transitions: Mapping[int, Gaussian],
     branches: Tensor,
     advantages: Tensor,
-    weights: Mapping[int, float] | None = None,
+    *,
+    config: PaveConfig,
+    old: Mapping[int, Gaussian] | None = None,
+    reference: Mapping[int, Gaussian] | None = None,
 ) -> Tensor:
-    """loss_k from {1: p^(1), n: p^(n)} and {n: w_n} (None: all 1); branches (G, *S); advantages (G,)."""
+    """The loss of one observed step from {n: p^(n)}, n = 1 and every n of config.segments; other arguments likewise."""
+    weights = config.weights()
     losses = {
-        n: (weights[n] if weights else 1.0) * policy_gradient_loss(p, branches, advantages)
+        n: weights[n]
+        * chain_loss(
+            p,
+            branches,
+            advantages,
+            config=config,
+            old=old[n] if old else None,
+            reference=reference[n] if reference else None,
+        )
         for n, p in transitions.items()
     }
     plain = losses.pop(1)
@@ -58,14 +114,21 @@ def decomposition_loss(
 
 
 @torch.no_grad()
-def segment_metrics(p: Gaussian, branches: Tensor, advantages: Tensor) -> Tensor:
-    """What chain n does at one branch step: a tensor (3,) of log-probability, std and push that stays on the device.
-
-    log-probability: mean_i log p^(n)(y_i), at best near -1/2
-    std: of p^(n)
-    push: |dL_n/dmean|: how hard this chain pulls the mean toward the better branches
+def segment_metrics(
+    p: Gaussian,
+    branches: Tensor,
+    advantages: Tensor,
+    *,
+    config: PaveConfig,
+    old: Gaussian | None = None,
+    reference: Gaussian | None = None,
+) -> Tensor:
+    """What chain n does: a tensor (5,), the fields of SegmentMetrics, that stays on the device.
 
     The value of L_n says nothing: it is - mean_i A_i, always about 0.
     """
-    push = mean_gradient(p, branches, advantages).norm()
-    return torch.stack([p.log_prob(branches).mean(), push.new_tensor(p.std), push])
+    _, weights = surrogate(p, branches, advantages, old=old, config=config)
+    push = mean_gradient(p, branches, weights).norm()
+    limited = ((weights == 0) & (advantages.to(weights) != 0)).float().mean()
+    kl = push.new_zeros(()) if reference is None else p.divergence(reference).mean()
+    return torch.stack([p.log_prob(branches).mean(), push.new_full((), p.std), push, kl, limited])

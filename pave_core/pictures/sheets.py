@@ -69,14 +69,15 @@ def group_sheet(
     images: Tensor,
     prompts: Sequence[str],
     *,
-    branch_steps: Sequence[int],
+    labels: Sequence[str],
     rewards: Tensor,
     advantages: Tensor,
     rows: int = 12,
 ) -> Tensor:
     """Groups of images, at most `rows`, one per row and sorted by reward, with reward and advantage below every image.
 
-    images: (P * K * G, H, W, 3), with as many prompts; rewards, advantages: (P, K, G). Returns (H, W, 3).
+    images: (P * K * G, H, W, 3), with as many prompts; labels: of the K groups of a prompt; rewards, advantages:
+    (P, K, G). Returns (H, W, 3).
     """
     P, K, G = rewards.shape
     w, h = _thumbnail(images.shape[2], images.shape[1], 160)
@@ -93,9 +94,9 @@ def group_sheet(
     for row in range(shown):
         p, k = divmod(row, K)
         y = margin + row * (caption + h + foot + gap)
-        step = f"branch step {branch_steps[k]}"
-        draw.text((margin, y), _fit(prompts[row * G], draw, font, size[0] - 2 * margin - 130), INK, font)
-        draw.text((size[0] - margin, y), step, MUTED, small, anchor="ra")
+        room = size[0] - 2 * margin - draw.textlength(labels[k], small) - 16
+        draw.text((margin, y), _fit(prompts[row * G], draw, font, room), INK, font)
+        draw.text((size[0] - margin, y), labels[k], MUTED, small, anchor="ra")
         order = rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()
         for column, g in enumerate(order):
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
@@ -119,7 +120,7 @@ def _thumbnail(width: int, height: int, largest: int) -> tuple[int, int]:
     return int(width * scale), int(height * scale)
 
 
-def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+def _fit(text: str, draw: ImageDraw.ImageDraw, font: Any, width: float) -> str:
     """`text` on one line of at most `width` pixels, cut at its end if need be."""
     text = " ".join(text.split())
     if draw.textlength(text, font) <= width:

@@ -13,10 +13,9 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..policies.adapter import layer_of
 from ..rollout.prompts import encode_all
-from ..rollout.run_batches import RunBatches
+from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
-from ..training.step import UPDATE_REMEDY
 from ..types import Cond, Decoder, RunPolicy
 from .checkpoint import load_checkpoint
 from .folder import Places, RunFolder

@@ -8,13 +8,16 @@ was.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..files import write_atomically
+from ..rollout.curriculum import RunningStats
 from ..training.state import Checkpoint
 
 FORMAT = "pave-checkpoint-1"
@@ -24,7 +27,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path` (.safetensors), whole or not at all; TrainingError if the disk refuses."""
     tensors = {f"adapter.{name}": value for name, value in checkpoint.adapter.items()}
     tensors |= {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
+    tensors |= {f"average.{name}": value for name, value in checkpoint.average.items()}
     header = {"step": checkpoint.step, "recipe": checkpoint.recipe, "counters": checkpoint.counters}
+    header["running"] = None if checkpoint.running is None else asdict(checkpoint.running)
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, save(tensors, metadata={"format": FORMAT, "pave": json.dumps(header)}))
 
@@ -47,14 +52,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ConfigError(
             f"resume: {path} cannot be read as a checkpoint ({error}): start afresh with resume = none"
         ) from error
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    running = header.get("running")
     return Checkpoint(
         step=header["step"],
         recipe=header["recipe"],
-        adapter={
-            name.removeprefix("adapter."): value for name, value in tensors.items() if name.startswith("adapter.")
-        },
-        optimizer={
-            name.removeprefix("optimizer."): value for name, value in tensors.items() if name.startswith("optimizer.")
-        },
+        adapter=part("adapter."),
+        optimizer=part("optimizer."),
         counters=header["counters"],
+        average=part("average."),
+        running=None if running is None else RunningStats(**running),
     )

@@ -99,7 +99,7 @@ class Run:
 
     def lora(self) -> LoraWeights:
         """The LoRA of chosen_step, with its recipe."""
-        values = None if self.chosen is None else self.chosen.adapter
+        values = (self.state.average or None) if self.chosen is None else self.chosen.weights
         return LoraWeights(self.policy.export(values), self.recipe() | {"step": self.chosen_step})
 
     def after_step(self, metrics: StepMetrics) -> None:
@@ -165,9 +165,10 @@ class Run:
         return Outcome(lora, list(self.history), curve, grid, summary)
 
     def _measure(self, measurements: Measurements) -> None:
-        """Evaluate the policy as it is, unless this step has been evaluated already."""
+        """Evaluate the policy with the weights that are saved, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
-        evaluation, new = measurements.measure(self.state.step, keep)
+        with self.state.showing():
+            evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
 
@@ -180,7 +181,7 @@ class Run:
             self._watch()
         chosen = self.chosen
         if chosen is not None and not measurements.has_images(chosen.step):
-            with self.state.at(chosen):
+            with self.state.showing(chosen):
                 measurements.replace(chosen.step)
 
     def _watch(self) -> None:

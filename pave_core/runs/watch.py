@@ -44,10 +44,12 @@ class Watch:
     def check(self, policy: Policy, state: TrainState, evaluation: Evaluation) -> Reading:
         """Read the numbers after the step that `state` has just completed, and act on alarms.
 
-        evaluation: of the policy as it is. An alarm sends `state` back to the best weights, or sets `stopped`.
+        evaluation: of the policy with the weights that are saved. An alarm sends `state` back to the best weights, or
+        sets `stopped`.
         """
         best = Best(self.best.step, self.best.recipe.get("held_out"))
-        drift = self._probe.measure(policy)
+        with state.showing():
+            drift = self._probe.measure(policy)
         reading = read(evaluation, drift, step=state.step, config=self.config, base=self.base, best=best)
         self.readings.append(reading)
         if reading.best:

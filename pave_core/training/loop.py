@@ -34,13 +34,21 @@ def train(
     """
     batches = batches or RunBatches.of(config.rollout, config.memory)
     while state.step < config.run.iterations:
-        before = state.capture({}) if config.optim.step == "per_step" else None
+        several = config.optim.step == "per_step" or config.pave.updates_per_rollout > 1
+        before = state.capture({}) if several else None
         step = TrainingStep(policy, decoder, conds=conds, config=config, state=state, batches=batches)
         try:
+            if step.candidates:
+                step.choose(step.score(reward, step.sample_candidates(), step.candidates))
             rollouts = step.sample()
             images, anchors = step.decode(rollouts)
             if step.finite:
-                step.accumulate(rollouts, step.advantages(step.score(reward, images, anchors), rollouts))
+                step.score_anchors(reward, anchors)
+                scores = step.score(reward, images, step.texts(rollouts))
+                if config.rollout.contrast:
+                    rollouts, images = step.contrast(rollouts, scores)
+                    scores = step.score(reward, images, step.texts(rollouts))
+                step.accumulate(rollouts, step.advantages(scores, rollouts))
             if config.optim.step == "accumulated":
                 step.update()
         except BaseException:

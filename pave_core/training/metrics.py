@@ -9,11 +9,13 @@ from torch import Tensor
 
 
 class SegmentMetrics(NamedTuple):
-    """What chain n does in the loss (see objective/loss.py, segment_metrics)."""
+    """What chain n does in the loss, in the last update of a training step (see objective/loss.py)."""
 
-    log_prob: float
-    std: float
-    push: float
+    log_prob: float  # mean_i log p^(n)(y_i), at best near -1/2
+    std: float  # of p^(n)
+    push: float  # |dL_n/dmean| without the KL term: how hard this chain pulls toward the better images
+    kl: float = 0.0  # from the reference; 0 where kl_weight is 0
+    limited: float = 0.0  # the share of images whose ratio was limited
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class StepMetrics:
     zero_spread_groups: int  # the groups with equal advantages: nothing to learn
     skipped: bool  # non-finite images, loss or gradient: no optimizer step was made
     segments: dict[int, SegmentMetrics]  # by n, 1 for the plain step: means over the branch steps of all prompts
-    seconds: dict[str, float]  # by phase: rollout, decode, reward, update
+    seconds: dict[str, float]  # by phase: rollout, decode, reward, update, optimizer
     prompts: tuple[str, ...]
     preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where an image was not finite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..config.optimizer import OptimConfig
 from ..config.train import TrainConfig
 from ..errors import ConfigError
+from ..rollout.curriculum import RunningStats
 from ..types import Policy
 from .optimizer import learning_rate, make_optimizer
 
@@ -28,6 +29,13 @@ class Checkpoint:
     adapter: dict[str, Tensor]  # parameter name -> values
     optimizer: dict[str, Tensor]  # "<parameter name>|<moment>" -> values
     counters: dict[str, int]  # the values of COUNTERS
+    average: dict[str, Tensor] = field(default_factory=dict)  # parameter name -> running mean; empty without one
+    running: RunningStats | None = None  # of the candidates' scores
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What is evaluated and saved: the running mean of the adapter where there is one, else the adapter."""
+        return self.average or self.adapter
 
 
 @dataclass
@@ -42,12 +50,23 @@ class TrainState:
     skipped_in_a_row: int = 0  # how many of the latest steps were skipped, without another between
     halvings: int = 0  # how often the guard has halved the learning rate
     scale_halvings: int = 0  # how often the scale of the loss was halved (fp16)
+    average: dict[str, Tensor] = field(default_factory=dict)  # the running mean of the parameters; empty without one
+    running: RunningStats | None = None  # of the candidates' scores
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
         """The state at step 0 of a policy with a fresh adapter."""
         parameters = policy.parameters()
-        return cls(parameters, make_optimizer(parameters.values(), config.optim))
+        state = cls(parameters, make_optimizer(parameters.values(), config.optim))
+        if config.optim.ema_decay:
+            state.average = {name: p.detach().clone() for name, p in parameters.items()}
+        return state
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Let the running mean follow the parameters: mean <- decay mean + (1 - decay) parameter."""
+        for name, mean in self.average.items():
+            mean.lerp_(self.parameters[name], 1 - decay)
 
     def capture(self, recipe: dict[str, Any]) -> Checkpoint:
         """A copy of the state on the CPU."""
@@ -57,7 +76,8 @@ class TrainState:
             name: value.to("cpu", copy=True)
             for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
         }
-        return Checkpoint(self.step, recipe, adapter, moments, counters)
+        average = {name: value.to("cpu", copy=True) for name, value in self.average.items()}
+        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Become the state of `checkpoint`, in place. ConfigError if its parameters have other names or shapes."""
@@ -68,26 +88,35 @@ class TrainState:
                 "the LoRA settings it had"
             )
         self.return_to(checkpoint)
-        self.step = checkpoint.step
+        self.step, self.running = checkpoint.step, checkpoint.running
         for name in COUNTERS:
             setattr(self, name, checkpoint.counters.get(name, 0))
 
     def return_to(self, checkpoint: Checkpoint) -> None:
         """Take the weights and the optimizer's moments of an earlier state of this run, and keep step and counters."""
-        with torch.no_grad():
-            for name, value in checkpoint.adapter.items():
-                self.parameters[name].copy_(value)
+        self._set(checkpoint.adapter)
+        for name, value in checkpoint.average.items():
+            self.average[name].copy_(value)
         restore_optimizer(self.optimizer, self.parameters, checkpoint.optimizer)
 
     @contextmanager
-    def at(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Inside, the weights and moments are those of `checkpoint`; afterwards they are the newest again."""
-        newest = self.capture({})
-        self.return_to(checkpoint)
+    def showing(self, checkpoint: Checkpoint | None = None) -> Iterator[None]:
+        """Inside, the policy has the weights that are evaluated and saved: those of `checkpoint`, or the current ones.
+
+        Afterwards it trains on from where it was.
+        """
+        weights = self.average if checkpoint is None else checkpoint.weights
+        newest = {name: p.detach().clone() for name, p in self.parameters.items()} if weights else {}
+        self._set(weights)
         try:
             yield
         finally:
-            self.return_to(newest)
+            self._set(newest)
+
+    @torch.no_grad()
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, value in weights.items():
+            self.parameters[name].copy_(value)
 
     def rate(self, config: OptimConfig, update: int) -> float:
         """The learning rate of optimizer step `update`, counted from 0, with the guard's halvings."""

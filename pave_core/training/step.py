@@ -1,10 +1,12 @@
 """One training step.
 
-    sample         a rollout of each of the P prompts: an anchor and K x G branches, without gradient
-    decode, score  images -> rewards (P, K, G)
-    advantages     rewards -> advantages (P, K, G)
-    accumulate     for each prompt and k: paved transitions -> loss_k -> backward, so that one graph is alive at a time
-    update         clip the gradient, step the optimizer
+    choose         with candidates: the prompts nearest the running mean of their scores (AdaGRPO)
+    sample         a rollout of each of the P prompts, without gradient
+    decode, score  images -> rewards (P, M F, G): F groups of G images on M tails; see Rollout
+    contrast       with contrast: only the best and the worst of each group, finished on the schedule's steps
+    advantages     rewards -> advantages (P, M F, G)
+    accumulate     paved transitions of all prompts and branch steps in lock-step -> loss -> gradient
+    update         clip the gradient, step the optimizer; again with the same rollouts where the settings say so
     complete       -> StepMetrics
 
 train() calls these in this order, and so does a graph of step nodes. Noise and prompts are functions of (seed, step)
@@ -18,38 +20,25 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..batches import SMALLER, explained
 from ..config.train import TrainConfig
-from ..flow.paving import paved_transitions
-from ..objective.advantage import advantages_of
-from ..objective.loss import decomposition_loss, segment_metrics
-from ..rollout.branches import sample_rollout
-from ..rollout.curriculum import prompts_of_step
+from ..errors import ConfigError
+from ..objective.advantage import advantages_of, global_advantages
+from ..rollout.curriculum import RunningStats, candidates_of_step, nearest, prompts_of_step, window
 from ..rollout.run_batches import RunBatches
+from ..rollout.sample import contrasted, sample_anchors, sample_rollouts
 from ..scoring.groups import group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
 from ..types import Cond, Decoder, Policy, Rollout
+from .gradient import Observed, PolicyGradient, observed_at
 from .metrics import SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .state import TrainState
-
-UPDATE_REMEDY = f"set checkpointing to on and recompute_chains in Pave Memory, lower rank, {SMALLER}"
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The G branches of one branch step of a rollout."""
-
-    rollout: Rollout
-    place: int  # of the branch step in rollout.branch_steps
-    advantages: Tensor  # (G,)
 
 
 class TrainingStep:
@@ -71,148 +60,223 @@ class TrainingStep:
     ) -> None:
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self._batches = batches or RunBatches.of(config.rollout, config.memory)
-        self.prompts = prompts_of_step(list(conds), config, state.step)
+        self.candidates = candidates_of_step(list(conds), config, state.step)  # B; none: the prompts come in turn
+        self.prompts = [] if self.candidates else prompts_of_step(list(conds), config, state.step)
         self.finite = True
+        self._running = state.running  # of the candidates' scores
+        self._gradient: PolicyGradient | None = None
+        self._observed: list[Observed] = []
         self._losses: list[Tensor] = []  # on the device until the step's end
         self._segments: dict[int, list[Tensor]] = defaultdict(list)  # likewise
         self._grad_norms: list[float] = []
         self._groups = self._idle_groups = 0
-        self._scores: Scores | None = None  # (P, K, G)
+        self._scores: Scores | None = None  # (P, M F, G)
         self._anchor_reward = math.nan
         self._preview: Tensor | None = None
         self._seconds: dict[str, float] = defaultdict(float)
 
-    def sample(self) -> list[Rollout]:
-        """Sample a rollout for each prompt; its noise depends on (seed, step, the prompt's place) alone."""
+    def sample_candidates(self) -> Tensor:
+        """An image of each of the B candidates: (B, H, W, 3); black where it is not finite."""
         config, step = self._config, self._state.step
+        generators = [seeded(config.run.seed, "candidate", step, i) for i in range(len(self.candidates))]
         with self._timed("rollout"):
-            return [
-                sample_rollout(
-                    self._policy,
-                    prompt,
-                    cond=self._conds[prompt],
-                    config=config.rollout,
-                    generator=seeded(config.run.seed, "noise", step, place),
-                    batches=self._batches.rollout,
-                )
-                for place, prompt in enumerate(self.prompts)
-            ]
+            finals = sample_anchors(
+                self._policy,
+                [self._conds[prompt] for prompt in self.candidates],
+                generators=generators,
+                steps=config.rollout.steps,
+                batches=self._batches.rollout,
+            )
+        return self._decoded(finals).nan_to_num(0.0, 0.0, 0.0)
+
+    def choose(self, scores: Scores) -> None:
+        """Choose the step's prompts by the scores (B,) of the candidates' images."""
+        totals, running = scores.total(), self._state.running
+        self._running = RunningStats.of(totals) if running is None else running.updated(totals)
+        places = nearest(totals, self._running.mean, self._config.run.prompts_per_step)
+        self.prompts = [self.candidates[place] for place in places]
+
+    def sample(self) -> list[Rollout]:
+        """Sample a rollout for each prompt; its noise depends on (seed, step, the prompt's place) alone.
+
+        ConfigError where the prompts have still to be chosen among the candidates.
+        """
+        config, step = self._config, self._state.step
+        if not self.prompts:
+            raise ConfigError(
+                "candidates: the prompts of this step have not been chosen: put Pave Candidates, a score and Pave "
+                "Choose Prompts before Pave Rollout, or set candidates to 0"
+            )
+        rollout = config.rollout
+        with self._timed("rollout"):
+            return sample_rollouts(
+                self._policy,
+                self.prompts,
+                conds=[self._conds[prompt] for prompt in self.prompts],
+                config=rollout,
+                generators=[seeded(config.run.seed, "noise", step, place) for place in range(len(self.prompts))],
+                branch_steps=window(
+                    rollout.branch_steps,
+                    step,
+                    every=rollout.window_every,
+                    stride=rollout.window_stride,
+                    steps=rollout.steps,
+                ),
+                batches=self._batches.rollout,
+            )
 
     def decode(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
-        """The images of P rollouts: (P * K * G, H, W, 3) of the branches, and (P, H, W, 3) of the anchors.
+        """The images of P rollouts: (P * M * F * G, H, W, 3) of their groups, and (P, H, W, 3) of the anchors.
 
-        Those of the branches are in the order of a (P, K, G) tensor.
+        Those of the groups are in the order of a (P, M, F, G) tensor.
         """
-        with self._timed("decode"):
-            decoded = [
-                self._batches.decode.map(
-                    self._decoder.decode, torch.cat([rollout.anchor_final, rollout.finals.flatten(0, 1)])
-                )
-                for rollout in rollouts
-            ]
-        images, anchors = torch.cat([each[1:] for each in decoded]), torch.cat([each[:1] for each in decoded])
-        self.finite &= bool(images.isfinite().all() and anchors.isfinite().all())
+        anchors = [rollout.anchor_final for rollout in rollouts]
+        decoded = self._decoded(torch.cat([*anchors, *(rollout.finals.flatten(0, 2) for rollout in rollouts)]))
+        images, anchors = decoded[len(rollouts) :], decoded[: len(rollouts)]
         self._preview = anchors[0] if self.finite else None
         return images, anchors
 
-    def score(self, reward: RewardMix, images: Tensor, anchors: Tensor) -> Scores:
-        """The scores (P * K * G,) of the branches; the anchors' go into the metrics. Images as decode() gives them."""
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Latents (N, *S) -> images (N, H, W, 3)."""
+        with self._timed("decode"):
+            images = self._batches.decode.map(self._decoder.decode, latents)
+        self.finite &= bool(images.isfinite().all())
+        return images
+
+    def texts(self, rollouts: Sequence[Rollout]) -> list[str]:
+        """The prompt of each image, in the order of decode()."""
+        return [rollout.prompt for rollout in rollouts for _ in range(rollout.images)]
+
+    def score(self, reward: RewardMix, images: Tensor, prompts: Sequence[str]) -> Scores:
+        """The scores (N,) of N images with N prompts."""
         with self._timed("reward"):
-            scores = reward.score(images, [p for p in self.prompts for _ in range(self._config.rollout.images)])
-            self._anchor_reward = reward.score(anchors, self.prompts).total().nanmean().item()
-        return scores
+            return reward.score(images, prompts)
+
+    def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
+        """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""
+        self._anchor_reward = self.score(reward, anchors, self.prompts).total().nanmean().item()
+
+    def contrast(self, rollouts: Sequence[Rollout], scores: Scores) -> tuple[list[Rollout], Tensor]:
+        """The rollouts with the best and the worst images of each group by the scores, and these images, finished.
+
+        scores: (P * F * G,) of the rollouts' images. Returns rollouts with config.contrast images in a group, and
+        their images (P * F * c, H, W, 3). These are what is scored again, and trained on.
+        """
+        half = self._config.rollout.contrast // 2
+        self._scores = self._grouped(scores, rollouts)
+        order = advantages_of(self._scores, self._config.pave.advantage_clip).argsort(dim=-1, stable=True)
+        kept = torch.cat([order[..., :half], order[..., -half:]], -1).sort(-1).values
+        with self._timed("rollout"):
+            rollouts = contrasted(
+                self._policy, rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
+            )
+        return rollouts, self._decoded(torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
 
     def advantages(self, scores: Scores, rollouts: Sequence[Rollout]) -> Tensor:
-        """The advantages (P, K, G) from the scores (P * K * G,) of the rollouts' images.
+        """The advantages (P, M F, G) from the scores (P * M * F * G,) of the rollouts' images.
 
-        ConfigError if in the first step of a run no reward tells any two images apart.
+        An image on several tails has the sum of its advantages, which is given for each of them. ConfigError if in the
+        first step of a run no reward tells any two images apart.
         """
-        K, G = len(self._config.rollout.branch_steps), self._config.rollout.group_size
-        self._scores = scores.view(len(rollouts), K, G)
+        config = self._config
+        grouped = self._grouped(scores, rollouts)
+        if not config.rollout.contrast:
+            self._scores = grouped
         if self._state.step == 0:
             require_spread(scores.values)
-        return advantages_of(self._scores, self._config.pave.advantage_clip)
+        found = advantages_of(grouped, config.pave.advantage_clip)
+        if config.pave.global_advantage and self._running is not None:
+            found = found + global_advantages(grouped.total(), self._running, config.pave.advantage_clip)
+        M = config.rollout.tails
+        return found.unflatten(1, (M, -1)).sum(1, keepdim=True).expand(-1, M, -1, -1).flatten(1, 2)
+
+    def _grouped(self, scores: Scores, rollouts: Sequence[Rollout]) -> Scores:
+        """Scores of the rollouts' images as (P, M F, G)."""
+        M, F, G = rollouts[0].finals.shape[:3]
+        return scores.view(len(rollouts), M * F, G)
 
     def accumulate(self, rollouts: Sequence[Rollout], advantages: Tensor) -> None:
-        """Add the gradient of the rollouts with their advantages (P, K, G); in per_step mode, update() after each k."""
+        """Add the gradient of the rollouts with their advantages (P, M F, G); in per_step mode, update() after each k.
+
+        ConfigError for rollouts whose groups have still to be narrowed to config.contrast images.
+        """
+        contrast, F = self._config.rollout.contrast, rollouts[0].finals.shape[1]
+        if contrast and rollouts[0].branches.shape[1] != contrast:
+            raise ConfigError(
+                f"contrast: the groups have not been narrowed to {contrast} images: put Pave Contrast and a second "
+                "score between Pave Rollout and Pave Advantage, or set contrast to 0"
+            )
+        advantages = advantages[:, :F]  # the same for each tail
+        weights = self._config.pave.step_weights or (1.0,) * len(rollouts[0].branch_steps)
+        parts = len(weights) * len(rollouts)
         idle = zero_spread(advantages)
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
-        groups = [
-            _Group(rollout, i, advantages[p, i].to(rollout.branches.device))
+        of_steps = [
+            observed_at(rollout, place, advantages=advantages[p, place % F], share=weight / parts)
             for p, rollout in enumerate(rollouts)
-            for i in range(len(rollout.branch_steps))
-            if not idle[p, i]
+            for place, weight in enumerate(weights)
+            if weight and not idle[p, place % F]
         ]
+        self._gradient = PolicyGradient(
+            self._policy,
+            self._state,
+            config=self._config,
+            sigmas=rollouts[0].sigmas,
+            batches=self._batches.update,
+        )
         if self._config.optim.step == "per_step":
-            for group in groups:
-                self._add_gradient([group])
+            for observed in of_steps:
+                self._add_gradient(observed)
                 self.update()
         else:
-            self._add_gradient(groups)
+            observed = [each for of_step in of_steps for each in of_step]
+            self._observed += observed
+            self._add_gradient(observed)
 
-    def _add_gradient(self, groups: Sequence[_Group]) -> None:
-        """Add the gradient of `groups`, computed with a scaled loss where fp16 could not hold it otherwise.
-
-        The scale is halved, for good, when a gradient is not finite with it.
-        """
-        parameters = list(self._state.parameters.values())
-        earlier = [p.grad for p in parameters]
-        while True:
-            scale = max(self._policy.loss_scale / 2**self._state.scale_halvings, 1.0)
-            if scale > 1:
-                for p in parameters:
-                    p.grad = None
-            passed = [self._backward(group, scale) for group in groups]
-            if scale == 1 or not _overflows(parameters, [loss for loss, _ in passed]):
-                break
-            self._state.scale_halvings += 1
-            for p, grad in zip(parameters, earlier, strict=True):
-                p.grad = grad
-        if scale > 1:
-            for p, grad in zip(parameters, earlier, strict=True):
-                new = None if p.grad is None else p.grad / scale
-                p.grad = new if grad is None else grad if new is None else grad + new
-        for loss, segments in passed:
-            self._losses.append(loss)
-            for n, row in segments.items():
-                self._segments[n].append(row)
-
-    def _backward(self, group: _Group, scale: float) -> tuple[Tensor, dict[int, Tensor]]:
-        """Add the gradient of scale * loss_k; returns loss_k and {n: segment_metrics}, on the device."""
-        config, rollout, i = self._config, group.rollout, group.place
-        share = 1 / (len(config.rollout.branch_steps) * len(self.prompts))
-        with self._timed("update"), explained("the update", UPDATE_REMEDY), torch.enable_grad():
-            transitions = paved_transitions(
-                lambda x, sigma: self._policy.velocity(x, sigma, rollout.cond),
-                rollout.starts[i],
-                k=rollout.branch_steps[i],
-                sigmas=rollout.sigmas,
-                eta=config.rollout.eta,
-                segments=config.pave.segments,
-            )
-            branches = rollout.branches[i]
-            loss = share * decomposition_loss(transitions, branches, group.advantages, config.pave.weights())
-            (scale * loss).backward()
-            metrics = {n: segment_metrics(p, branches, group.advantages) for n, p in transitions.items()}
-        return loss.detach(), metrics
+    def _add_gradient(self, observed: Sequence[Observed]) -> None:
+        """Add the gradient of some observed steps, and remember the loss and metrics."""
+        if not observed or self._gradient is None:
+            return
+        with self._timed("update"):
+            loss, segments = self._gradient.add(observed)
+        self._losses.append(loss)
+        for n, metrics in segments.items():
+            self._segments[n].append(metrics)
 
     def update(self) -> None:
-        """One optimizer step, unless no group has any spread or something is not finite."""
+        """Step the optimizer, unless no group has any spread or something is not finite.
+
+        With updates_per_rollout, compute the gradient of the same rollouts again, and step again.
+        """
+        stepped = self._step_optimizer()
+        for _ in range(1, self._config.pave.updates_per_rollout):
+            if stepped:
+                self._losses.clear()
+                self._segments.clear()
+                self._add_gradient(self._observed)
+                stepped = self._step_optimizer()
+
+    def _step_optimizer(self) -> bool:
+        """One step of the optimizer; whether it was made."""
         state, config = self._state, self._config.optim
-        with self._timed("update"):
+        with self._timed("optimizer"):
             if not self._losses or not self.finite or not math.isfinite(self.loss()):
                 state.optimizer.zero_grad(set_to_none=True)
-                return
+                return False
             norm = clip_and_step(state.optimizer, config, state.rate(config, state.updates))
-        state.updates += math.isfinite(norm)
+            if math.isfinite(norm):
+                state.updates += 1
+                state.follow(config.ema_decay)
         self._grad_norms.append(norm)
+        return math.isfinite(norm)
 
     def complete(self) -> StepMetrics:
         """End the step: count it in the state, and return its record."""
         state, loss = self._state, self.loss()
         skipped = not self.finite or not all(math.isfinite(value) for value in (loss, *self._grad_norms))
         state.step += 1
+        state.running = self._running if self.finite else state.running
         state.skipped += skipped
         state.skipped_in_a_row = state.skipped_in_a_row + 1 if skipped else 0
         return StepMetrics(
@@ -237,7 +301,7 @@ class TrainingStep:
 
     def segments(self) -> dict[int, SegmentMetrics]:
         """{n: means over the branch steps so far}; waits for the device."""
-        return {n: SegmentMetrics(*torch.stack(rows).mean(0).tolist()) for n, rows in self._segments.items()}
+        return {n: SegmentMetrics(*torch.cat(rows).mean(0).tolist()) for n, rows in self._segments.items()}
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -247,15 +311,8 @@ class TrainingStep:
         self._seconds[phase] += time.perf_counter() - start
 
 
-def _overflows(parameters: Sequence[Tensor], losses: Sequence[Tensor]) -> bool:
-    """Whether a gradient is not finite although the losses are; waits for the device."""
-    if not all(bool(loss.isfinite()) for loss in losses):
-        return False
-    return any(p.grad is not None and not bool(p.grad.isfinite().all()) for p in parameters)
-
-
 def _reward_metrics(scores: Scores | None) -> dict[str, Any]:
-    """The fields of StepMetrics that describe the scores (P, K, G); None: an image was not finite, none was scored."""
+    """The fields of StepMetrics about the scores (P, M F, G); None: an image was not finite, none was scored."""
     if scores is None:
         return {"reward_mean": math.nan, "reward_std": 0.0, "rewards": {}, "flat_groups": {}, "unscored": 0}
     totals = scores.total()

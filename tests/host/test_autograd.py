@@ -52,8 +52,8 @@ def test_the_gradient_is_that_of_finite_differences(make_policy, model, cfg):
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
 
         def value():
-            y = x + (sigmas[1] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
-            return (weight * policy.velocity(y, torch.tensor([sigmas[1]]), cond)).mean()
+            y = x + (sigmas[1] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), [cond])
+            return (weight * policy.velocity(y, torch.tensor([sigmas[1]]), [cond])).mean()
 
         check_gradient(value, parameters)
 
@@ -64,8 +64,8 @@ def test_with_gradients_it_computes_the_bits_that_it_computes_without(make_polic
         with torch.no_grad():
             for name, p in policy.parameters().items():
                 p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1)
-            without = policy.velocity(x, sigma, cond)
-        with_gradients = policy.velocity(x, sigma, cond)
+            without = policy.velocity(x, sigma, [cond])
+        with_gradients = policy.velocity(x, sigma, [cond])
     assert with_gradients.requires_grad
     assert torch.equal(with_gradients, without)
 
@@ -75,7 +75,7 @@ def test_nothing_of_it_is_left_behind(make_policy, model):
         name: getattr(torch.Tensor, name) for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")
     }
     with make_policy(model) as policy:
-        policy.velocity(start(policy), torch.tensor([0.8]), policy.encode(PROMPT))
+        policy.velocity(start(policy), torch.tensor([0.8]), [policy.encode(PROMPT)])
 
         def fails(*_):
             assert torch.Tensor.__iadd__ is not before["__iadd__"], (
@@ -87,7 +87,7 @@ def test_nothing_of_it_is_left_behind(make_policy, model):
         policy._session += 1  # prepare the conditioning anew, with the patch
         cond = policy.encode(PROMPT)
         with pytest.raises(RuntimeError, match="in the middle"):
-            policy.velocity(start(policy), torch.tensor([0.8]), cond)
+            policy.velocity(start(policy), torch.tensor([0.8]), [cond])
     assert all(getattr(torch.Tensor, name) is method for name, method in before.items())
     x = torch.ones(2)
     same = x

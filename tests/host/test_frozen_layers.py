@@ -90,7 +90,7 @@ def kept_by(policy):
 
     cond = policy.encode("a red circle on a dark background")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), cond)
+        policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), [cond])
     return kept
 
 
@@ -157,7 +157,7 @@ def gradient(policy):
     for name, p in policy.parameters().items():
         with torch.no_grad():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))) * 0.05)
-    y = policy.velocity(x, torch.tensor([0.8]), cond)
-    policy.velocity(-x, torch.tensor([0.4]), cond)  # the buffer is used again before the backward pass
+    y = policy.velocity(x, torch.tensor([0.8]), [cond])
+    policy.velocity(-x, torch.tensor([0.4]), [cond])  # the buffer is used again before the backward pass
     y.square().mean().backward()
     return {name: p.grad for name, p in policy.parameters().items()}

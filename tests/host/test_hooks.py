@@ -98,14 +98,31 @@ def test_a_velocity_under_keyframes_depends_on_nothing_but_its_sigma(make_policy
         x = torch.randn(len(sigmas), *policy.latent_shape, generator=torch.Generator().manual_seed(1))
 
         def one(i):
-            return policy.velocity(x[i : i + 1], torch.tensor([sigmas[i]]), cond)
+            return policy.velocity(x[i : i + 1], torch.tensor([sigmas[i]]), [cond])
 
         down = [one(i) for i in range(len(sigmas))]
         up = [one(i) for i in reversed(range(len(sigmas)))][::-1]
-        together = policy.velocity(x, torch.tensor(sigmas), cond)
+        together = policy.velocity(x, torch.tensor(sigmas), [cond] * len(x))
     for i, velocity in enumerate(down):
         close(up[i], velocity)
         close(together[i : i + 1], velocity)
+
+
+def test_items_of_one_prompt_at_one_sigma_share_a_call_under_keyframes(make_policy, hooked):
+    clip = hooked(("attn", "mlp"), keyframes=((1.0, 0.0), (-0.5, 0.6)))
+    with make_policy(clip=clip) as policy, torch.no_grad():
+        high, low = policy.sigmas(STEPS)[0], policy.sigmas(STEPS)[-2]
+        one, other = policy.encode(PROMPT), policy.encode("a blue square")
+        items = [(one, high), (other, low), (one, high), (one, low), (other, low)]
+        x = torch.randn(len(items), *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+        alone = [policy.velocity(x[i : i + 1], torch.tensor([s]), [cond]) for i, (cond, s) in enumerate(items)]
+        sizes = []
+        network = policy._patcher.model.diffusion_model
+        handle = network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        together = policy.velocity(x, torch.tensor([s for _, s in items]), [cond for cond, _ in items])
+        handle.remove()
+    assert sizes == [2, 2, 1]
+    close(together, torch.cat(alone))
 
 
 def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make_policy, hooked):
@@ -122,8 +139,8 @@ def test_the_gradient_through_two_keyframes_is_that_of_finite_differences(make_p
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
 
         def value():
-            y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
-            return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), cond)).mean()
+            y = x + (sigmas[3] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), [cond])
+            return (weight * policy.velocity(y, torch.tensor([sigmas[3]]), [cond])).mean()
 
         check_gradient(value, parameters)
 

@@ -124,7 +124,7 @@ def on_the_device():
 
 def gradient(policy, cond):
     x = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
-    v = policy.velocity(x, torch.tensor([0.8]), cond)
+    v = policy.velocity(x, torch.tensor([0.8]), [cond])
     return torch.autograd.grad(v.square().mean(), list(policy.parameters().values()), allow_unused=True)
 
 
@@ -217,7 +217,7 @@ def test_others_leave_the_device_while_gradients_are_taken(make_policy, decoder,
     with make_policy() as policy:
         cond = policy.encode(PROMPT)
         with torch.no_grad():
-            x = policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), cond)
+            x = policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), [cond])
         images = decoder.decode(x)
         assert on_the_device() == sorted([model, vae, clip])
         gradient(policy, cond)
@@ -225,7 +225,7 @@ def test_others_leave_the_device_while_gradients_are_taken(make_policy, decoder,
         assert torch.equal(decoder.decode(x), images)
         assert on_the_device() == sorted([model, vae])
         with torch.no_grad():
-            policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), cond)
+            policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.8]), [cond])
         assert on_the_device() == sorted([model, vae]), "without gradient, the host decides"
         gradient(policy, cond)
         assert on_the_device() == sorted([model, vae]), "what comes back in each step stays where there is room"

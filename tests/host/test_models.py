@@ -106,8 +106,8 @@ class Case:
         sigmas, cond = policy.sigmas(STEPS), policy.encode(PROMPT)
 
         def value() -> Tensor:
-            y = x + (sigmas[1] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), cond)
-            return (weight * policy.velocity(y, torch.tensor([sigmas[1]]), cond)).sum() / weight.numel() ** 0.5
+            y = x + (sigmas[1] - sigmas[0]) * policy.velocity(x, torch.tensor([sigmas[0]]), [cond])
+            return (weight * policy.velocity(y, torch.tensor([sigmas[1]]), [cond])).sum() / weight.numel() ** 0.5
 
         return value
 
@@ -218,8 +218,8 @@ def test_rows_of_a_batch_do_not_see_each_other(case):
     with case.policy() as policy, torch.no_grad():
         cond, sigmas = policy.encode(PROMPT), torch.tensor(policy.sigmas(STEPS)[1:3])
         x = randn(2, *policy.latent_shape, seed=1)
-        together = policy.velocity(x, sigmas, cond)
-        alone = torch.cat([policy.velocity(x[i : i + 1], sigmas[i : i + 1], cond) for i in range(2)])
+        together = policy.velocity(x, sigmas, [cond] * 2)
+        alone = torch.cat([policy.velocity(x[i : i + 1], sigmas[i : i + 1], [cond]) for i in range(2)])
     assert difference(together, alone) < SAME
 
 

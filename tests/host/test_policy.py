@@ -173,7 +173,7 @@ def test_cancel_stops_at_the_next_network_call(make_policy, stock):
         cond = policy.encode(PROMPT)
         comfy.model_management.interrupt_current_processing()
         with pytest.raises(comfy.model_management.InterruptProcessingException):
-            policy.velocity(torch.zeros(1, *policy.latent_shape), torch.ones(1), cond)
+            policy.velocity(torch.zeros(1, *policy.latent_shape), torch.ones(1), [cond])
 
 
 def test_a_model_that_is_no_flow_is_refused(make_policy, stock):
@@ -267,13 +267,13 @@ def test_nothing_of_the_adapter_stays_in_what_a_network_keeps_from_call_to_call(
     with modules.native.NativePolicy(settings, modules.policy.Picture(64, 64)) as policy, torch.no_grad():
         sigma, cond = torch.tensor([policy.sigmas(STEPS)[1]]), policy.encode(PROMPT)
         x = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(0))
-        plain = policy.velocity(x, sigma, cond)
+        plain = policy.velocity(x, sigma, [cond])
         randomise(policy)
-        trained = policy.velocity(x, sigma, cond)
+        trained = policy.velocity(x, sigma, [cond])
         with policy.reference():
-            assert torch.equal(policy.velocity(x, sigma, cond), plain)
+            assert torch.equal(policy.velocity(x, sigma, [cond]), plain)
         model.model.diffusion_model.clear_kv_cache()
-        assert torch.equal(policy.velocity(x, sigma, cond), trained)
+        assert torch.equal(policy.velocity(x, sigma, [cond]), trained)
         assert not torch.allclose(trained, plain, atol=1e-2)
         assert model.model.diffusion_model._kv_cache_entries, "it keeps nothing: this test shows nothing"
     assert not model.model.diffusion_model._kv_cache_entries

@@ -28,7 +28,7 @@ def gradient(policy, modules, scale):
     cond, outputs = policy.encode(PROMPT), []
 
     def velocity(x, sigma):
-        v = policy.velocity(x, sigma, cond).half().float()  # as it leaves the network
+        v = policy.velocity(x, sigma, [cond]).half().float()  # as it leaves the network
         v.retain_grad()
         outputs.append(v)
         return v
@@ -117,7 +117,7 @@ def test_the_adapter_computes_in_the_networks_dtype_with_parameters_in_fp32(make
 
     with make_policy(model) as policy, pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "linear", watched)
-        v = policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.5]), policy.encode(PROMPT))
+        v = policy.velocity(torch.zeros(1, *policy.latent_shape), torch.tensor([0.5]), [policy.encode(PROMPT)])
         assert all(p.dtype == torch.float32 for p in policy.parameters().values())
     assert v.dtype == torch.float32
     assert (dtype, dtype) in seen
@@ -134,7 +134,7 @@ def test_a_change_of_the_adapter_counts_at_once(make_policy, stock, modules):
         x, cond = torch.ones(1, *policy.latent_shape), policy.encode(PROMPT)
 
         def velocity():
-            return policy.velocity(x, torch.tensor([0.5]), cond)
+            return policy.velocity(x, torch.tensor([0.5]), [cond])
 
         base = velocity()
         for name, p in policy.parameters().items():

@@ -30,7 +30,7 @@ def velocity(policy, n=1):
     """A call of n latents."""
     cond = policy.encode(PROMPT)
     x = torch.randn(n, *policy.latent_shape, generator=torch.Generator().manual_seed(0))
-    return policy.velocity(x, torch.full((n,), 0.8), cond)
+    return policy.velocity(x, torch.full((n,), 0.8), [cond] * n)
 
 
 def kept(policy) -> int:

@@ -102,8 +102,8 @@ def gradient_of(policy, cond, kept_bytes):
     """The gradient, and the bytes that autograd keeps for it besides the model's own weights."""
     x = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
     network = policy._patcher.model.diffusion_model
-    kept = kept_bytes(lambda: policy.velocity(x, torch.tensor([0.8]), cond), network)
-    v = policy.velocity(x, torch.tensor([0.8]), cond)  # a call of its own: where bytes are counted, versions are not
+    kept = kept_bytes(lambda: policy.velocity(x, torch.tensor([0.8]), [cond]), network)
+    v = policy.velocity(x, torch.tensor([0.8]), [cond])  # a call of its own: where bytes are counted, versions are not
     for p in policy.parameters().values():
         p.grad = None
     (v * torch.linspace(-1, 1, v.numel()).view_as(v)).sum().backward()

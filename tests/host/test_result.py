@@ -95,7 +95,7 @@ def test_a_model_with_a_lora_beside_its_weights_can_be_trained(make_policy, modu
         weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
 
         def value():
-            y = x - 0.2 * policy.velocity(x, torch.tensor([0.8]), cond)
-            return (weight * policy.velocity(y, torch.tensor([0.6]), cond)).mean()
+            y = x - 0.2 * policy.velocity(x, torch.tensor([0.8]), [cond])
+            return (weight * policy.velocity(y, torch.tensor([0.6]), [cond])).mean()
 
         check_gradient(value, list(policy.parameters().values()))

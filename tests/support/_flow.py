@@ -10,10 +10,10 @@ def randn(*shape, seed=0, dtype=torch.float32):
 
 
 def linear_velocity(W):
-    """v(x, sigma) = x W + sigma."""
-    return lambda x, sigma: x @ W + sigma.view(-1, 1, 1)
+    """v(x, sigma) = x W + sigma, whatever the conditionings."""
+    return lambda x, sigma, conds: x @ W + sigma.view(-1, 1, 1)
 
 
 def curved_velocity(W):
-    """v(x, sigma) = tanh(x W + sigma)."""
-    return lambda x, sigma: torch.tanh(x @ W + sigma.view(-1, 1, 1))
+    """v(x, sigma) = tanh(x W + sigma), whatever the conditionings."""
+    return lambda x, sigma, conds: torch.tanh(x @ W + sigma.view(-1, 1, 1))

@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3, 4)
 
 
 class ToyFlow(torch.nn.Module):
-    """x (B, 3, 4, 4), sigma (B,), cond (8,) -> (B, 3, 4, 4)."""
+    """x (B, 3, 4, 4), sigma (B,), cond (B, 8) -> (B, 3, 4, 4)."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class ToyFlow(torch.nn.Module):
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
 
     def forward(self, x, sigma, cond):
-        h = torch.cat([x.flatten(1), sigma[:, None], cond.expand(len(x), -1)], 1)
+        h = torch.cat([x.flatten(1), sigma[:, None], cond], 1)
         return self.out(torch.tanh(self.attn["proj"](torch.tanh(self.attn["qkv"](h))))).view_as(x)
 
 
@@ -71,10 +71,10 @@ class ToyPolicy:
     def encode(self, prompt):
         return torch.randn(8, generator=seeded(0, prompt))
 
-    def velocity(self, x, sigma, cond):
+    def velocity(self, x, sigma, conds):
         self.calls += 1
         self.fail()
-        return self.model(x, sigma, cond)
+        return self.model(x, sigma, torch.stack(tuple(conds)))
 
     def parameters(self):
         return self.adapter.parameters()

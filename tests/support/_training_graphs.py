@@ -87,6 +87,31 @@ SETTINGS = {
 }
 
 
+def with_settings(graph: Graph, **of_nodes: dict[str, Any]) -> Graph:
+    """`graph` with other values of some of its nodes' inputs: {node id: {input: value}}."""
+    return graph | {
+        name: node(graph[name]["class_type"], **graph[name]["inputs"] | new) for name, new in of_nodes.items()
+    }
+
+
+def choosing(graph: Graph) -> Graph:
+    """A loop whose steps choose their prompts among candidates."""
+    return with_settings(graph, draw={"state": ["choose", 0]}, loss={"state": ["choose", 0]}) | {
+        "candidates": node("PaveCandidates", state=["loop", 1]),
+        "rated": node("PaveScore", reward=["reward", 0], images=["candidates", 1], prompts=["candidates", 2]),
+        "choose": node("PaveChoosePrompts", state=["loop", 1], candidates=["candidates", 0], scores=["rated", 0]),
+    }
+
+
+def contrasting(graph: Graph) -> Graph:
+    """A loop that learns from the best and the worst images of each group."""
+    new = {"advantage": {"rollout": ["contrast", 0], "scores": ["again", 0]}, "loss": {"rollout": ["contrast", 0]}}
+    return with_settings(graph, **new) | {
+        "contrast": node("PaveContrast", rollout=["draw", 0], scores=["score", 0]),
+        "again": node("PaveScore", reward=["reward", 0], images=["contrast", 1], prompts=["contrast", 2]),
+    }
+
+
 def looped(run_name: str, iterations: int = 3, **begin: Any) -> Graph:
     """The whole training loop as nodes."""
     return composed() | {

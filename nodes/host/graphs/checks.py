@@ -6,6 +6,7 @@ from ....pave_core.errors import ConfigError
 from .graph import (
     ADVANTAGE,
     BEGIN,
+    CHOICE,
     LOOP_BEGIN,
     LOOP_END,
     LOSS,
@@ -85,6 +86,11 @@ def check_loss(graph: Graph, loss: str) -> None:
         )
 
 
+def check_choice(graph: Graph, choice: str) -> None:
+    """ConfigError where a Pave Choose Prompts shares its state."""
+    _check_single_use(graph, choice)
+
+
 def check_optimizer_step(graph: Graph, step: str) -> None:
     """ConfigError where a Pave Optimizer Step shares its state, or no loss comes before it."""
     _check_single_use(graph, step)
@@ -103,7 +109,7 @@ def _check_single_use(graph: Graph, node: str) -> None:
         if (
             state
             and other != node
-            and graph[other]["class_type"] in (LOSS, OPTIMIZER_STEP)
+            and graph[other]["class_type"] in (CHOICE, LOSS, OPTIMIZER_STEP)
             and _wire(graph, other, "state") == state
         ):
             raise ConfigError(

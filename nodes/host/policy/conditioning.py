@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import comfy.hooks
@@ -25,14 +26,14 @@ SCHEDULED = ("hooks", "timestep_start", "timestep_end", "control")
 """The keys that only a conditioning has that may act by the time step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """All that the host's sampler calls the network with, except x and sigma."""
+    """All that the host's sampler calls the network with, except x and sigma. Each is equal to itself alone."""
 
     conds: dict[str, list[dict[str, Any]]]  # "positive" and "negative"
     options: dict[str, Any]  # model_options, with what hooks, wrappers and patches have put into them
 
-    @property
+    @cached_property
     def follows_sigma(self) -> bool:
         """Whether conditioning or patches may act by the time step."""
         if any(key in each for cond in self.conds.values() for each in cond for key in SCHEDULED):

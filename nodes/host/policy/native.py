@@ -13,7 +13,7 @@ weights happens under inference_mode, as in its own nodes; only the network is c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -44,6 +44,7 @@ from .conditioning import Keyframes, NativeCond, Prepared, encode, prepare
 from .coordinates import coordinates_of, velocity
 from .fingerprint import fingerprint, is_of
 from .fit import compute_dtype, latent_shape, name_of, require_flow_model, schedule
+from .joined import Joining
 from .measure import Call, measure_call, measure_evaluation
 from .on_device import OnDevice
 from .probe import probe, takes
@@ -85,6 +86,7 @@ class NativePolicy:
         self._was_compiled = uncompile(self._patcher)
         self._coordinates = coordinates_of(self._patcher.get_model_object("model_sampling"))
         self._keyframes = Keyframes(self._patcher)
+        self._joining = Joining()
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
         self._network: DifferentiableNetwork | None = None
@@ -98,6 +100,7 @@ class NativePolicy:
 
     def __enter__(self) -> NativePolicy:
         self._session += 1
+        self._joining.forget()
         self._modes.enter_context(torch.inference_mode(False))  # the host's nodes run in it, which stops autograd
         try:
             self._on_device.load()
@@ -124,6 +127,7 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
+        self._joining.forget()
         _set_training(False)
         self._modes.close()
 
@@ -156,7 +160,7 @@ class NativePolicy:
             x = torch.randn(n, *shape, generator=seeded(self._seed, "probe")).to(self.device)
             sigma = x.new_full((n,), self._coordinates.sigmas(self._sigmas)[0])
             if shape == self.latent_shape:
-                return self.velocity(x, sigma, cond)
+                return self.velocity(x, sigma, [cond] * n)
             assert self._negative is not None  # encode() made `cond`
             if shape not in prepared:
                 prepared[shape] = prepare(self._patcher, cond.positive, self._negative, shape)
@@ -201,21 +205,35 @@ class NativePolicy:
         pictures = (replace(self._picture, width=side, height=side) for side in MEASURED_SIDES)
         return [latent_shape(self._settings.model, self._settings.vae, picture) for picture in pictures]
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: NativeCond) -> Tensor:
-        """x (B, *S), sigma (B,) -> (B, *S) fp32. Raises the host's interruption if the user pressed Cancel."""
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[NativeCond]) -> Tensor:
+        """x (B, *S), sigma (B,) and B conditionings -> (B, *S) fp32. See joined.py for the calls of the network.
+
+        Raises the host's interruption if the user pressed Cancel.
+        """
         comfy.model_management.throw_exception_if_processing_interrupted()
         if not self._on_device.holds() or (self._adapter is not None and not self._patcher.is_injected):
             self._on_device.load()  # other models have made it leave, at least in part
             self._patcher.pre_run()
         if torch.is_grad_enabled():
             self._on_device.clear()
+        calls = self._joining.calls(tuple(map(self._prepared, conds)), sigma)
+        if len(calls) == 1:
+            return self._call(x, sigma, calls[0][1])
+        found: dict[int, Tensor] = {}
+        for rows, prepared in calls:
+            part = self._call(_rows(x, rows), _rows(sigma, rows), prepared)
+            found |= zip(rows, part.split(1), strict=True)
+        return torch.cat([found[i] for i in range(len(x))])
+
+    def _prepared(self, cond: NativeCond) -> Prepared:
         if cond.prepared is None or cond.session != self._session:
             assert self._negative is not None  # encode() made `cond`
             cond.prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
             cond.session = self._session
-        prepared = cond.prepared
-        if prepared.follows_sigma and len(x) > 1 and not bool((sigma == sigma[0]).all()):
-            return torch.cat([self._velocity(x[i : i + 1], sigma[i : i + 1], prepared) for i in range(len(x))])
+        return cond.prepared
+
+    def _call(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
+        """_velocity(), of which nothing but the inputs is kept for backward where the settings say so."""
         if self._memory.recompute_chains and torch.is_grad_enabled():
             own = tuple(self.parameters().values())
             return Recomputed(lambda x, sigma: self._velocity(x, sigma, prepared), own)(x, sigma)
@@ -259,7 +277,7 @@ class NativePolicy:
 
         def check() -> GradientCheck:
             return check_gradient(
-                lambda: self.velocity(x, x.new_full((1,), sigma), cond),
+                lambda: self.velocity(x, x.new_full((1,), sigma), [cond]),
                 self.parameters(),
                 scale=self.loss_scale,
                 kept=lambda: self._require_network().keeping_some_blocks(),  # a call may make another network
@@ -347,6 +365,11 @@ def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
     # The host calls this between two calls of the network, and it writes into inference tensors.
     own.patch_hooks = torch.inference_mode()(own.patch_hooks)
     return own
+
+
+def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """tensor[rows] by slices: a list as an index is copied to the device, which waits."""
+    return torch.cat([tensor[i : i + 1] for i in rows])
 
 
 def _forget_kept(patcher: ModelPatcher) -> None:

@@ -13,11 +13,12 @@ from ....pave_core.pictures.sheets import group_sheet
 from ....pave_core.runs.settings import Task
 from ....pave_core.scoring.mix import Scores
 from ....pave_core.training.metrics import SegmentMetrics, StepMetrics
+from ....pave_core.types import Rollout
 from .. import train
 from ..panel.progress import NodeProgress
 from ..policy.settings import PolicySettings, RolloutSettings
 from ..train import RunResult
-from .tickets import Advantages, Sampled, State, StepRun
+from .tickets import Advantages, Candidates, Sampled, State, StepRun
 
 logger = logging.getLogger("pave")
 
@@ -34,39 +35,118 @@ def sample(state: State) -> Sampled:
     No weight changes, so that several nodes may sample from one state.
     """
     owner = state.owner
-    if state.step != owner.run.state.step:
+    if (state.step, state.chosen) != (owner.run.state.step, owner.chosen):
         state.check()
-    run, step = owner.run, owner.step
-    with run.policy:
-        rollouts = step.sample()
-        images, anchors = step.decode(rollouts)
-    if not step.finite:
+    with owner.run.policy:
+        rollouts = owner.step.sample()
+        images, anchors = owner.step.decode(rollouts)
+    return _sampled(owner, rollouts, images, anchors)
+
+
+def _sampled(owner: StepRun, rollouts: list[Rollout], images: Tensor, anchors: Tensor) -> Sampled:
+    """Rollouts with their images, for the wires; black where they are not finite."""
+    run = owner.run
+    if not owner.step.finite:
         logger.warning(
             f"Pave-GRPO step {run.state.step + 1}: the images are not finite; they are scored as black and the step "
             "will be skipped"
         )
         images, anchors = (pictures.nan_to_num(0.0, 0.0, 0.0) for pictures in (images, anchors))
-    of_images = [rollout.prompt for rollout in rollouts for _ in range(run.config.rollout.images)]
-    sampled = Sampled(owner, run.state.step, rollouts, images, anchors, of_images)
+    M, F, G = rollouts[0].finals.shape[:3]
+    sampled = Sampled(
+        owner,
+        run.state.step,
+        rollouts,
+        images,
+        anchors,
+        prompts=owner.step.texts(rollouts),
+        labels=run.config.rollout.labels(rollouts[0].branch_steps),
+        shape=(len(rollouts), M * F, G),
+    )
     owner.hold(sampled)
     return sampled
+
+
+def candidates(state: State) -> Candidates:
+    """One image of each prompt among which the step chooses. ConfigError where there is no choice to make."""
+    owner = state.check()
+    if not owner.step.candidates:
+        raise ConfigError(
+            "candidates: there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses "
+            "10), or take Pave Candidates out"
+        )
+    with owner.run.policy:
+        images = owner.step.sample_candidates()
+    return Candidates(owner, owner.run.state.step, images, owner.step.candidates)
+
+
+def choose(state: State, among: Candidates, scores: Scores) -> tuple[State, list[str]]:
+    """Choose the step's prompts by one score per candidate: the next state, and the prompts.
+
+    ConfigError if the prompts are chosen already, or the candidates are of another step or run.
+    """
+    owner = state.check()
+    if state.chosen:
+        raise ConfigError("state: its prompts are chosen already: put one Pave Choose Prompts into a step")
+    if among.owner is not owner or among.step != state.step:
+        raise ConfigError(
+            "candidates: they are of another state: connect the Pave Candidates that this state went into"
+        )
+    _check_count(scores, len(among.images), f"the {len(among.images)} candidates")
+    owner.step.choose(_outside_inference(scores))
+    return owner.state(), list(owner.step.prompts)
+
+
+def contrast(sampled: Sampled, scores: Scores) -> Sampled:
+    """The rollout with only the best and the worst images of each group by one score per image, finished.
+
+    ConfigError where config.contrast is 0.
+    """
+    owner = sampled.check()
+    if not owner.run.config.rollout.contrast:
+        raise ConfigError(
+            "contrast: it is 0, so that all images are trained on: set it in Pave Rollout Settings, or take Pave "
+            "Contrast out"
+        )
+    _check_images_count(sampled, scores)
+    with owner.run.policy:
+        rollouts, images = owner.step.contrast(sampled.rollouts, _outside_inference(scores))
+    return _sampled(owner, rollouts, images, sampled.anchors)
 
 
 def advantage(sampled: Sampled, scores: Scores) -> Advantages:
     """The advantages of a rollout's images; ConfigError unless there is one score per image."""
     owner = sampled.check()
-    for name, values in scores.values.items():
-        if len(values) != len(sampled.images):
-            P, K, G = sampled.shape
-            raise ConfigError(
-                f"scores: {name} has {len(values)} for the {len(sampled.images)} images of this rollout ({P} prompts x "
-                f"{K} branch steps x {G}): give one number per image, in the order of the image batch"
-            )
-    step = owner.step
-    with torch.inference_mode(False):  # the host runs nodes in inference mode, whose tensors autograd refuses
-        scores = replace(scores, values={name: values.clone() for name, values in scores.values.items()})
+    _check_images_count(sampled, scores)
+    step, scores = owner.step, _outside_inference(scores)
+    with torch.inference_mode(False):
         values = step.advantages(scores, sampled.rollouts) if step.finite else torch.zeros(sampled.shape)
     return Advantages(sampled, scores.view(*sampled.shape), values)
+
+
+def _outside_inference(scores: Scores) -> Scores:
+    """The same scores: the host runs nodes in inference mode, whose tensors autograd refuses."""
+    with torch.inference_mode(False):
+        return replace(scores, values={name: values.clone() for name, values in scores.values.items()})
+
+
+def _check_images_count(sampled: Sampled, scores: Scores) -> None:
+    P, K, G = sampled.shape
+    _check_count(
+        scores,
+        len(sampled.images),
+        f"the {len(sampled.images)} images of this rollout ({P} prompts x {K} groups x {G})",
+    )
+
+
+def _check_count(scores: Scores, count: int, what: str) -> None:
+    """ConfigError unless there are `count` scores of each reward."""
+    for name, values in scores.values.items():
+        if len(values) != count:
+            raise ConfigError(
+                f"scores: {name} has {len(values)} for {what}: give one number per image, in the order of the image "
+                "batch"
+            )
 
 
 def accumulate(
@@ -127,7 +207,7 @@ def sheet(advantages: Advantages, rows: int) -> Tensor:
     return group_sheet(
         sampled.images,
         sampled.prompts,
-        branch_steps=sampled.owner.run.config.rollout.branch_steps,
+        labels=sampled.labels,
         rewards=advantages.scores.total(),
         advantages=advantages.values,
         rows=rows,

@@ -53,7 +53,12 @@ class StepRun:
 
     def state(self) -> State:
         """The state that is valid now."""
-        return State(self, self.run.state.step, self.gradients)
+        return State(self, self.run.state.step, self.gradients, self.chosen)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the prompts of the current step are known."""
+        return bool(self.step.prompts)
 
     @property
     def step(self) -> TrainingStep:
@@ -124,10 +129,11 @@ class State:
     owner: StepRun
     step: int  # complete training steps
     gradients: int  # losses accumulated since then
+    chosen: bool = True  # whether the prompts of its step are known
 
     def check(self) -> StepRun:
         """The run. ConfigError if this is no longer its state."""
-        if (self.step, self.gradients) != (self.owner.run.state.step, self.owner.gradients):
+        if self != self.owner.state():
             raise ConfigError(
                 f"state: it was used before (it is of step {self.step}, the run is at step "
                 f"{self.owner.run.state.step}): each state goes to one node that changes it; wire those nodes one "
@@ -138,20 +144,16 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """PAVE_ROLLOUT: the rollouts of one step, P prompts with K x G branches each, and their images."""
+    """PAVE_ROLLOUT: the rollouts of one step, of P prompts, and their images."""
 
     owner: StepRun
     step: int  # complete training steps when they were sampled
     rollouts: list[Rollout]  # P; empty after release()
-    images: Tensor  # (P * K * G, H, W, 3) of the branches
+    images: Tensor  # (P * K * G, H, W, 3), K groups of G for each prompt
     anchors: Tensor  # (P, H, W, 3)
     prompts: list[str] = field(repr=False)  # P * K * G, one per image
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(P, K, G)."""
-        config = self.owner.run.config.rollout
-        return len(self.images) // config.images, len(config.branch_steps), config.group_size
+    labels: list[str]  # K, the names of a prompt's groups
+    shape: tuple[int, int, int]  # (P, K, G)
 
     def check(self) -> StepRun:
         """The run. ConfigError if the rollout is not of its current step."""
@@ -167,6 +169,16 @@ class Sampled:
         self.rollouts.clear()
         for pictures in (self.images, self.anchors):
             pictures.set_()  # pyright: ignore[reportCallIssue] - torch takes no arguments here, and empties the tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """PAVE_CANDIDATES: one image of each of the B prompts among which a step chooses."""
+
+    owner: StepRun
+    step: int  # complete training steps when they were sampled
+    images: Tensor  # (B, H, W, 3)
+    prompts: list[str]  # B
 
 
 @dataclass(frozen=True, eq=False)

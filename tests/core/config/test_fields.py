@@ -19,21 +19,25 @@ from pave_core.runs.settings import RunSettings
 
 CLASSES = (RolloutConfig, PaveConfig, LoraConfig, OptimConfig, RunConfig, MemoryConfig, GuardConfig, RunSettings)
 ALL = [(config, name) for config in CLASSES for name in widgets_of(config)]
-OWN_CHECKS = {"branch_steps", "segments"}  # lists of whole numbers, whose bounds depend on other settings
+OWN_CHECKS = {
+    "branch_steps",
+    "segments",
+    "coarser_tails",
+}  # lists of whole numbers, whose bounds depend on other settings
+LISTS = {"segment_weights": "{}, 1", "step_weights": "{}"}
+"""Lists of numbers with a range, as they are written with one number in question."""
 NUMBERS = [
-    (config, name)
-    for config, name in ALL
-    if type(widgets_of(config)[name].default) in (int, float) or name == "segment_weights"
+    (config, name) for config, name in ALL if type(widgets_of(config)[name].default) in (int, float) or name in LISTS
 ]
 OPTIONS = [(config, name) for config, name in ALL if widgets_of(config)[name].setting.options]
-BESIDE = {"steps": {"branch_steps": "0"}}
+BESIDE = {"steps": {"branch_steps": "0"}, "contrast": {"group_size": 64}}
 """What has to be set with a setting for its whole range to be open."""
 
 
 def made(config, name, value):
     """The config with one setting; of a list, its first number."""
-    if name == "segment_weights":
-        value = f"{value!r}, 1"
+    if name in LISTS:
+        value = LISTS[name].format(repr(value))
     return from_shown(config, {name: value, **BESIDE.get(name, {})})
 
 
@@ -74,7 +78,7 @@ def test_both_ends_of_a_range_are_allowed(config, name):
     said = widgets_of(config)[name].setting
     for end in (said.low, said.high):
         value = shown(made(config, name, end))[name]
-        assert value == (f"{end:g}, 1" if name == "segment_weights" else end)
+        assert value == (LISTS[name].format(f"{end:g}") if name in LISTS else end)
 
 
 @pytest.mark.parametrize(("config", "name"), NUMBERS)

@@ -20,9 +20,9 @@ def test_drift_is_zero_for_the_base_and_that_of_a_plain_computation_else():
         for k in range(5):
             sigma = torch.tensor([sigmas[k]])
             with torch.no_grad():
-                now = run.policy.velocity(x, sigma, cond)
+                now = run.policy.velocity(x, sigma, [cond])
                 with run.policy.reference():
-                    before = run.policy.velocity(x, sigma, cond)
+                    before = run.policy.velocity(x, sigma, [cond])
             if k in (1, 3, 4):
                 moved.append((now - before).square().mean())
                 base.append(before.square().mean())

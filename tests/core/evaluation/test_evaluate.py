@@ -33,7 +33,7 @@ def test_an_image_is_the_ode_from_its_seed_s_noise():
     x = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(3)) * sigmas[0]
     with torch.no_grad():
         for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
-            x = x + (sigma_next - sigma) * run.policy.velocity(x, torch.tensor([sigma]), run.conds["a dog"])
+            x = x + (sigma_next - sigma) * run.policy.velocity(x, torch.tensor([sigma]), [run.conds["a dog"]])
     torch.testing.assert_close(found.images[place], run.decoder.decode(x)[0])
     torch.testing.assert_close(found.total[place], run.decoder.decode(x).mean())
 
@@ -81,6 +81,6 @@ def test_dropping_the_pictures_keeps_the_numbers():
 def test_images_that_are_not_finite_end_the_run():
     run = ToyTraining()
     velocity = run.policy.velocity
-    run.policy.velocity = lambda x, sigma, cond: velocity(x, sigma, cond) * math.nan
+    run.policy.velocity = lambda x, sigma, conds: velocity(x, sigma, conds) * math.nan
     with pytest.raises(TrainingError, match="^images: the model or its VAE gives values that are not finite"):
         evaluated(run)

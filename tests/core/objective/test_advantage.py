@@ -5,7 +5,8 @@ import torch
 from scipy import stats
 
 from _toy import Brightness
-from pave_core.objective.advantage import advantages_of, compute_advantages
+from pave_core.objective.advantage import advantages_of, compute_advantages, global_advantages
+from pave_core.rollout.curriculum import RunningStats
 from pave_core.scoring.groups import zero_spread
 from pave_core.scoring.mix import RewardMix, Scores
 from pave_core.seeds import seeded
@@ -57,3 +58,26 @@ def test_the_advantages_of_a_mix_are_clamped_too(normalise):
     advantages = advantages_of(Scores(values, (1.0, 1.0), normalise), 2.0)
     assert advantages.max() == 2.0
     assert advantages.min() > -2.0
+
+
+def test_the_global_part_shares_out_one_above_and_one_below_the_running_mean():
+    """By hand, for z = 1, 3, -2, 0 and z = 4, -1, -1, -3; test_reference.py has the numbers of AdaGRPO's own code."""
+    rewards = torch.tensor([[3.0, 7.0, -3.0, 1.0], [9.0, -1.0, -1.0, -5.0]])
+    found = global_advantages(rewards, RunningStats(mean=1.0, var=4.0), 5)
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0.75, -1.0, 0.0], [1.0, -0.2, -0.2, -0.6]]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_group_on_one_side_of_the_running_mean_is_only_centred(sign):
+    rewards = sign * torch.tensor([[1.0, 2.0, 6.0]])
+    found = global_advantages(rewards, RunningStats(mean=0.0, var=0.25), 5)
+    torch.testing.assert_close(found, sign * torch.tensor([[-4.0, -2.0, 5.0]]))  # the last is 6, clamped
+
+
+def test_the_global_part_leaves_out_images_without_a_score_and_groups_without_spread():
+    nan = float("nan")
+    stats = RunningStats(mean=1.0, var=4.0)
+    rewards = torch.tensor([[3.0, nan, 7.0, -3.0], [0.1, 0.1, 0.1, 0.1], [nan, 2.0, nan, nan]])
+    found = global_advantages(rewards, stats, 5)
+    torch.testing.assert_close(found[0], torch.tensor([0.25, 0.0, 0.75, -1.0]))
+    assert found[1:].abs().max() == 0
