@@ -73,9 +73,16 @@ def parse_args() -> argparse.Namespace:
     ):
         made = command(name, text, f"{name}.json")
         made.add_argument("--cpu", action="store_true", help="leave the card alone")
-        made.add_argument("--model", choices=MODELS, default="tiny", help="the bundled model, or a shape of random weights")
         made.add_argument(
-            "--set", type=parsed, action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="settings",
+            "--model", choices=MODELS, default="tiny", help="the bundled model, or a shape of random weights"
+        )
+        made.add_argument(
+            "--set",
+            type=parsed,
+            action="append",
+            default=[],
+            metavar="SECTION.FIELD=VALUE",
+            dest="settings",
             help="another setting of the TrainConfig, such as rollout.steps=4",
         )
         made.add_argument(

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from _host.package import load_core
@@ -91,7 +90,9 @@ def said(record: Record) -> str:
     run = f"{record['experiment']}, seed {record['seed']}, learning rate {record['learning_rate']:g}"
     if "failed" in record:
         return f"{run}: failed, {record['failed']}"
-    scores = ", ".join(f"{name} {record['before'][name]:.4f} -> {record['after'][name]:.4f}" for name in record["after"])
+    scores = ", ".join(
+        f"{name} {record['before'][name]:.4f} -> {record['after'][name]:.4f}" for name in record["after"]
+    )
     return f"{run}: {scores}, {record['seconds']:.0f} of {record['wall_seconds']:.0f} s"
 
 

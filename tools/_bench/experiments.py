@@ -87,10 +87,9 @@ def _others() -> dict[str, Experiment]:
         made |= {f"{MAIN} GRPO {exploration}": {**grpo, "rollout.exploration": exploration}}
         made |= {f"{MAIN} {{2,3}} {exploration}": {**paved, "rollout.exploration": exploration}}
     for ratio in ("unclipped", "clip", "divergence mask"):
-        for updates in (1, 2, 4):
-            if (ratio, updates) != ("unclipped", 1):  # is the regime's {2,3} itself
-                name = f"{MAIN} {{2,3}} {ratio}, {updates} update{'s' * (updates > 1)}"
-                made[name] = {**paved, "pave.ratio": ratio, "pave.updates": updates}
+        for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
+            name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
+            made[name] = {**paved, "pave.ratio": ratio, "pave.updates_per_rollout": updates}
     return {name: Experiment(name, settings) for name, settings in made.items()}
 
 
@@ -112,12 +111,14 @@ COMPARISONS = (
     Comparison(
         "exploration",
         "Branches and trajectories",
-        _named(*(f"{what}{how}" for what in ("GRPO", "{2,3}") for how in ("", " trajectories", " trajectories, one noise"))),
+        _named(
+            *(f"{what}{how}" for what in ("GRPO", "{2,3}") for how in ("", " trajectories", " trajectories, one noise"))
+        ),
     ),
     Comparison(
         "ratio",
         "Clip and mask, with several updates a rollout",
-        ("T4 K0 {2,3}", *(name for name in EXPERIMENTS if "update" in name)),
+        ("T4 K0 {2,3}", *(name for name in EXPERIMENTS if "updates" in name)),
     ),
 )
 

@@ -36,28 +36,28 @@ def measured_floor(policy: Any, cond: Any, calls: NetworkCalls, watch: Watch) ->
     """The floor of the recorded calls of a policy's network, inside its `with` block. Its gradients are cleared."""
     with torch.no_grad():  # brings the model back to the device, where another has made it leave
         x = torch.zeros(1, *policy.latent_shape, device=policy.device)
-        policy.velocity(x, x.new_full((1,), 0.5), cond)
+        policy.velocity(x, x.new_full((1,), 0.5), [cond])
     with policy._patcher.use_ejected(), torch.inference_mode():
-        rollout = watch.taken(lambda: _forward(calls))
+        rollout = watch.taken(lambda: _rollout(calls))
     with torch.no_grad():
-        adapted = watch.taken(lambda: _forward(calls))
-    with torch.enable_grad():
-        update = watch.taken(lambda: _forward_and_backward(calls))
+        adapted = watch.taken(lambda: _rollout(calls))
+    update = watch.taken(lambda: _update(calls))
     for p in policy.parameters().values():
         p.grad = None
     return Floor(rollout, adapted, update)
 
 
-def _forward(calls: NetworkCalls) -> None:
-    for _, (args, named), count in calls.distinct(gradient=False):
+def _rollout(calls: NetworkCalls) -> None:
+    for _, (args, named), count in calls.of("rollout"):
         for _ in range(count):
             calls.network(*args, **named)
 
 
-def _forward_and_backward(calls: NetworkCalls) -> None:
-    for kind, ((x, *args), named), count in calls.distinct(gradient=True):
+def _update(calls: NetworkCalls) -> None:
+    for kind, ((x, *args), named), count in calls.of("update"):
         for _ in range(count):
             latents = x.detach().requires_grad_(kind.chained)
-            with taking_gradients():
+            with torch.set_grad_enabled(kind.gradient), taking_gradients():
                 v = calls.network(latents, *args, **named)
-            v.backward(torch.ones_like(v))
+            if kind.gradient:
+                v.backward(torch.ones_like(v))

@@ -129,15 +129,16 @@ class _Run:
 
     def measured(self, seeds: int) -> dict[str, dict[str, float]]:
         """Mean scores of the held-out prompts: of "all" seeds, and of those that are measured "along" the way."""
-        found = evaluate(
-            self._policy,
-            self._subject.decoder(),
-            reward=self._subject.reward,
-            judge=self._judge,
-            conds=self._held_out,
-            seeds=range(seeds),
-            config=replace(self.config.rollout, steps=STEPS),
-        )
+        with self._state.showing():
+            found = evaluate(
+                self._policy,
+                self._subject.decoder(),
+                reward=self._subject.reward,
+                judge=self._judge,
+                conds=self._held_out,
+                seeds=range(seeds),
+                config=type(self.config.rollout)(steps=STEPS, branch_steps=(0,), batch_size=64),
+            )
         self._policy.sigmas(self.config.rollout.steps)
         scores = {"reward": found.total, "adherence": found.judge, **found.scores}
         along = [i for i, seed in enumerate(found.seeds) if seed < SEEDS_ALONG]

@@ -72,7 +72,7 @@ class Stepper:
         self._config = replace(config, run=replace(config.run, iterations=100_000))  # as many as are asked for
         self._policy = subject.policy(self._config, pixels)
         self._watch = Watch(self._policy.device)
-        self._calls = NetworkCalls(subject.model.model.diffusion_model)
+        self._calls = NetworkCalls(subject.model.model.diffusion_model, self._watch.current)
 
     @contextmanager
     def running(self) -> Iterator[Stepper]:
@@ -90,7 +90,10 @@ class Stepper:
             }
             self._steps = train(self._policy, subject.decoder(), reward=subject.reward, **run)
             self._watched_policy = WatchedPolicy(
-                self._policy, watch, steps=config.rollout.steps, prompts=config.run.prompts_per_step
+                self._policy,
+                watch,
+                steps=config.rollout.steps,
+                anchors=config.run.prompts_per_step + config.rollout.candidates,
             )
             decoder, reward = WatchedDecoder(subject.decoder(), watch), watched_mix(subject.reward, watch)
             self._watched_steps = train(self._watched_policy, decoder, reward=reward, **run)
@@ -101,10 +104,7 @@ class Stepper:
         """A step, and the floor."""
         with self._calls.recorded():
             seconds = self._step(self._steps)
-        evaluations = {
-            name: self._calls.evaluations(gradient=gradient)
-            for name, gradient in (("rollout", False), ("update", True))
-        }
+        evaluations = {name: self._calls.evaluations(name) for name in ("rollout", "update")}
         return Pair(seconds, measured_floor(self._policy, self._cond, self._calls, self._watch), evaluations)
 
     def inside(self) -> dict[str, dict[str, float]]:
@@ -125,7 +125,9 @@ class Stepper:
         return dict(watch.seconds)
 
 
-def measured(subject: Subject, config: Any, *, pairs: int, pixels: int | None = None, inside: int = 3) -> dict[str, Any]:
+def measured(
+    subject: Subject, config: Any, *, pairs: int, pixels: int | None = None, inside: int = 3
+) -> dict[str, Any]:
     """The record of `pairs` pairs, and of `inside` steps by parts."""
     with Stepper(subject, config, pixels).running() as stepper:
         found = [stepper.pair() for _ in range(pairs)]

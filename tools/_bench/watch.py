@@ -8,22 +8,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
-METHODS = {
-    "sample": "rollout",
-    "decode": "decode",
-    "score": "reward",
-    "accumulate": "update",
-    "update": "optimizer",
-}
-"""The phase of each method of TrainingStep; what lies outside of them is "other"."""
 OTHER = "other"
 
 
@@ -43,6 +34,10 @@ class Watch:
         for counter in (self.seconds, self.calls, self.items):
             counter.clear()
         self._since = self.now()
+
+    def current(self) -> str:
+        """The phase under way."""
+        return next(iter(self._shares))
 
     def now(self) -> float:
         """Seconds of a clock, when the device has done what it was given."""
@@ -77,33 +72,31 @@ class Watch:
 
 @contextmanager
 def phases_of(step: type, watch: Watch) -> Iterator[None]:
-    """Inside, the methods of TrainingStep, the class `step`, are timed as METHODS says."""
+    """Inside, the phases of TrainingStep, the class `step`, are those of `watch`: what the pack times itself."""
+    timed: Any = step._timed  # pyright: ignore[reportAttributeAccessIssue]
 
-    def timed(method: Callable[..., Any], phase: str) -> Callable[..., Any]:
-        @wraps(method)
-        def call(*args: Any, **named: Any) -> Any:
-            with watch.phase(phase):
-                return method(*args, **named)
+    @contextmanager
+    def watched(self: Any, phase: str) -> Iterator[None]:
+        with watch.phase(phase), timed(self, phase):
+            yield
 
-        return call
-
-    with ExitStack() as undo:
-        for name, phase in METHODS.items():
-            method = getattr(step, name)
-            undo.callback(setattr, step, name, method)
-            setattr(step, name, timed(method, phase))
+    step._timed = watched
+    try:
         yield
+    finally:
+        step._timed = timed
 
 
 class WatchedPolicy:
-    """A policy whose velocities are counted: as of anchors or tails without gradient, else as of the update.
+    """A policy whose velocities are counted: in the rollout as those of anchors or tails, else of the update.
 
-    prompts: P. The anchors come first among the latents at a sigma: of all that are sampled at a sigma of the
-    schedule in a step, the first P are anchors.
+    steps: T; anchors: how many a training step has, those of candidates among them. Of all latents that are sampled at
+    a sigma of the schedule, so many are anchors; the others are tails, or trajectories. Which latents of a call those
+    are does not matter: its time is shared out by how many there are.
     """
 
-    def __init__(self, policy: Any, watch: Watch, *, steps: int, prompts: int) -> None:
-        self._policy, self._watch, self._prompts = policy, watch, prompts
+    def __init__(self, policy: Any, watch: Watch, *, steps: int, anchors: int) -> None:
+        self._policy, self._watch, self._anchors_at_sigma = policy, watch, anchors
         self._schedule = torch.tensor(policy.sigmas(steps)[:-1])  # (T,)
         self._anchors_seen: Counter[int] = Counter()
 
@@ -114,16 +107,16 @@ class WatchedPolicy:
         """Forget the anchors of the step before."""
         self._anchors_seen.clear()
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Any]) -> Tensor:
         """As the policy's own."""
-        if torch.is_grad_enabled():
+        if self._watch.current() != "rollout":
             self._count({"update": len(x)})
-            return self._policy.velocity(x, sigma, cond)
+            return self._policy.velocity(x, sigma, conds)
         anchors = self._anchors(sigma)
         items = {"anchor": anchors, "tails": len(x) - anchors}
         self._count(items)
         with self._watch.phase(*items, items=tuple(items.values())):
-            return self._policy.velocity(x, sigma, cond)
+            return self._policy.velocity(x, sigma, conds)
 
     def _anchors(self, sigma: Tensor) -> int:
         """How many of the latents (B,) of a call are anchors."""
@@ -131,7 +124,7 @@ class WatchedPolicy:
         if distance > 1e-5:
             return 0
         place = int(nearest)
-        found = min(self._prompts - self._anchors_seen[place], len(sigma))
+        found = min(self._anchors_at_sigma - self._anchors_seen[place], len(sigma))
         self._anchors_seen[place] += found
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,16 +13,20 @@ import torch
 class Kind(NamedTuple):
     """What makes two calls cost the same."""
 
+    where: str  # the part of a training step
     shape: tuple[int, ...]  # of the latents: (B, *S)
     gradient: bool  # whether autograd records it
     chained: bool  # whether the gradient goes on into the latents, as within a chain
 
 
 class NetworkCalls:
-    """The calls of a network: what it was called with, once for each kind, and how often."""
+    """The calls of a network: what it was called with, once for each kind, and how often.
 
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
+    where: tells the part of a training step that is under way.
+    """
+
+    def __init__(self, network: torch.nn.Module, where: Callable[[], str] = str) -> None:
+        self.network, self._where = network, where
         self._counts: Counter[Kind] = Counter()
         self._first: dict[Kind, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
@@ -41,15 +45,15 @@ class NetworkCalls:
 
     def _note(self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         gradient = torch.is_grad_enabled()
-        kind = Kind(tuple(args[0].shape), gradient, gradient and args[0].requires_grad)
+        kind = Kind(self._where(), tuple(args[0].shape), gradient, gradient and args[0].requires_grad)
         self._counts[kind] += 1
         if kind not in self._first:
             self._first[kind] = ((args[0].detach(), *args[1:]), dict(kwargs))
 
-    def distinct(self, *, gradient: bool) -> Iterator[tuple[Kind, tuple[tuple[Any, ...], dict[str, Any]], int]]:
-        """(kind, (args, kwargs), how often) of the calls with or without gradient."""
-        return ((kind, self._first[kind], n) for kind, n in self._counts.items() if kind.gradient == gradient)
+    def of(self, where: str = "") -> Iterator[tuple[Kind, tuple[tuple[Any, ...], dict[str, Any]], int]]:
+        """(kind, (args, kwargs), how often) of the calls of a part."""
+        return ((kind, self._first[kind], count) for kind, count in self._counts.items() if kind.where == where)
 
-    def evaluations(self, *, gradient: bool) -> int:
-        """How many latents went through the network, with or without gradient."""
-        return sum(kind.shape[0] * n for kind, n in self._counts.items() if kind.gradient == gradient)
+    def evaluations(self, where: str = "") -> int:
+        """How many latents went through the network in a part."""
+        return sum(kind.shape[0] * count for kind, _, count in self.of(where))

@@ -129,7 +129,8 @@ class Measurement:
         if not step.finite:
             raise CheckError("an image is not finite")
         with meter.phase("reward", fresh=fresh):
-            scores = step.score(self._reward, images, anchors)
+            step.score_anchors(self._reward, anchors)
+            scores = step.score(self._reward, images, step.texts(rollouts))
         with meter.phase("update", fresh=fresh):
             step.accumulate(rollouts, step.advantages(scores, rollouts))
         with meter.phase("optimizer", fresh=fresh):
@@ -179,7 +180,8 @@ class Measurement:
         with torch.inference_mode():
             self.record["bare_seconds"] = sum(
                 count * self._meter.seconds(lambda call=call: calls.network(*call[0], **call[1]))
-                for _, call, count in calls.distinct(gradient=False)
+                for kind, call, count in calls.of()
+                if not kind.gradient
             )
 
 
@@ -225,7 +227,7 @@ def made_up(policy: Any, cond: Any, steps: int, G: int) -> tuple[Any, Tensor]:
     start = torch.randn(1, *policy.latent_shape, generator=generator) * sigmas[0]
     noise = torch.randn(G, *policy.latent_shape, generator=generator)
     starts, branches = start[None].to(policy.device), (start + 0.5 * noise)[None].to(policy.device)
-    rollout = Rollout(PROMPT, cond, sigmas, (0,), starts, branches, branches, starts[0])
+    rollout = Rollout(PROMPT, cond, sigmas, (0,), starts, branches, branches[None], starts[0])
     return rollout, torch.tensor([1.0, -1.0]).repeat(G // 2).view(1, 1, G)
 
 
