@@ -7,8 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pave_core.config.memory import MemoryConfig
+from ..pave_core.config.presets import CUSTOM
 from .shared import schema
-from .shared.presets import CUSTOM, MEMORY_PRESET_NAMES, memory_config
+from .shared.presets import MEMORY_PRESET_NAMES, memory_config
 from .shared.widgets import names_of, widgets
 
 

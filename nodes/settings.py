@@ -11,9 +11,13 @@ from ..pave_core.config.adapter import LoraConfig
 from ..pave_core.config.fields import from_shown
 from ..pave_core.config.objective import PaveConfig
 from ..pave_core.config.optimizer import OptimConfig
+from ..pave_core.config.presets import CUSTOM, preset_config
 from ..pave_core.config.rollout import RolloutConfig
+from .host.graphs import queue
+from .host.graphs.settings import check_part
 from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
 from .shared import schema
+from .shared.presets import part_config, preset_input
 from .shared.widgets import names_of, widgets
 
 
@@ -91,6 +95,7 @@ class PaveRolloutSettings(io.ComfyNode):
                     "replaces steps and scheduler.",
                 ),
                 *widgets(*names_of(RolloutConfig), *names_of(Picture)),
+                preset_input("the rollout"),
             ],
             outputs=[
                 schema.RolloutSettings.Output(
@@ -100,23 +105,16 @@ class PaveRolloutSettings(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, branch_steps: str | None = None, steps: int | None = None, sigmas: Any = "open"
-    ) -> bool | str:
-        # A linked input is None here. With linked sigmas, the number of steps follows from them, not from the widget,
-        # and is known only when the node runs.
-        if branch_steps is None or steps is None or sigmas is None:
-            return True
-        return schema.checked(lambda: from_shown(RolloutConfig, {"branch_steps": branch_steps, "steps": steps}))
+    def validate_inputs(cls, branch_steps: str | None = None, coarser_tails: str | None = None) -> bool | str:
+        return queue.validated(check_part)
 
     @classmethod
-    def execute(cls, sigmas: Tensor | None = None, **values: Any) -> io.NodeOutput:
+    def execute(cls, sigmas: Tensor | None = None, preset: str = CUSTOM, **values: Any) -> io.NodeOutput:
         grid = None if sigmas is None else tuple(sigmas.tolist())
         if grid is not None:
             values["steps"] = len(grid) - 1
-        return io.NodeOutput(
-            RolloutSettings(from_shown(RolloutConfig, values), from_shown(Picture, values, sigmas=grid))
-        )
+        config = part_config(preset_config(preset).rollout, preset, values)
+        return io.NodeOutput(RolloutSettings(config, from_shown(Picture, values, sigmas=grid)))
 
 
 class PaveObjective(io.ComfyNode):
@@ -127,11 +125,11 @@ class PaveObjective(io.ComfyNode):
         return schema.schema(
             "PaveObjective",
             "Pave Objective",
-            "The parts of the loss: into how many finer steps each branch step is decomposed, and the weight of each "
-            "part. Without segments it is plain GRPO.",
-            terms=["loss", "segments", "decomposition", "grpo"],
+            "The parts of the loss: into how many finer steps each branch step is decomposed, the weight of each part, "
+            "and what keeps the model near an earlier one. Without segments it is plain GRPO.",
+            terms=["loss", "segments", "decomposition", "grpo", "ppo clip", "kl"],
             category=schema.SETTINGS,
-            inputs=widgets(*names_of(PaveConfig)),
+            inputs=[*widgets(*names_of(PaveConfig)), preset_input("the loss")],
             outputs=[
                 schema.Objective.Output(display_name="objective", tooltip="For Pave Train (Advanced) or Pave Begin.")
             ],
@@ -139,15 +137,11 @@ class PaveObjective(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, segments: str | None = None, segment_weights: str | None = None) -> bool | str:
-        if segments is None or segment_weights is None:
-            return True
-        return schema.checked(
-            lambda: from_shown(PaveConfig, {"segments": segments, "segment_weights": segment_weights})
-        )
+        return queue.validated(check_part)
 
     @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
-        return io.NodeOutput(from_shown(PaveConfig, values))
+    def execute(cls, preset: str = CUSTOM, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(part_config(preset_config(preset).pave, preset, values))
 
 
 class PaveOptimizer(io.ComfyNode):
@@ -161,24 +155,19 @@ class PaveOptimizer(io.ComfyNode):
             "The optimizer, its learning rate with warm-up and decay, and the clipping of its gradients.",
             terms=["adamw", "learning rate", "schedule", "cosine", "warmup"],
             category=schema.SETTINGS,
-            inputs=widgets(*names_of(OptimConfig)),
+            inputs=[*widgets(*names_of(OptimConfig)), preset_input("the optimizer")],
             outputs=[
                 schema.Optimizer.Output(display_name="optimizer", tooltip="For Pave Train (Advanced) or Pave Begin.")
             ],
         )
 
     @classmethod
-    def validate_inputs(
-        cls, schedule: str | None = None, decay_steps: int | None = None, warmup_steps: int | None = None
-    ) -> bool | str:
-        if schedule is None or decay_steps is None or warmup_steps is None:
-            return True
-        values = {"schedule": schedule, "decay_steps": decay_steps, "warmup_steps": warmup_steps}
-        return schema.checked(lambda: from_shown(OptimConfig, values))
+    def validate_inputs(cls, schedule: str | None = None, decay_steps: int | None = None) -> bool | str:
+        return queue.validated(check_part)
 
     @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
-        return io.NodeOutput(from_shown(OptimConfig, values))
+    def execute(cls, preset: str = CUSTOM, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(part_config(preset_config(preset).optim, preset, values))
 
 
 NODES = [PavePolicy, PaveLoRASettings, PaveRolloutSettings, PaveObjective, PaveOptimizer]

@@ -7,15 +7,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pave_core.config.fields import from_shown
-from ..pave_core.config.objective import PaveConfig
-from ..pave_core.config.rollout import RolloutConfig
+from ..pave_core.config.presets import CUSTOM, preset_config
 from ..pave_core.files import safe_name
 from ..pave_core.runs.settings import Task
 from ..pave_core.scoring.mix import RewardMix
+from .host.graphs import queue
+from .host.graphs.settings import check_train, check_wired
 from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
 from .host.train import RunResult, run_training
 from .shared import schema
-from .shared.presets import CUSTOM, METHOD, PRESET_NAMES, train_config
+from .shared.presets import METHOD, PRESET_NAMES, train_config
 from .shared.training import (
     GRID,
     GUARD,
@@ -63,8 +64,10 @@ class PaveTrain(io.ComfyNode):
                     "preset",
                     options=PRESET_NAMES,
                     default=CUSTOM,
-                    tooltip="Choosing one fills the fields from iterations to optimizer_step. quick: minutes, for the "
-                    "bundled model. paper: the released FLUX settings. The run trains with what the fields say.",
+                    tooltip="A method by its name; quick: minutes, for the bundled model. Choosing one fills the "
+                    "fields from iterations to optimizer_step, and sets what this node has no field for, such as "
+                    "kernel and exploration. It stays when you change a field: the run uses what the fields say, and "
+                    "the preset for the rest. custom: the defaults for the rest.",
                 ),
                 *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE),
                 *widgets("negative_prompt", "guidance", "scheduler", *MEASURE),
@@ -78,25 +81,25 @@ class PaveTrain(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
-        steps: int | None = None,
+        preset: str | None = None,
         branch_steps: str | None = None,
         segments: str | None = None,
         run_name: str | None = None,
     ) -> bool | str:
         """Check what the widgets' own ranges do not. A linked input is None here, and is checked when the node runs.
 
-        The host repeats the message for each input that is named here, so that they are few.
+        preset is named so that the host does not refuse those of older versions. The host repeats the message for each
+        input that is named here, so that they are few.
         """
 
         def check() -> None:
-            if steps is not None and branch_steps is not None:
-                from_shown(RolloutConfig, {"steps": steps, "branch_steps": branch_steps})
-            if segments is not None:
-                from_shown(PaveConfig, {"segments": segments})
+            if preset is not None:
+                preset_config(preset)
             if run_name is not None:
                 safe_name("run_name", run_name)
 
-        return schema.checked(check)
+        named = schema.checked(check)
+        return queue.validated(check_train) if named is True else named
 
     @classmethod
     def execute(
@@ -138,7 +141,8 @@ class PaveTrainAdvanced(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run_name: str | None = None) -> bool | str:
-        return True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+        named = True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+        return queue.validated(check_wired) if named is True else named
 
     @classmethod
     def execute(

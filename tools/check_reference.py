@@ -86,12 +86,13 @@ def paved(case: Case) -> Iterator[tuple[str, Errors]]:
     def velocity(x: Tensor, sigma: Tensor, conds: Any) -> Tensor:
         return torch.tanh(x @ W + sigma.view(-1, *(1,) * (x.ndim - 1)) * b)
 
-    advantages = compute_advantages(rewards.unsqueeze(0), PaveConfig().advantage_clip)[0]
+    config = PaveConfig(segments=tuple(case["segments"]))
+    advantages = compute_advantages(rewards.unsqueeze(0), config.advantage_clip)[0]
     step = CoarseStep(x, case["k"], cond=None)
     (transitions,) = paved_transitions(
-        velocity, [step], sigmas=sigmas_of(case), eta=case["eta"], segments=case["segments"]
+        velocity, [step], sigmas=sigmas_of(case), eta=case["eta"], segments=config.segments
     )
-    decomposition_loss(transitions, y, advantages).backward()
+    decomposition_loss(transitions, y, advantages, config=config).backward()
     found = {"grad_W": W.grad, "grad_b": b.grad, "advantages": advantages}
     yield shown(case, PAVED), {name: error(ours, case[name]) for name, ours in found.items()}
 

@@ -93,8 +93,8 @@ def check_pack(server: ComfyServer, client: ComfyClient, pack: str) -> None:
 def override(prompt: dict[str, Any], **values: int | None) -> None:
     """Set inputs of the prompt's PaveTrain; None leaves the workflow's value."""
     (train,) = (node for node in prompt.values() if node["class_type"] == "PaveTrain")
-    # The workflow's widgets hold what its preset says; from here on they may say something else.
-    train["inputs"].update({"preset": "custom"} | {name: value for name, value in values.items() if value is not None})
+    # The preset stays, as it also says what the node has no widget for.
+    train["inputs"].update({name: value for name, value in values.items() if value is not None})
 
 
 def report(result: Result, file: Path | None) -> None:

@@ -1,10 +1,15 @@
-// Choosing a preset of Pave Train or Pave Memory writes its values into the widgets; changing one of those widgets by hand makes the preset "custom" again.
-// What trains is what the widgets say, whatever preset is shown.
+// Choosing a preset writes its values into the widgets. What trains is what the widgets say.
+// On the settings nodes, which have a widget for every setting, changing one by hand makes the preset "custom" again. The preset of Pave Train also sets what
+// that node has no widget for, and stays.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-const NODES = ["PaveTrain", "PaveMemory"];
+const STAYS = ["PaveTrain"];
+const LEAVES = ["PaveMemory", "PaveRolloutSettings", "PaveObjective", "PaveOptimizer"];
+const RENAMED = { paper: "pave (released code)" }; // as in pave_core/config/presets.py
 const presets = api.fetchApi("/pave/presets").then((response) => response.json());
+
+const presetOf = (node) => node.widgets.find((widget) => widget.name === "preset");
 
 // Nodes 2.0 shows what a widget's callback is told: a value alone would be sent to the server and not be shown.
 function set(node, widget, value) {
@@ -17,8 +22,9 @@ app.registerExtension({
   name: "pave.presets",
   // Not async up to here: Nodes 2.0 takes the callbacks as they are when the node has been created.
   nodeCreated(node) {
-    if (!NODES.includes(node.comfyClass)) return;
-    const preset = node.widgets.find((widget) => widget.name === "preset");
+    const stays = STAYS.includes(node.comfyClass);
+    if (!stays && !LEAVES.includes(node.comfyClass)) return;
+    const preset = presetOf(node);
     let filling = false;
 
     async function changed(name, value) {
@@ -27,7 +33,7 @@ app.registerExtension({
       filling = true;
       try {
         if (name !== "preset") {
-          if (name in Object.values(filled)[0]) set(node, preset, "custom");
+          if (!stays && name in Object.values(filled)[0]) set(node, preset, "custom");
         } else if (value in filled) {
           for (const widget of node.widgets) {
             if (widget.name in filled[value]) set(node, widget, filled[value][widget.name]);
@@ -47,5 +53,11 @@ app.registerExtension({
         return result;
       };
     }
+  },
+  // Graphs of an older version have a preset's old name. Its values are in the widgets already.
+  loadedGraphNode(node) {
+    if (!STAYS.includes(node.comfyClass)) return;
+    const preset = presetOf(node);
+    preset.value = RENAMED[preset.value] ?? preset.value;
   },
 });

@@ -1,22 +1,27 @@
-"""The presets of Pave Train and Pave Memory: the values that they fill into the widgets of these nodes in the page.
+"""The presets of the nodes: the values that they fill into widgets in the page.
 
-A run trains with what the widgets say, whether a preset or the user has filled them.
+A run trains with what the widgets say, whether a preset or the user has filled them. What no widget of the node says,
+or a prompt leaves out, is the preset's.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from comfy_api.latest import io
+
+from ...pave_core.config.combinations import settings_of
 from ...pave_core.config.fields import from_shown, shown
 from ...pave_core.config.memory import MemoryConfig
-from ...pave_core.config.presets import MEMORY_PRESETS, PRESETS
+from ...pave_core.config.presets import CUSTOM, MEMORY_PRESETS, PRESETS, preset_config, with_values
 from ...pave_core.config.train import TrainConfig
 
+C = TypeVar("C")
 logger = logging.getLogger("pave")
 
-CUSTOM = "custom"
 PRESET_NAMES = [CUSTOM, *PRESETS]
 MEMORY_PRESET_NAMES = [CUSTOM, *MEMORY_PRESETS]
 
@@ -47,38 +52,57 @@ METHOD = (
 def preset_widgets() -> dict[str, dict[str, dict[str, Any]]]:
     """{node: {preset name: {widget: value}}}."""
     return {
-        "PaveTrain": {name: _filled(config) for name, config in PRESETS.items()},
+        "PaveTrain": {name: _of_method(settings_of(config)) for name, config in PRESETS.items()},
+        "PaveRolloutSettings": {name: shown(config.rollout) for name, config in PRESETS.items()},
+        "PaveObjective": {name: shown(config.pave) for name, config in PRESETS.items()},
+        "PaveOptimizer": {name: shown(config.optim) for name, config in PRESETS.items()},
         "PaveMemory": {name: shown(preset.memory()) for name, preset in MEMORY_PRESETS.items()},
     }
 
 
-def train_config(preset: str, values: Mapping[str, Any], memory: MemoryConfig | None) -> TrainConfig:
-    """The settings of a run, from the values of the widgets. ConfigError, with the field, for a wrong value.
+def preset_input(what: str) -> io.Combo.Input:
+    """The input `preset` of a settings node. what: whose settings these are, in words."""
+    return io.Combo.Input(
+        "preset",
+        options=PRESET_NAMES,
+        default=CUSTOM,
+        optional=True,
+        tooltip=f"Choosing one fills the fields with {what} of a named method; custom once you change one of them. The "
+        "run uses what the fields say.",
+    )
 
-    preset: the one that the widgets show. Values that were changed after the preset had filled them are used, and
-    logged. memory: from its wire; None: not connected.
+
+def train_config(preset: str, values: Mapping[str, Any], memory: MemoryConfig | None) -> TrainConfig:
+    """The settings of a run: those of the preset, and the values of the widgets over them.
+
+    Values that were changed after the preset had filled them are logged. memory: from its wire; None: not connected.
+    ConfigError, with the field, for a wrong value.
     """
-    _log_changes("PaveTrain", preset, values)
-    parts = {name: from_shown(type(part), values) for name, part in vars(TrainConfig()).items() if name != "memory"}
-    return TrainConfig(**parts, memory=memory or MemoryConfig())
+    base = preset_config(preset)
+    config = with_values(base, values)
+    _log_changes(preset, _of_method(settings_of(base)), _of_method(settings_of(config)))
+    return replace(config, memory=memory or MemoryConfig())
+
+
+def part_config(base: C, preset: str, values: Mapping[str, Any]) -> C:
+    """One part of the settings, likewise. base: that of the preset."""
+    config = from_shown(type(base), shown(base) | dict(values))
+    _log_changes(preset, shown(base), shown(config))
+    return config
 
 
 def memory_config(preset: str, values: Mapping[str, Any]) -> MemoryConfig:
     """The settings of memory, likewise."""
-    _log_changes("PaveMemory", preset, values)
-    return from_shown(MemoryConfig, values)
+    base = MemoryConfig() if preset == CUSTOM else MEMORY_PRESETS[preset].memory()
+    return part_config(base, preset, values)
 
 
-def _log_changes(node: str, preset: str, values: Mapping[str, Any]) -> None:
-    filled = preset_widgets()[node].get(preset, {})
-    changed = [
-        f"{name} {values[name]!r} instead of {value!r}" for name, value in filled.items() if values[name] != value
-    ]
-    if changed:
+def _log_changes(preset: str, filled: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    changed = [f"{name} {used[name]!r} instead of {value!r}" for name, value in filled.items() if used[name] != value]
+    if changed and preset != CUSTOM:
         logger.info(f"Pave-GRPO: preset {preset} was changed: {', '.join(changed)}")
 
 
-def _filled(config: TrainConfig) -> dict[str, Any]:
-    """{widget: value} that a preset fills, for the METHOD widgets."""
-    values = {name: value for part in vars(config).values() for name, value in shown(part).items()}
+def _of_method(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{widget: value} of the METHOD widgets."""
     return {name: values[name] for name in METHOD}

@@ -25,8 +25,17 @@ CONFIGS = (
 )
 SHOWN: dict[str, Shown] = {name: widget for config in CONFIGS for name, widget in widgets_of(config).items()}
 
-ADDED_LATER = ("check_reward", "check_gradient", "frames")
-"""Widgets that graphs saved by an older version do not have, so that they are optional."""
+ADDED_LATER = (
+    *("check_reward", "check_gradient", "frames"),
+    *("exploration", "kernel", "window_every", "window_stride", "tail_solver", "tail_steps", "coarser_tails"),
+    *("contrast", "candidates"),
+    *("variance", "updates_per_rollout", "ratio", "clip_range", "max_divergence", "kl_weight", "step_weights"),
+    *("global_advantage", "ema_decay"),
+)
+"""Widgets that graphs saved by an older version do not have, in the order in which they were added.
+
+They are optional, and come last on their nodes: a saved graph has its values by place.
+"""
 
 
 def names_of(config: type) -> tuple[str, ...]:
@@ -35,8 +44,9 @@ def names_of(config: type) -> tuple[str, ...]:
 
 
 def widgets(*names: str) -> list[Any]:
-    """New inputs for the widgets of these names, in this order."""
-    return [_input(name, SHOWN[name]) for name in names]
+    """New inputs for the widgets of these names, in this order but for those that were added later."""
+    in_order = sorted(names, key=lambda name: ADDED_LATER.index(name) if name in ADDED_LATER else -1)
+    return [_input(name, SHOWN[name]) for name in in_order]
 
 
 def _input(name: str, widget: Shown) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import ConfigError
+from .combinations import check_combinations
 from .fields import check, joined, setting
 
 Variance = Literal["reference", "matched", "span"]
@@ -127,15 +128,13 @@ class PaveConfig:
                 )
         if len(set(self.segments)) != len(self.segments):
             raise ConfigError(f"segments: {joined(self.segments)} repeats a number: write each once")
-        if self.segment_weights and len(self.segment_weights) != len(self.segments):
-            raise ConfigError(
-                f"segment_weights: {len(self.segment_weights)} for {len(self.segments)} segments: write one per "
-                "segment, or leave the field empty"
-            )
         check(self)
+        check_combinations(self)
         self._sort()
         if not any(self.weights().values()):
             raise ConfigError("plain_weight: all terms of the loss have weight 0: give one a positive weight")
+        if self.step_weights and not any(self.step_weights):
+            raise ConfigError("step_weights: all branch steps have weight 0: give one a positive weight")
 
     def _sort(self) -> None:
         """Sort the segments in rising order, each with its weight."""

@@ -1,22 +1,70 @@
 """Named settings: of the method, and of memory by the size of the card. Nodes, workflows and docs take them from here.
 
-"paper" is the released LoRA run of Pave-GRPO, "quick" suits the bundled tiny model on a CPU.
+The values are those of papers and public code, where there are any; ABOUT has their sources. The published runs are
+FLUX.1-dev's; most tune all weights, here a LoRA with the rank and learning rate of Pave-GRPO's own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
+from ..errors import ConfigError
 from .adapter import LoraConfig
+from .combinations import as_text, settings_of
+from .fields import from_shown
 from .memory import Checkpointing, MemoryConfig
+from .objective import PaveConfig
 from .optimizer import OptimConfig
 from .rollout import RolloutConfig
 from .train import RunConfig, TrainConfig
 
+CUSTOM = "custom"
+"""The name that is shown where no preset is: the defaults, with what widgets say over them."""
+
+_RELEASED = TrainConfig(lora=LoraConfig(targets="paper"))
+_PLAIN = PaveConfig(segments=())
+_ALL_BUT_THE_LAST = tuple(range(15))
+
 PRESETS: dict[str, TrainConfig] = {
-    "paper": TrainConfig(lora=LoraConfig(targets="paper")),
+    "pave (released code)": _RELEASED,
+    "pave (paper's Algorithm 1)": replace(
+        _RELEASED,
+        rollout=RolloutConfig(exploration="trajectories"),
+        pave=PaveConfig(updates_per_rollout=2, ratio="clip", kl_weight=0.001),
+    ),
+    "pave, half price": replace(_RELEASED, rollout=RolloutConfig(steps=8, branch_steps=(0, 1, 2, 3))),
+    "fast": replace(_RELEASED, rollout=RolloutConfig(tail_solver="multistep", tail_steps=8, contrast=6)),
+    "flow-grpo": replace(
+        _RELEASED,
+        rollout=RolloutConfig(
+            steps=6, branch_steps=(0, 1, 2, 3, 4), group_size=24, eta=0.9, exploration="trajectories"
+        ),
+        pave=replace(_PLAIN, updates_per_rollout=2, ratio="clip"),
+        optim=OptimConfig(learning_rate=3e-4, ema_decay=0.987),
+    ),
+    "dance-grpo": replace(
+        _RELEASED,
+        rollout=RolloutConfig(
+            branch_steps=_ALL_BUT_THE_LAST, eta=0.3, exploration="trajectories, one noise", kernel="dance"
+        ),
+        pave=replace(_PLAIN, updates_per_rollout=3, ratio="clip"),
+    ),
+    "mix-grpo": replace(
+        _RELEASED,
+        rollout=RolloutConfig(
+            steps=25, branch_steps=(0, 1, 2, 3), eta=0.7, exploration="trajectories, one noise", window_every=25
+        ),
+        pave=replace(_PLAIN, updates_per_rollout=4, ratio="clip"),
+    ),
+    "ada-grpo": replace(
+        _RELEASED,
+        rollout=RolloutConfig(eta=0.7, candidates=10),
+        pave=replace(_PLAIN, global_advantage=True),
+    ),
+    "grpo, no paving": replace(_RELEASED, pave=_PLAIN),
     "quick": TrainConfig(
         rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
@@ -24,6 +72,102 @@ PRESETS: dict[str, TrainConfig] = {
         run=RunConfig(iterations=40, prompts_per_step=4, checkpoint_every=20),
     ),
 }
+
+RENAMED = {"paper": "pave (released code)"}
+"""{what a graph or a prompt of an older version calls a preset: its name}; web/pave_presets.js has the same."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What docs say of a preset."""
+
+    what: str
+    source: str
+    differs: str  # from what is published
+
+
+ABOUT: dict[str, About] = {
+    "pave (released code)": About(
+        "Pave-GRPO as its authors' code runs it",
+        "arXiv 2606.01636; github.com/Bujiazi/GRPO-Series, scripts/train_pavegrpo.sh and its LoRA mode",
+        "The shipped script tunes all weights at 2e-6. No result is published for its LoRA mode.",
+    ),
+    "pave (paper's Algorithm 1)": About(
+        "Pave-GRPO as its paper writes it: trajectories, a clipped ratio, a KL term",
+        "arXiv 2606.01636, Algorithm 1 on the project page",
+        "Clip range, KL weight and the number of updates are not published: clip_range is Flow-GRPO's, 2 updates a "
+        "rollout the least at which a clip acts, kl_weight Flow-GRPO's 0.01 to 0.04 times a |dt| of about 0.03.",
+    ),
+    "pave, half price": About(
+        "half the denoising steps",
+        "the command-line defaults of github.com/Bujiazi/GRPO-Series",
+        "",
+    ),
+    "fast": About(
+        "images finished in half the steps by a solver of second order; of each group the best and the worst are used",
+        "this pack; after MixGRPO-Flash (arXiv 2507.21802) and Sol-RL (arXiv 2604.06916)",
+        "",
+    ),
+    "flow-grpo": About(
+        "full trajectories of few steps, a clipped ratio, running means of the weights",
+        "arXiv 2505.05470; github.com/yifan123/flow_grpo, pickscore_flux of config/grpo.py and scripts/train_flux.py",
+        "A LoRA there too. It splits 48 groups between 2 updates, here each update uses all images; it divides by the "
+        "spread of all rewards, here by each group's; its running mean is updated at every 8th step (0.9); it has no "
+        "set number of iterations. With SD3.5 it uses 10 steps, eta 0.7 and a KL weight of 0.01 to 0.04.",
+    ),
+    "dance-grpo": About(
+        "trajectories from one noise, with DanceGRPO's kernel",
+        "arXiv 2505.07818; github.com/XueZeyue/DanceGRPO, scripts/finetune/finetune_flux_grpo.sh",
+        "It tunes all weights at 1e-5, at 720 x 720; trains on 60 % of an image's noisy steps, drawn at random, here "
+        "on all; and splits 12 images between 3 updates, here each update uses all.",
+    ),
+    "mix-grpo": About(
+        "a window of four noisy steps that slides along the schedule",
+        "arXiv 2507.21802; github.com/Tencent-Hunyuan/MixGRPO, scripts/finetune/finetune_flux_grpo_MixGRPO.sh",
+        "It tunes all weights at 1e-5, at 720 x 720, and splits 12 images between 4 updates, here each update uses "
+        "all. Set Pave Reward Mix to within group, as it does.",
+    ),
+    "ada-grpo": About(
+        "prompts chosen by how well the model does, and an advantage across prompts",
+        "arXiv 2606.06828; github.com/Bujiazi/GRPO-Series, scripts/train_adagrpo.sh",
+        "The shipped script tunes all weights at 2e-6.",
+    ),
+    "grpo, no paving": About("the released code without its contribution: the baseline", "arXiv 2606.01636", ""),
+    "quick": About("minutes, for the bundled model", "this pack", ""),
+}
+
+
+def preset_config(name: str) -> TrainConfig:
+    """The settings of a preset, by its name or an older one; those of CUSTOM are the defaults.
+
+    ConfigError for a name that is not known.
+    """
+    name = RENAMED.get(name, name)
+    if name == CUSTOM:
+        return TrainConfig()
+    if name not in PRESETS:
+        raise ConfigError(f"preset: {name!r} is not known: choose one of {', '.join((CUSTOM, *PRESETS))}")
+    return PRESETS[name]
+
+
+def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A config with {widget: value} over it. ConfigError, with the field, for a wrong value."""
+    whole = settings_of(config) | dict(values)
+    return TrainConfig(**{name: from_shown(type(part), whole) for name, part in vars(config).items()})
+
+
+def changes(config: Any, since: Any) -> dict[str, tuple[Any, Any]]:
+    """{widget: (its value, its value in `since`)} of the settings in which two configs differ."""
+    now, then = settings_of(config), settings_of(since)
+    return {name: (value, then[name]) for name, value in now.items() if value != then[name]}
+
+
+def not_default(config: TrainConfig) -> str:
+    """The settings of the method that are not the defaults, in words: "steps 8; kernel cps", or "none"."""
+    parts = (replace(config.rollout, batch_size=RolloutConfig().batch_size), config.pave, config.lora, config.optim)
+    found = [(name, now) for part in parts for name, (now, _) in changes(part, type(part)()).items()]
+    return "; ".join(f"{name} {as_text(value)}" for name, value in found) or "none"
+
 
 WeightDtype = Literal["default", "fp8_e4m3fn"]
 FLUX_GB = 24.0

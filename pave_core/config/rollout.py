@@ -144,6 +144,11 @@ class RolloutConfig:
         if len(set(self.coarser_tails)) != len(self.coarser_tails):
             raise ConfigError(f"coarser_tails: {joined(self.coarser_tails)} repeats a number: write each once")
         object.__setattr__(self, "coarser_tails", tuple(sorted(self.coarser_tails)))
+        if self.contrast % 2:
+            raise ConfigError(
+                f"contrast: {self.contrast} is odd, and half of the images are the best, half the worst: use an even "
+                "number, or 0"
+            )
         check_combinations(self)
 
     @property

@@ -35,24 +35,27 @@ class _LoraLinear(PeftLinear):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None  # what the matrices were cast from, and the casts
+        self.matrices: tuple[Tensor, ...] = ()  # A and B, which take a while to find in peft's dictionaries of modules
+        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None  # what the transposes were made from, and they
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = self.base_layer(x, *args, **kwargs)
         if self._disable_adapters:
             return y
-        A, B = self._matrices_in(y.dtype)
-        low = x.reshape(-1, x.shape[-1]).to(y.dtype) @ A.t()
-        return torch.addmm(y.reshape(-1, y.shape[-1]), low, B.t(), alpha=self.scaling[_ADAPTER]).view_as(y)
+        inputs, outputs = x.reshape(-1, x.shape[-1]).to(y.dtype), y.reshape(-1, y.shape[-1])
+        scale = self.scaling[_ADAPTER]
+        if torch.is_grad_enabled():
+            A, B = (matrix.to(y.dtype) for matrix in self.matrices)
+            return torch.addmm(outputs, inputs @ A.t(), B.t(), alpha=scale).view_as(y)
+        A_t, B_t = self._transposed(y.dtype)
+        return outputs.addmm_(inputs @ A_t, B_t, alpha=scale).view_as(y)  # in place saves a copy of all outputs
 
-    def _matrices_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """A and B in `dtype`; without gradient they are cast once for each of their values, not in each call."""
-        A, B = (matrix.weight for matrix in _matrices(self))
-        if A.dtype == dtype or torch.is_grad_enabled():
-            return A.to(dtype), B.to(dtype)
+    def _transposed(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A^T and B^T in `dtype`, without gradient: made once for each of their values, not in each call."""
+        A, B = self.matrices
         now = (A._version, B._version, A.device, dtype)
         if self._kept is None or self._kept[0] != now:
-            self._kept = now, (A.to(dtype), B.to(dtype))
+            self._kept = now, (A.to(dtype).t(), B.to(dtype).t())
         return self._kept[1]
 
 
@@ -84,11 +87,11 @@ class LoraAdapter:
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
         delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
         self._model = model
-        self._layers: dict[str, PeftLinear] = {name: model.get_submodule(name) for name in layers}  # pyright: ignore[reportAttributeAccessIssue]
+        self._layers: dict[str, _LoraLinear] = {name: model.get_submodule(name) for name in layers}  # pyright: ignore[reportAttributeAccessIssue]
         for name, layer in self._layers.items():
             self._initialise(layer, self._ranks[name], generator=generator, device=device)
 
-    def _initialise(self, layer: PeftLinear, rank: int, *, generator: torch.Generator, device: torch.device) -> None:
+    def _initialise(self, layer: _LoraLinear, rank: int, *, generator: torch.Generator, device: torch.device) -> None:
         if rank < self.config.rank:
             layer.lora_A[_ADAPTER] = skip_init(nn.Linear, layer.in_features, rank, bias=False)
             layer.lora_B[_ADAPTER] = skip_init(nn.Linear, rank, layer.out_features, bias=False)
@@ -103,6 +106,7 @@ class LoraAdapter:
         with torch.no_grad():
             A.weight.copy_(values)
             B.weight.zero_()
+        layer.matrices = (A.weight, B.weight)
 
     def attach(self) -> None:
         """Put the adapter's layers in, and freeze the base model's own parameters."""

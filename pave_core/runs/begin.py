@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from ..batches import explained, nothing
+from ..config.presets import not_default
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
@@ -78,6 +79,7 @@ def begin(
         if watch is not None:
             watch.resume(folder.readings(state.step), folder.load_best(state.step))
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
+    log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
     return Run(
         policy=policy,

@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from _training_graphs import node
+from pave_core.config.presets import RENAMED
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "v0_3_0"
 TEXTS = ("tooltip", "description", "output_tooltips", "python_module")
 """Keys of /object_info whose values may be improved."""
-GROWN = ("targets",)
-"""Widgets that have got further options."""
+GROWN = ("targets", "preset")
+"""Widgets that have got further options, or others that mean what the old ones did."""
 
 
 def prompt(name: str) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def test_the_nodes_are_those_of_0_3_0(client):
         assert now == then, name
         for widget, entry in described["input"]["required"].items():
             if widget in GROWN:
-                assert {*entry[1]["options"]} <= {*found[name]["input"]["required"][widget][1]["options"]}
+                known = {RENAMED.get(option, option) for option in entry[1]["options"]}
+                assert known <= {*found[name]["input"]["required"][widget][1]["options"]}
 
 
 def without_texts(value: Any) -> Any:

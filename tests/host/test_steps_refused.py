@@ -211,7 +211,7 @@ def test_what_only_the_run_can_see_is_refused_by_the_node_at_fault(client, chang
 @pytest.mark.parametrize(
     ("where", "values", "message"),
     [
-        ("objective", {"segments": "2, 3", "segment_weights": "1"}, "segment_weights: 1 for 2 segments"),
+        ("objective", {"segments": "2, 3", "segment_weights": "1"}, "segment_weights: 1 with segments 2, 3"),
         ("objective", {"segments": "1"}, "segments: 1 is below 2"),
         ("optimizer", {"schedule": "cosine", "decay_steps": 0}, "decay_steps: 0 is not above warmup_steps 0"),
         ("rollout", {"branch_steps": "0, 3"}, "branch_steps: 3 is the last of 4 steps"),

@@ -130,7 +130,7 @@ def quickstart(environment: Environment, seconds: float, log: Path, *, miniature
     record: dict[str, Any] = {"record": "part", "part": "quickstart"}
     prompt = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text(encoding="utf-8"))
     inputs = {node["class_type"]: node["inputs"] for node in prompt.values()}
-    inputs["PaveTrain"] |= {"preset": "custom", "iterations": steps}
+    inputs["PaveTrain"] |= {"iterations": steps}
     if miniature:
         inputs["PaveTrain"] |= MINIATURE_TRAINING
         inputs["PavePrompts"]["text"] = "\n".join(inputs["PavePrompts"]["text"].splitlines()[:5])

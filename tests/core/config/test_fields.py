@@ -23,8 +23,9 @@ OWN_CHECKS = {
     "branch_steps",
     "segments",
     "coarser_tails",
-}  # lists of whole numbers, whose bounds depend on other settings
-LISTS = {"segment_weights": "{}, 1", "step_weights": "{}"}
+}
+"""Lists of whole numbers, whose bounds depend on other settings."""
+LISTS = {"segment_weights": "{}, 1", "step_weights": "{}, 1"}
 """Lists of numbers with a range, as they are written with one number in question."""
 NUMBERS = [
     (config, name) for config, name in ALL if type(widgets_of(config)[name].default) in (int, float) or name in LISTS
@@ -200,7 +201,7 @@ def test_a_list_of_numbers_is_parsed(text, whole, numbers):
     ("config", "values", "message"),
     [
         (PaveConfig, {"segment_weights": "1, x"}, "segment_weights: '1, x' is not a list of numbers"),
-        (PaveConfig, {"segments": "2, 3", "segment_weights": "1"}, "segment_weights: 1 for 2 segments"),
+        (PaveConfig, {"segments": "2, 3", "segment_weights": "1"}, "segment_weights: 1 with segments 2, 3"),
         (PaveConfig, {"segments": "2, x"}, "segments: '2, x' is not a list of whole numbers"),
         (RolloutConfig, {"branch_steps": "2, x"}, "branch_steps: '2, x' is not a list of whole numbers"),
         (RolloutConfig, {"branch_steps": "2.5"}, "branch_steps: '2.5' is not a list of whole numbers"),

@@ -15,11 +15,11 @@ from pave_core.errors import ConfigError
         ({"segments": (1,)}, "segments: 1 is below 2"),
         ({"segments": (2, 2)}, "segments: 2, 2 repeats"),
         ({"advantage_clip": 0}, "advantage_clip: 0"),
-        ({"segment_weights": (1.0,)}, "segment_weights: 1 for 2 segments"),
+        ({"segment_weights": (1.0,)}, "segment_weights: 1 with segments 2, 3"),
         ({"segment_weights": (1.0, -1.0)}, "segment_weights: -1.0 is below 0"),
         ({"plain_weight": math.nan}, "plain_weight: nan is not a number"),
         ({"plain_weight": 0, "segment_weights": (0, 0)}, "plain_weight: all terms of the loss have weight 0"),
-        ({"plain_weight": 0, "segments": ()}, "plain_weight: all terms of the loss have weight 0"),
+        ({"plain_weight": 0, "segments": ()}, "plain_weight: 0 with segments empty: the loss would have no term"),
     ],
 )
 def test_bad_settings_name_the_field_and_the_value(values, message):

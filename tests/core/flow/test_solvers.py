@@ -114,4 +114,4 @@ def test_no_step_is_no_change():
 def test_a_batch_is_cut_into_calls_of_at_most_batch_size():
     policy, x = Decays(), randn(7, *SHAPE)
     assert torch.equal(batched_velocity(policy, x, sigma=0.5, cond=None, batches=Batches(3)), x)
-    assert policy.batches == [3, 3, 1]
+    assert policy.batches == [3, 2, 2]
