@@ -16,7 +16,7 @@ from typing import Any
 
 from .settings import Settings, replaced
 
-IMAGES = 960
+IMAGES = 640
 """Images that a run scores to learn from: its budget of samples."""
 LEARNING_RATES = (5e-4, 1.5e-3, 4e-3)
 SEARCH_SEEDS = (1000, 1001)
@@ -65,7 +65,9 @@ REGIMES: dict[str, Settings] = {
 }
 SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3), "{2,3,4}": (2, 3, 4)}
 MAIN = "T4 K0"
-"""The regime of the tables that are not about segments: one branch step at high noise."""
+"""The regime of most tables that are not about segments: one branch step at high noise."""
+DEFAULT = "T8 K024"
+"""The quickstart's regime."""
 
 
 def _segments() -> dict[str, Experiment]:
@@ -90,14 +92,19 @@ def _others() -> dict[str, Experiment]:
         for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
             name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
             made[name] = {**paved, "pave.ratio": ratio, "pave.updates_per_rollout": updates}
+    default = REGIMES[DEFAULT] | {"pave.segments": SEGMENTS["{2,3}"]}
+    half = {"rollout.tail_solver": "multistep", "rollout.tail_steps": 4}
+    contrast = {"rollout.contrast": 4}
+    for what, settings in (("half tails", half), ("contrast", contrast), ("half tails, contrast", half | contrast)):
+        made[f"{DEFAULT} {{2,3}} {what}"] = {**default, **settings}
     return {name: Experiment(name, settings) for name, settings in made.items()}
 
 
 EXPERIMENTS: dict[str, Experiment] = _segments() | _others()
 
 
-def _named(*parts: str) -> tuple[str, ...]:
-    """The experiments of the main regime whose names go on with one of `parts`."""
+def _main(*parts: str) -> tuple[str, ...]:
+    """Experiments of the main regime, by what their names go on with."""
     return tuple(f"{MAIN} {part}" for part in parts)
 
 
@@ -106,19 +113,31 @@ COMPARISONS = (
         Comparison(f"segments {where}", f"Segments at {where}", tuple(f"{where} {what}" for what in SEGMENTS))
         for where in REGIMES
     ),
-    Comparison("variance", "Variance of the chains", _named("{2,3}", "{2,3} matched", "{2,3} span")),
-    Comparison("kernel", "Kernels", _named("GRPO", "GRPO cps", "GRPO dance", "{2,3}", "{2,3} cps", "{2,3} dance")),
+    Comparison("variance", "Variance of the chains", _main("{2,3}", "{2,3} matched", "{2,3} span")),
+    Comparison("kernel GRPO", "Kernels, without paving", _main("GRPO", "GRPO cps", "GRPO dance")),
+    Comparison("kernel {2,3}", "Kernels, with paving", _main("{2,3}", "{2,3} cps", "{2,3} dance")),
+    Comparison("kernel cps", "Paving with the cps kernel", _main("GRPO cps", "{2,3} cps")),
+    Comparison("kernel dance", "Paving with the dance kernel", _main("GRPO dance", "{2,3} dance")),
     Comparison(
-        "exploration",
-        "Branches and trajectories",
-        _named(
-            *(f"{what}{how}" for what in ("GRPO", "{2,3}") for how in ("", " trajectories", " trajectories, one noise"))
-        ),
+        "exploration GRPO",
+        "Branches and trajectories, without paving",
+        _main("GRPO", "GRPO trajectories", "GRPO trajectories, one noise"),
     ),
+    Comparison(
+        "exploration {2,3}",
+        "Branches and trajectories, with paving",
+        _main("{2,3}", "{2,3} trajectories", "{2,3} trajectories, one noise"),
+    ),
+    Comparison("exploration trajectories", "Paving of trajectories", _main("GRPO trajectories", "{2,3} trajectories")),
     Comparison(
         "ratio",
         "Clip and mask, with several updates a rollout",
-        ("T4 K0 {2,3}", *(name for name in EXPERIMENTS if "updates" in name)),
+        (*_main("{2,3}"), *(name for name in EXPERIMENTS if "updates" in name)),
+    ),
+    Comparison(
+        "fast",
+        "Cheaper tails and contrast",
+        tuple(f"{DEFAULT} {{2,3}}{what}" for what in ("", " half tails", " contrast", " half tails, contrast")),
     ),
 )
 

@@ -68,7 +68,7 @@ class Laboratory:
             if self._before is None:
                 self._before = run.measured(SEEDS)  # the adapter is fresh: the base model
             curve, skipped = self._trained(run, every=None if job.search else POINTS)
-            after = run.measured(SEEDS)
+            after = run.measured(SEEDS_ALONG if job.search else SEEDS)
         return {
             **asdict(job),
             **self.about(job),
@@ -77,7 +77,7 @@ class Laboratory:
             "seconds": run.seconds,
             "wall_seconds": time.time() - started,
             "skipped": skipped,
-            "before": self._before["all"],
+            "before": self._before["along" if job.search else "all"],
             "after": after["all"],
             "curve": [[0, 0, 0.0, self._before["along"]], *curve, [*run.progress(), after["along"]]],
         }

@@ -15,6 +15,8 @@ from .jobs import Job
 from .statistics import Interval, interpolated, paired
 
 Record = Mapping[str, Any]
+IMAGES, SECONDS = 1, 2
+"""Columns of a curve, whose points are (steps, images, seconds, scores)."""
 
 
 def load(files: Iterable[Path]) -> list[Record]:
@@ -106,12 +108,12 @@ def at_equal_seconds(runs: Mapping[int, Record], baseline: Mapping[int, Record],
         pair = runs[seed], baseline[seed]
         if pair[0]["machine"]["device"] == pair[1]["machine"]["device"]:
             end = min(record["seconds"] for record in pair)
-            own, other = (at_seconds(record, score, end) for record in pair)
+            own, other = (along(record, SECONDS, score, end) for record in pair)
             differences[seed] = own - other
     return paired(differences, dict.fromkeys(differences, 0.0))
 
 
-def at_seconds(record: Record, score: str, seconds: float) -> float:
-    """The score along a run's curve after so many seconds."""
+def along(record: Record, column: int, score: str, place: float) -> float:
+    """The score along a run's curve where a column of it (IMAGES or SECONDS) is at `place`."""
     points: Sequence[Any] = record["curve"]
-    return interpolated(seconds, [point[2] for point in points], [point[3][score] for point in points])
+    return interpolated(place, [point[column] for point in points], [point[3][score] for point in points])

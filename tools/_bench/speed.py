@@ -24,6 +24,7 @@ from _cuda.host import pack_module
 
 from .floor import Floor, measured_floor
 from .subject import Subject, captions, encoded
+from .targets import TARGETS
 from .watch import OTHER, Watch, WatchedDecoder, WatchedPolicy, phases_of, watched_mix
 
 TrainingStep = pack_module("pave_core.training.step").TrainingStep
@@ -32,8 +33,6 @@ train = pack_module("pave_core.training.loop").train
 RunBatches = pack_module("pave_core.rollout.run_batches").RunBatches
 
 PROMPTS = 8
-TARGETS = {"rollout / floor": 1.10, "update / floor": 1.15, "other share": 0.05}
-"""The most that each may be."""
 INSIDE = ("anchor", "branches", "tails")
 """The parts of the rollout."""
 PHASES = ("rollout", *INSIDE, "decode", "reward", "update", "optimizer", OTHER)

@@ -24,8 +24,8 @@ class Interval:
 
     @property
     def says(self) -> str:
-        """What the interval says of a difference."""
-        return "more" if self.low > 0 else "less" if self.high < 0 else "no difference shown"
+        """What the interval says of a difference: "higher" or "lower"; nothing where it holds 0."""
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else ""
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
