@@ -35,7 +35,7 @@ class Experiment:
 
     def config(self, base: Any, *, seed: int, learning_rate: float, scale: float = 1.0) -> Any:
         """The TrainConfig of a run on top of `base`, the preset; of `scale` times the images, at least one step."""
-        config = replaced(base, COMMON | dict(self.settings))
+        config = replaced(base, COMMON | self.settings)
         step = config.run.prompts_per_step * config.rollout.images
         steps = max(1, round(scale * self.images / step))
         own = {"run.iterations": steps, "run.seed": seed, "optim.learning_rate": learning_rate}

@@ -83,7 +83,7 @@ def _about(record: Record) -> str:
 
 def speed_table(record: Record) -> str:
     """Seconds, calls and floors by phase, and the targets."""
-    rows = [("phase", "seconds", "calls", "evaluations", "floor", "ratio")]
+    rows: list[Sequence[str]] = [("phase", "seconds", "calls", "evaluations", "floor", "ratio")]
     for name in PHASES:
         each = record["phases"].get(name)
         if each is None:
@@ -100,7 +100,7 @@ def speed_table(record: Record) -> str:
             )
         )
     rows.append(("step", f"{record['step_seconds']:.4f}", "", "", "", ""))
-    targets = [("", "value", "at most", "")]
+    targets: list[Sequence[str]] = [("", "value", "at most", "")]
     for name, value in record["ratios"].items():
         limit = TARGETS.get(name)
         verdict = ("", "") if limit is None else (f"{limit:g}", "met" if value <= limit else "missed")
@@ -110,7 +110,7 @@ def speed_table(record: Record) -> str:
 
 def scaling_table(record: Record) -> str:
     """Seconds of a step and its floor at each point."""
-    rows = [("", "step", "network, VAE, rewards", "network", "rollout / floor", "update / floor")]
+    rows: list[Sequence[str]] = [("", "step", "network, VAE, rewards", "network", "rollout / floor", "update / floor")]
     for point in record["points"]:
         value, ratios = point["value"], point["ratios"]
         rows.append(

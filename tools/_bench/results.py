@@ -30,12 +30,9 @@ def load(files: Iterable[Path]) -> list[Record]:
 
 def append(file: Path, record: Record) -> None:
     """Add a record to the file."""
-    cut_off = ""
-    if file.is_file():
-        text = file.read_text(encoding="utf-8")
-        cut_off = text[text.rfind("\n") + 1 :]
-    if cut_off:
-        file.write_text(text[: -len(cut_off)], encoding="utf-8")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if text and not text.endswith("\n"):  # a line that was cut off
+        file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
     with file.open("a", encoding="utf-8") as out:
         out.write(json.dumps(record) + "\n")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-Settings = Mapping[str, Any]
+Settings = dict[str, Any]
 """{"section.field of TrainConfig": value}"""
 
 

@@ -6,7 +6,7 @@ A phase that begins inside another stops the outer one until it ends: the second
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +23,7 @@ class Watch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.items: Counter[str] = Counter()
         self._shares: Mapping[str, float] = {OTHER: 1.0}
