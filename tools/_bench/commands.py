@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from _host.server import has_accelerator
+
 from .machine import described, machine
 from .settings import SettingError
 
@@ -70,7 +72,7 @@ def _start(args: argparse.Namespace, base: Path) -> dict[str, Any]:
     """Start the host in this process; what it runs on."""
     from _cuda import host
 
-    host.start(args.inside, base, cpu=args.cpu)
+    host.start(args.inside, base, cpu=args.cpu or not has_accelerator(Path(sys.executable)))
     return machine()
 
 

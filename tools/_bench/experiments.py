@@ -18,7 +18,7 @@ from .settings import Settings, replaced
 
 IMAGES = 640
 """Images that a run scores to learn from: its budget of samples."""
-LEARNING_RATES = (5e-4, 1.5e-3, 4e-3)
+LEARNING_RATES = (2e-4, 5e-4, 1.2e-3)
 SEARCH_SEEDS = (1000, 1001)
 """Of the search for the learning rate: no run that counts has them."""
 
