@@ -231,7 +231,7 @@ class _Sampling:
         config, rest = self._config, self._sigmas[k + 1 :]
         steps = max(1, round(config.tail_steps * (len(rest) - 1) / config.steps)) if config.tail_steps else 0
         first = tail_sigmas(self._sigmas, k + 1, steps) if steps else rest
-        grids = [first, *((*rest[:-1:n], rest[-1]) for n in config.coarser_tails)]
+        grids = [first, *((*first[:-1:n], first[-1]) for n in config.coarser_tails)]
         for m, grid in enumerate(grids):
             tail = _tail(y, grid, cond=self._cond, solver=config.tail_solver)
             self._walks.start(tail, self._finals.place(m, f))
