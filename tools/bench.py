@@ -24,6 +24,7 @@ from _bench.settings import parsed
 from _host.environment import Environment, prepare
 from _host.install import LINK_NAME, find_comfyui
 from _host.package import ROOT
+from _host.server import end_on_sigterm
 from _host.setup import SetupError
 
 RESULTS = ROOT / ".pave" / "bench"
@@ -33,13 +34,18 @@ MODELS = ("tiny", "flux", "sd35")
 def main() -> int:
     args = parse_args()
     if args.inside is None:
+        end_on_sigterm()
         try:
             environment = here(args.comfyui) if args.here else prepare(args.comfyui)
         except SetupError as error:
             print(error, file=sys.stderr)
             return 1
         script = [str(environment.python), str(Path(__file__).resolve()), *sys.argv[1:]]
-        return subprocess.run([*script, "--inside", str(environment.comfyui)]).returncode
+        process = subprocess.Popen([*script, "--inside", str(environment.comfyui)])
+        try:
+            return process.wait()
+        finally:
+            process.terminate()  # nothing where it has ended
     from _bench import commands
 
     return getattr(commands, args.command)(args)

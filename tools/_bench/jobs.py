@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 _laboratory: Any = None  # a worker's own
@@ -59,8 +62,7 @@ class Workers:
 def _start(workers: Workers) -> None:
     """Start a worker: the host in its process, with what it prints in the log."""
     global _laboratory
-    import tempfile
-
+    Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     log = os.open(workers.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
@@ -70,6 +72,13 @@ def _start(workers: Workers) -> None:
     from .learning import Laboratory
 
     _laboratory = Laboratory(workers.deadline, workers.scale)
+
+
+def _end_with(parent: BaseProcess | None) -> None:
+    """End this process when its parent has ended, however that happened: its queue alone would not tell."""
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(job: Job) -> dict[str, Any] | None:
