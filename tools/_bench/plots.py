@@ -51,14 +51,15 @@ def plot_curves(comparison: Comparison, results: Results, file: Path) -> None:
     Means over seeds; the band of the first experiment is the 95 % interval of its mean.
     """
     columns = [(score, x) for score in SCORES for x in ("images", "seconds")]
-    figure = new_figure(3.6 * len(columns), 3.4)
+    figure = new_figure(3.6 * len(columns), 3.8)
     panels = figure.subplots(1, len(columns))
     for (score, x), panel in zip(columns, panels):
         for place, (name, runs) in enumerate(run_of(comparison, results).items()):
             _curve(panel, list(runs.values()), score, x, label=name, colour=f"C{place}", band=place == 0)
         panel.set(xlabel="images learnt from" if x == "images" else "seconds of training", ylabel=score)
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     figure.suptitle(comparison.title)
     save(figure, file)
 
