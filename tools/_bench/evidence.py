@@ -36,8 +36,8 @@ def run_of(comparison: Comparison, results: Results) -> dict[str, Runs]:
 
 
 def number(score: str, value: float) -> str:
-    """A difference of a score: adherence in points of a hundred."""
-    return f"{100 * value:+.1f}" if score == "adherence" else f"{value:+.4f}"
+    """A difference of a score: adherence in points of a hundred, the reward in standard deviations."""
+    return f"{100 * value:+.1f}" if score == "adherence" else f"{value:+.3f}"
 
 
 def shown(score: str, found: Interval | None) -> str:

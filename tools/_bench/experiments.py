@@ -12,7 +12,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from _host.package import ROOT
 
 from .settings import Settings, replaced
 
@@ -42,9 +45,21 @@ class Experiment:
         return replaced(config, own)
 
     def digest(self, base: Any, scale: float = 1.0) -> str:
-        """A few characters that change with the settings, so that a result of other settings is not taken for one."""
+        """A few characters that change with the settings and with the bundled models.
+
+        A result of other settings or models is so not taken for one of these.
+        """
         values = self.config(base, seed=0, learning_rate=LEARNING_RATES[0], scale=scale).to_dict()
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{models_digest()} {json.dumps(values, sort_keys=True)}".encode()).hexdigest()[:8]
+
+
+@cache
+def models_digest() -> str:
+    """A digest of the bundled models' files."""
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / "assets" / "tiny").glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

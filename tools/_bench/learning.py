@@ -1,7 +1,10 @@
 """One run of an experiment on the bundled model, evaluated before, along and after. In a process with one thread.
 
 Evaluation is on held-out prompts and seeds, sampled with as many steps as the quickstart generates with, whatever T is
-in training: by the reward, and by adherence as the shape classifier sees it, which nothing trains on.
+in training: by adherence, as the shape classifier sees it, which nothing trains on, and by
+
+    reward = mean_j (r_j - m_j) / s_j        m_j, s_j: mean and std of reward j over the base model's images
+
 Seconds are those of the processor in training steps alone, so that other programs on the machine do not count.
 """
 
@@ -50,7 +53,8 @@ class Laboratory:
         self.deadline, self._scale = deadline, scale
         torch.set_num_threads(1)
         self._machine = machine()
-        self._before: dict[str, Any] | None = None
+        self._standard: Standard | None = None
+        self._before: dict[str, Any] = {}
 
     def about(self, job: Job) -> dict[str, Any]:
         """What else a record is known by."""
@@ -65,10 +69,12 @@ class Laboratory:
         started = time.time()
         with torch.inference_mode(), self._subject.policy(config) as policy:
             run = _Run(policy, self._subject, self._judge, self._prompts, config)
-            if self._before is None:
-                self._before = run.measured(SEEDS)  # the adapter is fresh: the base model
-            curve, skipped = self._trained(run, every=None if job.search else POINTS)
-            after = run.measured(SEEDS_ALONG if job.search else SEEDS)
+            if self._standard is None:
+                base = run.evaluated(SEEDS)  # the adapter is fresh: the base model
+                self._standard = Standard(base.scores)
+                self._before = self._standard.means(base)
+            curve, skipped = self._trained(run, self._standard, every=None if job.search else POINTS)
+            after = self._standard.means(run.evaluated(SEEDS_ALONG if job.search else SEEDS))
         return {
             **asdict(job),
             **self.about(job),
@@ -82,7 +88,7 @@ class Laboratory:
             "curve": [[0, 0, 0.0, self._before["along"]], *curve, [*run.progress(), after["along"]]],
         }
 
-    def _trained(self, run: _Run, every: int | None) -> tuple[list[list[Any]], int]:
+    def _trained(self, run: _Run, standard: Standard, *, every: int | None) -> tuple[list[list[Any]], int]:
         """Train to the end: what was measured along the way, and how many steps were skipped."""
         steps, curve = run.config.run.iterations, []
         due = {round(i * steps / every) for i in range(1, every)} - {0, steps} if every else set()
@@ -92,7 +98,7 @@ class Laboratory:
             if self.deadline is not None and time.time() > self.deadline:
                 raise OutOfTime
             if metrics.step in due:
-                curve.append([*run.progress(), run.measured(SEEDS_ALONG)["along"]])
+                curve.append([*run.progress(), standard.means(run.evaluated(SEEDS_ALONG))["along"]])
         return curve, skipped
 
 
@@ -127,8 +133,8 @@ class _Run:
         """Steps, images and seconds so far."""
         return self._state.step, self.images, self.seconds
 
-    def measured(self, seeds: int) -> dict[str, dict[str, float]]:
-        """Mean scores of the held-out prompts: of "all" seeds, and of those that are measured "along" the way."""
+    def evaluated(self, seeds: int) -> Any:
+        """The Evaluation of the held-out prompts with so many noises each."""
         with self._state.showing():
             found = evaluate(
                 self._policy,
@@ -140,14 +146,24 @@ class _Run:
                 config=type(self.config.rollout)(steps=STEPS, branch_steps=(0,), batch_size=64),
             )
         self._policy.sigmas(self.config.rollout.steps)
-        scores = {"reward": found.total, "adherence": found.judge, **found.scores}
+        return found
+
+
+class Standard:
+    """Rewards in units of what the base model's images differ by. scores: theirs, {reward: (N,)}."""
+
+    def __init__(self, scores: Mapping[str, Tensor]) -> None:
+        self._of = {name: (values.mean(), values.std()) for name, values in scores.items()}
+
+    def means(self, found: Any) -> dict[str, dict[str, float]]:
+        """The mean scores of an Evaluation: of "all" its images, and of the seeds measured "along" the way."""
+        standard = [(found.scores[name] - mean) / std for name, (mean, std) in self._of.items()]
+        scores = {"reward": torch.stack(standard).mean(0), "adherence": found.judge, **found.scores}
         along = [i for i, seed in enumerate(found.seeds) if seed < SEEDS_ALONG]
-        return {"all": means(scores), "along": means({name: values[along] for name, values in scores.items()})}
-
-
-def means(scores: Mapping[str, Tensor]) -> dict[str, float]:
-    """The mean of each, to six digits."""
-    return {name: round(values.mean().item(), 6) for name, values in scores.items()}
+        return {
+            name: {score: round(values[at].mean().item(), 6) for score, values in scores.items()}
+            for name, at in (("all", slice(None)), ("along", along))
+        }
 
 
 def learning_reward() -> Any:
