@@ -20,7 +20,7 @@ from _bench.markdown import table
 from _bench.report import placed, speed_table, write
 from _bench.results import Results, append, at_equal_images, at_equal_seconds, load
 from _bench.settings import SettingError, parsed, replaced
-from _bench.statistics import interpolated, interval, paired
+from _bench.statistics import interpolated, interval, mean_spearman, paired
 from _bench.watch import Watch, phases_of
 from _cuda.calls import NetworkCalls
 
@@ -76,6 +76,19 @@ def test_scaling_measures_each_point_and_plots_them(comfyui, tmp_path):
     assert [(point["axis"], point["value"]) for point in points] == [("S", []), ("S", [2])]
     assert all(0 < point["network"] < point["needed"] for point in points)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_tails_are_ranked_by_the_same_branches(comfyui, tmp_path):
+    file = tmp_path / "tails.json"
+    small = {"rollout.steps": "8", "rollout.branch_steps": "[0]", "rollout.group_size": "4"}
+    options = [part for name, value in small.items() for part in ("--set", f"{name}={value}")]
+    bench(comfyui, "tails", "--prompts", "2", "--json", file, *options)
+    ranks = json.loads(file.read_text(encoding="utf-8"))["ranks"]
+    kinds = [("multistep", 4), ("euler", 4), ("multistep", 2), ("euler", 2)]
+    assert [(each["solver"], each["tail_steps"]) for each in ranks] == kinds
+    assert all(each["prompts"] == 2 for each in ranks)
+    assert 0.5 < ranks[0]["spearman"] <= 1  # other branches would rank at random
 
 
 @pytest.mark.slow
@@ -135,6 +148,11 @@ def test_differences_are_paired_by_seed():
 def test_a_single_value_has_no_bounds_and_says_nothing():
     found = interval([0.3])
     assert (found.mean, found.n, found.says) == (0.3, 1, "")
+
+
+def test_ranks_are_compared_within_groups():
+    # 1 - 6 sum d^2 / (n (n^2 - 1)) with d = (0, 1, -1, 0): 1 - 12 / 60
+    assert mean_spearman([[1, 2, 3, 4], [5, 6, 7, 8]], [[0, 9, 8, 10], [1, 2, 3, 4]]) == pytest.approx((0.8 + 1) / 2)
 
 
 @pytest.mark.parametrize("x", [-1.0, 0.0, 0.4, 1.0, 2.5, 3.0, 9.0])
@@ -270,7 +288,7 @@ def test_the_report_of_nothing_changes_nothing(comfyui, tmp_path):
 
 def test_the_docs_have_a_place_for_every_table(root):
     text = (root / "docs" / "BENCHMARKS.md").read_text(encoding="utf-8")
-    for name in ("speed", "scaling", "learning"):
+    for name in ("speed", "scaling", "tails", "learning"):
         assert placed(text, name, "a table") != text
 
 

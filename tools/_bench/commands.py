@@ -6,50 +6,57 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from _host.server import has_accelerator
 
 from .machine import described, machine
-from .settings import SettingError
+
+RELEASED = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6), "rollout.group_size": 12}
+"""The released code's rollout, as in the preset "fast", whose tails are in question."""
 
 
 def speed(args: argparse.Namespace) -> int:
     """A training step by phase."""
-    with tempfile.TemporaryDirectory() as base:
-        about = _start(args, Path(base))
+    with _measuring(args) as (about, found):
         from .speed import measured, table
-        from .subject import subject
 
-        try:
-            found = subject(args.model, dict(args.settings))
-        except SettingError as error:
-            print(error, file=sys.stderr)
-            return 2
         record = measured(found, found.config, pairs=args.pairs)
-        print(f"{described(about)}, {found.name}: {_shown(found.config)}\n\n{table(record)}")
-        save(args.json, {"command": "speed", **_about(about, found), **record})
+        print(f"\n{table(record)}")
+        save(args.json, {**about, **record})
     return 0
 
 
 def scaling(args: argparse.Namespace) -> int:
     """How the cost grows."""
-    with tempfile.TemporaryDirectory() as base:
-        about = _start(args, Path(base))
+    with _measuring(args) as (about, found):
         from .plots import plot_scaling
         from .scaling import measured_points
-        from .subject import subject
 
-        found = subject(args.model, dict(args.settings))
         points = []
-        print(f"{described(about)}, {found.name}: {_shown(found.config)}")
         for point in measured_points(found, only=args.only, most=args.most, pairs=args.pairs):
-            points.append(point)
+            points.append(vars(point))
             print(point.line(), flush=True)
-        record = {"command": "scaling", **_about(about, found), "points": [vars(point) for point in points]}
+        record = {**about, "points": points}
         save(args.json, record)
         plot_scaling(record, args.plot)
+    return 0
+
+
+def tails(args: argparse.Namespace) -> int:
+    """How cheaper tails rank."""
+    args.settings = [*RELEASED.items(), *args.settings]
+    with _measuring(args) as (about, found):
+        from .ranks import measured_ranks
+
+        ranks = []
+        for each in measured_ranks(found, prompts=args.prompts):
+            ranks.append(vars(each))
+            print(each.line(), flush=True)
+        save(args.json, {**about, "ranks": ranks})
     return 0
 
 
@@ -68,16 +75,26 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _start(args: argparse.Namespace, base: Path) -> dict[str, Any]:
-    """Start the host in this process; what it runs on."""
+@contextmanager
+def _measuring(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Any]]:
+    """(what a record says of itself, the Subject), with the host started in this process.
+
+    SystemExit for a setting that there is not.
+    """
     from _cuda import host
 
-    host.start(args.inside, base, cpu=args.cpu or not has_accelerator(Path(sys.executable)))
-    return machine()
+    with tempfile.TemporaryDirectory() as base:
+        host.start(args.inside, Path(base), cpu=args.cpu or not has_accelerator(Path(sys.executable)))
+        from .subject import subject
 
-
-def _about(machine: dict[str, Any], subject: Any) -> dict[str, Any]:
-    return {"machine": machine, "model": subject.name, "pixels": subject.pixels, "config": subject.config.to_dict()}
+        try:
+            found = subject(args.model, dict(args.settings))
+        except ValueError as error:  # the pack's ConfigError is one too
+            sys.exit(str(error))
+        on = machine()
+        print(f"{described(on)}, {found.name}: {_shown(found.config)}", flush=True)
+        about = {"command": args.command, "machine": on, "model": found.name, "pixels": found.pixels}
+        yield {**about, "config": found.config.to_dict()}, found
 
 
 def _shown(config: Any) -> str:

@@ -27,7 +27,7 @@ INSIDE = ("anchor", "branches", "tails")
 
 
 def write(docs: Path, *, learning: Sequence[Path], folder: Path) -> None:
-    """Write the tables and plots below `docs`. folder: where speed*.json and scaling*.json are.
+    """Write the tables and plots below `docs`. folder: where speed*.json, scaling*.json and tails*.json are.
 
     ValueError if the file has no place for a table.
     """
@@ -40,6 +40,8 @@ def write(docs: Path, *, learning: Sequence[Path], folder: Path) -> None:
         written["scaling"] = "\n\n".join(
             f"{scaling_table(record)}\n\n![How the cost grows](bench_{name}.png)" for name, record in scalings.items()
         )
+    if ranks := _records(folder, "tails"):
+        written["tails"] = "\n\n".join(map(tails_table, ranks.values()))
     results = Results(load(learning), base_config())
     if measured := measured_comparisons(results):
         overview = f"![Every paired difference with its interval]({ALL})"
@@ -106,6 +108,15 @@ def speed_table(record: Record) -> str:
         verdict = ("", "") if limit is None else (f"{limit:g}", "met" if value <= limit else "missed")
         targets.append((name, f"{value:.3f}", *verdict))
     return f"{_about(record)} Medians of {record['pairs']} pairs.\n\n{table(rows)}\n\n{table(targets)}"
+
+
+def tails_table(record: Record) -> str:
+    """How tails of each kind rank."""
+    rows: list[Sequence[str]] = [("tail", "steps an image", "Spearman", "95 % interval", "prompts")]
+    for each in record["ranks"]:
+        bounds = f"[{each['low']:.3f}, {each['high']:.3f}]"
+        rows.append((each["solver"], str(each["tail_steps"]), f"{each['spearman']:.3f}", bounds, str(each["prompts"])))
+    return f"{_about(record)}\n\n{table(rows)}"
 
 
 def scaling_table(record: Record) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 from statistics import mean, stdev
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,11 @@ def interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
             share = 0.0 if x1 == x0 else max(0.0, (x - x0) / (x1 - x0))
             return y0 + share * (y1 - y0)
     return ys[-1]
+
+
+def mean_spearman(groups: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
+    """The mean over groups of Spearman's rank correlation of a group's values with the other's."""
+    from scipy.stats import spearmanr  # the host requires scipy
+
+    found: list[Any] = [spearmanr(a, b) for a, b in zip(groups, others)]
+    return mean(float(each.statistic) for each in found)
