@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ...pave_core.rewards import aesthetic, hps, image_reward, pickscore
+from ...pave_core.rewards.clip_contrast import CLIPContrast
 from ...pave_core.rewards.clip_score import CLIPScore
 from ...pave_core.rewards.networks.clip_config import architectures
 from ...pave_core.rewards.networks.compute import PRECISIONS, Compute
+from ...pave_core.rollout.prompts import PromptSet, parse_prompts
 from ..host import folders, tiny
 from ..host.memory import free_caches
 from ..host.placement import visiting
@@ -42,6 +46,31 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
     ]
 
 
+def _clip_inputs() -> list[io.Input]:
+    """The inputs that choose an open_clip model."""
+    return [
+        io.Combo.Input(
+            "checkpoint",
+            options=[BUNDLED, *folders.reward_models()],
+            default=BUNDLED,
+            tooltip=f"{CLIP.tooltip} Press R to refresh the list.",
+        ),
+        io.Combo.Input(
+            "architecture",
+            options=[AUTO, *architectures()],
+            default=AUTO,
+            tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, "
+            "beside the file. OpenAI's weights need a name that ends in -quickgelu.",
+        ),
+    ]
+
+
+def _chosen_clip(checkpoint: str, architecture: str) -> tuple[Path, str | Path]:
+    """The weights and the architecture that _clip_inputs choose."""
+    weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else CLIP.path(checkpoint)
+    return weights, folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
+
+
 def _compute(precision: str, batch_size: int) -> Compute:
     return Compute(visiting, precision, batch_size, free_caches)
 
@@ -57,19 +86,55 @@ class PaveCLIPScore(io.ComfyNode):
             terms=["open_clip", "prompt adherence", "text image similarity"],
             description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text "
             "features). Put checkpoints into models/reward_models.",
+            inputs=[*_clip_inputs(), *_compute_inputs()],
+            outputs=[schema.reward_output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        return found((CLIP, None if checkpoint == BUNDLED else checkpoint))
+
+    @classmethod
+    def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
+        return io.NodeOutput(CLIPScore(*_chosen_clip(checkpoint, architecture), _compute(precision, batch_size)))
+
+
+class PaveCLIPContrast(io.ComfyNode):
+    """How much better an image fits its prompt than other prompts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveCLIPContrast",
+            "Pave CLIP Contrast",
+            terms=["open_clip", "prompt adherence", "infonce", "wrong prompts", "classifier"],
+            description="Reward: how surely an open_clip model picks the image's own prompt among others, as a "
+            "log-probability. Teaches what tells prompts apart, such as colour, number and kind. Put checkpoints into "
+            "models/reward_models.",
             inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=[BUNDLED, *folders.reward_models()],
-                    default=BUNDLED,
-                    tooltip=f"{CLIP.tooltip} Press R to refresh the list.",
+                *_clip_inputs(),
+                io.String.Input(
+                    "against",
+                    multiline=True,
+                    default="",
+                    tooltip="Wrong prompts to tell the image's own from, one per line, such as the same with another "
+                    "colour. May be empty if prompts is connected.",
                 ),
-                io.Combo.Input(
-                    "architecture",
-                    options=[AUTO, *architectures()],
-                    default=AUTO,
-                    tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, "
-                    "beside the file. OpenAI's weights need a name that ends in -quickgelu.",
+                schema.Prompts.Input(
+                    "prompts",
+                    optional=True,
+                    tooltip="The prompts of the run: each image's prompt is told from all other training prompts.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "scale",
+                        default=0.0,
+                        min=0.0,
+                        max=1000.0,
+                        step=0.1,
+                        tooltip="The factor on the cosines before the softmax. 0 takes the network's own, which is "
+                        "100 for most. Lower it if the reward is near 0 for almost all images.",
+                    )
                 ),
                 *_compute_inputs(),
             ],
@@ -81,10 +146,19 @@ class PaveCLIPScore(io.ComfyNode):
         return found((CLIP, None if checkpoint == BUNDLED else checkpoint))
 
     @classmethod
-    def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
-        weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else CLIP.path(checkpoint)
-        chosen = folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
-        return io.NodeOutput(CLIPScore(weights, chosen, _compute(precision, batch_size)))
+    def execute(
+        cls,
+        checkpoint: str,
+        architecture: str,
+        against: str,
+        scale: float,
+        precision: str,
+        batch_size: int,
+        prompts: PromptSet | None = None,
+    ) -> io.NodeOutput:
+        others = [*parse_prompts(against), *(prompts.train if prompts else ())]
+        clip, compute = _chosen_clip(checkpoint, architecture), _compute(precision, batch_size)
+        return io.NodeOutput(CLIPContrast(*clip, compute, against=others, scale=scale or None))
 
 
 class PaveHPSv2(io.ComfyNode):
@@ -219,4 +293,4 @@ class PaveImageReward(io.ComfyNode):
         )
 
 
-NODES = [PaveCLIPScore, PaveHPSv2, PavePickScore, PaveAesthetic, PaveAestheticV25, PaveImageReward]
+NODES = [PaveCLIPScore, PaveCLIPContrast, PaveHPSv2, PavePickScore, PaveAesthetic, PaveAestheticV25, PaveImageReward]

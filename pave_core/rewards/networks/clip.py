@@ -47,13 +47,17 @@ class Clip:
         assert isinstance(logit_scale, Tensor)
         return logit_scale.float().exp().item()
 
-    @torch.no_grad()
     def cosines(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] and N prompts -> (N,) fp32 on the CPU."""
+        image, text = self.features(images, prompts)
+        return (image * text).sum(-1)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """images (N, H, W, 3) in [0, 1] and M prompts -> f / |f| (N, D) and g / |g| (M, D), fp32 on the CPU."""
         with self._compute.placement(self._network) as device:
             text = self._encode_prompts(prompts, device)
-            features = self._compute.batches.map(lambda part: self._encode_images(part, device), images)
-            return (features * text).sum(-1).cpu()
+            return self._compute.batches.map(lambda part: self._encode_images(part, device), images).cpu(), text
 
     def _encode_images(self, images: Tensor, device: torch.device) -> Tensor:
         pixels = self._preprocess(images).to(device, self._compute.dtype)
@@ -65,7 +69,7 @@ class Clip:
                 tokens = self._tokenizer([prompt]).to(device)
                 features = self._network.encode_text(tokens)  # pyright: ignore[reportCallIssue]
                 self._text_features[prompt] = F.normalize(features.float(), dim=-1)[0].cpu()
-        return torch.stack([self._text_features[p] for p in prompts]).to(device)
+        return torch.stack([self._text_features[p] for p in prompts])
 
 
 def build(config: Config) -> nn.Module:
