@@ -200,3 +200,25 @@ def test_finite_differences_through_the_sub_steps_of_a_policy_that_has_moved(rat
             step[i, j] = h
             numeric[i, j] = (value(moved + step) - value(moved - step)) / (2 * h)
     assert (leaf.grad - numeric).norm() / numeric.norm() < 1e-6
+
+
+@pytest.mark.parametrize("ratio", ["unclipped", "clip", "divergence mask"])
+def test_several_steps_are_those_of_each_alone(ratio):
+    """Three policies at 0.3, 1 and 3 times the same distance from the old one: the limits lie between them."""
+    mean, old, y, advantages = situation()
+    means = torch.cat([old + scale * (mean - old) for scale in (0.3, 1.0, 3.0)])
+    divergence = kl_divergence(elementwise(mean), elementwise(old)).mean().item()
+    config = PaveConfig(ratio=ratio, clip_range=CLIP, max_divergence=divergence / 2, kl_weight=0.5)
+
+    def of(rows):
+        leaf = means[rows].clone().requires_grad_()
+        n = len(leaf)
+        p, q, r = Gaussian(leaf, STD), Gaussian(old.expand_as(leaf), STD), Gaussian(-old.expand_as(leaf), STD)
+        inputs = (p, y.expand(n, *y.shape), advantages.expand(n, -1))
+        losses = chain_loss(*inputs, config=config, old=q, reference=r)
+        losses.sum().backward()
+        return losses.detach(), leaf.grad, segment_metrics(*inputs, config=config, old=q, reference=r)
+
+    together, alone = of(slice(0, 3)), [of(slice(i, i + 1)) for i in range(3)]
+    for i in range(3):
+        torch.testing.assert_close(together[i], torch.cat([each[i] for each in alone]))
