@@ -88,6 +88,7 @@ def test_a_run_begins_with_the_base_measured_and_a_folder_of_its_own(begin, plac
     told = caplog.text
     assert "Pave-GRPO reward check" in told
     assert "This reward can tell your images apart" in told
+    assert "settings that are not the defaults: steps 6; branch_steps 0, 2; group_size 4; rank 2; alpha 4;" in told
     assert f"2 prompts to train on, 1 held out, run folder {run.folder.path}" in told
     assert begin().folder.name == "pave_00002"
 
