@@ -44,6 +44,13 @@ MATRIX_HEAD = """
 A number is the rule by which some values of two options exclude each other. Pairs without one train with all their
 values. What is excluded is refused before a graph runs, with the reason.
 """
+BESIDES = """
+Rewards that may abstain and resumed runs go with every option. A loop of step nodes gives the LoRA of *Pave Train* bit
+for bit with every option but `optimizer_step` *per_step*; `candidates` need *Pave Candidates*, a score and *Pave Choose
+Prompts* before *Pave Rollout*, `contrast` *Pave Contrast* and a second score after it. There are at least as many
+training prompts as `candidates`. Branch steps lie before the last of `steps`, and `decay_steps` are not below the
+optimizer steps of the run.
+"""
 PRESETS_HEAD = """
 ## The presets
 
@@ -57,11 +64,13 @@ are those of the released code's LoRA mode where nothing is said.
 
 def options_page() -> str:
     """The text of docs/OPTIONS.md."""
-    return f"{INTRODUCTION}{OPTIONS_HEAD}{_options()}{MATRIX_HEAD}{_matrix()}{_rules()}{PRESETS_HEAD}{_presets()}"
+    return (
+        f"{INTRODUCTION}{OPTIONS_HEAD}{_options()}{MATRIX_HEAD}{_matrix()}{_rules()}{BESIDES}{PRESETS_HEAD}{_presets()}"
+    )
 
 
 def excluded(first: str, second: str) -> list[int]:
-    """The numbers of the rules between two options, counted from 1, as the page's matrix has them."""
+    """The numbers of the rules between two options, counted from 1."""
     return [number for number, rule in enumerate(RULES, 1) if {rule.first, rule.second} == {first, second}]
 
 

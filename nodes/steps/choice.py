@@ -90,7 +90,7 @@ class PaveContrast(io.ComfyNode):
             outputs=[
                 schema.Rollout.Output(
                     display_name="rollout",
-                    tooltip="The smaller rollout, for Pave Advantage and Pave Decomposition Loss.",
+                    tooltip="The smaller rollout, for Pave Advantage and the loss.",
                 ),
                 io.Image.Output(display_name="images", tooltip="Its images, to be scored again."),
                 io.String.Output(

@@ -113,6 +113,7 @@ class RolloutConfig:
         "0: all.",
         low=0,
         high=62,
+        step=2,
         expert=True,
         remedy="0 trains on all images of a group",
     )

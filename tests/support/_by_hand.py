@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from pave_core.flow.paving import CoarseStep, paved_transitions
 
@@ -49,9 +49,9 @@ def scored(run, rollouts) -> list[Tensor]:
 
 
 def loss_by_hand(
-    run, rollouts, advantages: Sequence[Tensor], old: dict[Any, Tensor] | None = None
-) -> tuple[Tensor, dict[Any, Tensor]]:
-    """The loss of rollouts whose images have `advantages` (F, G), and the log-probabilities that are `old` later.
+    run, rollouts, advantages: Sequence[Tensor], old: dict[Any, Normal] | None = None
+) -> tuple[Tensor, dict[Any, Normal]]:
+    """The loss of rollouts whose images have `advantages` (F, G), and the densities that are `old` later.
 
     One network call for one state, and no shortcut: each image has its ratio, through which autograd goes.
     """
@@ -61,7 +61,7 @@ def loss_by_hand(
         n: (config.segment_weights[i] if config.segment_weights else 1.0) / len(config.segments)
         for i, n in enumerate(config.segments)
     }
-    total, logs = torch.zeros(()), {}
+    total, densities = torch.zeros(()), {}
 
     def chain(x, k, cond, n):
         (transitions,) = paved_transitions(
@@ -84,18 +84,22 @@ def loss_by_hand(
                 for n, weight in chains.items():
                     density = chain(x, k, rollout.cond, n)
                     log = density.log_prob(y).mean()
-                    logs[p, place, i, n] = log.detach()
-                    ratio = (log - (logs if old is None else old)[p, place, i, n]).exp()
+                    densities[p, place, i, n] = Normal(density.mean.detach(), density.stddev.detach())
+                    before = (old or densities)[p, place, i, n]
+                    ratio = (log - before.log_prob(y).mean()).exp()
                     A = advantages[p][f, i]
                     value = A * ratio
-                    if config.ratio == "clip" and old is not None:
+                    if config.ratio == "clip":
                         value = torch.minimum(value, A * ratio.clamp(1 - config.clip_range, 1 + config.clip_range))
+                    too_far = kl_divergence(density, before).mean() > config.max_divergence
+                    if config.ratio == "divergence mask" and too_far and A.sign() == (ratio - 1).sign():
+                        value = 0 * value
                     if config.kl_weight:
                         with torch.no_grad(), run.policy.reference():
                             reference = chain(x, k, rollout.cond, n)
-                        value = value - config.kl_weight * torch.distributions.kl_divergence(density, reference).mean()
+                        value = value - config.kl_weight * kl_divergence(density, reference).mean()
                     total = total - share * weight * value
-    return total, logs
+    return total, densities
 
 
 def descend(run, loss: Tensor) -> None:

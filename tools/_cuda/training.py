@@ -47,7 +47,7 @@ class Measurement:
         self._config = config_of(plan, scale)
         self._settings = settings.PolicySettings(*models, self._config.lora, settings.Guidance(cfg=part.cfg))
         self._reward = reward_mix()
-        self._batches = run_batches(self._config)
+        self._batches: dict[str, Any] = {}
         self._refused = ""
         self.gradient: Gradient | None = None
         self.record: dict[str, Any] = {"phases": self._meter.phases}
@@ -105,6 +105,7 @@ class Measurement:
         )
         parts = {"settings": self._settings, "rollout": rollout, "config": self._config, "reward": self._reward}
         needs = preflight(policy, cond, **parts).needs
+        self._batches = run_batches(self._config, needs.update_batch)
         self.record["predicted_gb"] = max(map(needs.peak, needs.phases)) / 2**30
         self.record["predicted"] = {phase: needs.peak(phase) / 2**30 for phase in needs.phases}
 
@@ -138,7 +139,7 @@ class Measurement:
         metrics = step.complete()
         self.record |= {"loss": metrics.loss, "grad_norm": metrics.grad_norm}
         for batches in self._batches.values():
-            self.record["batches"] = {"rollout": batches.rollout.size, "decode": batches.decode.size}
+            self.record["batches"] = {name: of.size for name, of in vars(batches).items()}
         if metrics.skipped or metrics.zero_spread_groups or not metrics.grad_norm > 0:
             raise CheckError(
                 f"the step taught nothing: skipped {metrics.skipped}, {metrics.zero_spread_groups} groups without "
@@ -206,10 +207,12 @@ def config_of(plan: Plan, scale: Scale) -> Any:
     )
 
 
-def run_batches(config: Any) -> dict[str, Any]:
-    """{"batches": the micro-batches of a run}, which become smaller when memory runs out."""
+def run_batches(config: Any, update: int) -> dict[str, Any]:
+    """{"batches": the micro-batches of a run}, which become smaller when memory runs out. update: as in RunBatches."""
     made = pack_module("pave_core.rollout.run_batches").RunBatches
-    return {"batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches)}
+    return {
+        "batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches, update=update)
+    }
 
 
 def reward_mix() -> Any:

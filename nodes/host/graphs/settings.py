@@ -24,10 +24,10 @@ WIRED = {
 DRAWN = {
     "candidates": (
         {CANDIDATES, CHOICE},
-        "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before Pave "
-        "Rollout, or set candidates to 0",
-        "there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses 10), or take Pave "
-        "Candidates out",
+        "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before "
+        "Pave Rollout, or set candidates to 0",
+        "there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses 10), or take "
+        "Pave Candidates out",
     ),
     "contrast": (
         {CONTRAST},

@@ -97,7 +97,8 @@ def test_the_record_counts_what_was_drawn():
     assert run.state.updates == 1
 
 
-def test_per_step_updates_once_for_each_prompt_and_branch_step():
-    run = ToyTraining(toy_config(optimizer_step="per_step"))
+@pytest.mark.parametrize("exploration", ["branches", "trajectories"])
+def test_per_step_updates_once_for_each_prompt_and_branch_step(exploration):
+    run = ToyTraining(toy_config(optimizer_step="per_step", exploration=exploration))
     taken_apart(run)
     assert run.state.updates == 2 * 2

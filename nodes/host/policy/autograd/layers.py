@@ -70,6 +70,9 @@ class _FrozenLinear(torch.autograd.Function):
 @contextmanager
 def weight_of(layer: Any, like: Tensor) -> Iterator[Tensor]:
     """The weight (out, in) that a linear layer multiplies with at the moment, in dtype and on device of `like`."""
+    if is_plain(layer.weight) and _matches(layer.weight, like) and not casts_its_weights(layer):
+        yield layer.weight
+        return
     if hasattr(layer, "cast_bias_weight"):  # GGUF
         weight, release = layer.cast_bias_weight(like)[0], lambda: None
     elif _is_of_the_host(layer):
@@ -95,6 +98,10 @@ def _normal(layer: Any, compute: Callable[[], Tensor]) -> Tensor:
     with torch.inference_mode():
         computed = compute()
     return computed.clone()
+
+
+def _matches(weight: Tensor, like: Tensor) -> bool:
+    return weight.dtype == like.dtype and weight.device == like.device
 
 
 def _is_of_the_host(layer: Any) -> bool:
