@@ -99,7 +99,7 @@ def said(record: Record) -> str:
     scores = ", ".join(
         f"{name} {record['before'][name]:.4f} -> {record['after'][name]:.4f}" for name in record["after"]
     )
-    return f"{run}: {scores}, {record['seconds']:.0f} of {record['wall_seconds']:.0f} s"
+    return f"{run}: {scores}, {record['seconds']:.0f} s of training, {record['whole_seconds']:.0f} s in all"
 
 
 def available_cores() -> int:

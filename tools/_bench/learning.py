@@ -66,7 +66,7 @@ class Laboratory:
         config = EXPERIMENTS[job.experiment].config(
             self._subject.config, seed=job.seed, learning_rate=job.learning_rate, scale=self._scale
         )
-        started = time.time()
+        started = time.process_time()
         with torch.inference_mode(), self._subject.policy(config) as policy:
             run = _Run(policy, self._subject, self._judge, self._prompts, config)
             if self._standard is None:
@@ -81,7 +81,7 @@ class Laboratory:
             "steps": config.run.iterations,
             "images": run.images,
             "seconds": run.seconds,
-            "wall_seconds": time.time() - started,
+            "whole_seconds": time.process_time() - started,
             "skipped": skipped,
             "before": self._before["along" if job.search else "all"],
             "after": after["all"],
