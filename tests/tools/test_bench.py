@@ -332,6 +332,16 @@ def test_every_experiment_is_a_config_of_the_same_budget_as_those_it_is_compared
     assert {name for each in COMPARISONS for name in each.experiments} == EXPERIMENTS.keys()
 
 
+def test_a_digest_changes_with_what_a_run_depends_on_and_not_with_its_seed():
+    base, experiment = base_config(), EXPERIMENTS[GRPO]
+    digest = experiment.digest(base)
+    assert len(digest) == 8
+    assert digest == experiment.digest(base_config())
+    assert digest != experiment.digest(base, scale=0.5)
+    assert digest != experiment.digest(replaced(base, {"lora.rank": 4}))
+    assert digest != EXPERIMENTS[PAVED].digest(base)
+
+
 def test_experiments_are_chosen_by_comparison_or_name():
     assert len(chosen([])) == len(EXPERIMENTS)
     assert [each.name for each in chosen(["variance", GRPO])] == [

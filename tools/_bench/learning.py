@@ -20,11 +20,12 @@ from torch import Tensor
 
 from _cuda.host import pack_module
 
-from .experiments import EXPERIMENTS
+from .experiments import EXPERIMENTS, REWARDS
 from .jobs import Job, OutOfTime
 from .machine import machine
 from .subject import Subject, bundled, captions, clip_score, encoded, mix, shapes, tiny
 
+RolloutConfig = pack_module("pave_core.config.rollout").RolloutConfig
 evaluate = pack_module("pave_core.evaluation.evaluate").evaluate
 split_prompts = pack_module("pave_core.rollout.prompts").split_prompts
 train = pack_module("pave_core.training.loop").train
@@ -143,7 +144,7 @@ class _Run:
                 judge=self._judge,
                 conds=self._held_out,
                 seeds=range(seeds),
-                config=type(self.config.rollout)(steps=STEPS, branch_steps=(0,), batch_size=64),
+                config=RolloutConfig(steps=STEPS, branch_steps=(0,), batch_size=64),
             )
         self._policy.sigmas(self.config.rollout.steps)
         return found
@@ -168,4 +169,5 @@ class Standard:
 
 def learning_reward() -> Any:
     """The reward of all experiments."""
-    return mix(clip_score())
+    made = {"clip": clip_score}
+    return mix(*(made[name]() for name in REWARDS))
