@@ -38,11 +38,12 @@ def gradient(policy, modules, scale):
         for name, p in policy.parameters().items():
             if "lora_B" in name:
                 p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))) * 0.02)
-    step = paving.CoarseStep(x, 1, policy.encode(PROMPT))
+    step = paving.CoarseStep(x, 1, [policy.encode(PROMPT)])
     (p,) = paving.paved_transitions(velocity, [step], sigmas=SIGMAS, eta=0.8, segments=(2, 3))
     branches = p[1].sample(torch.randn(6, *policy.latent_shape, generator=generator)).detach()
     advantages = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0])
-    (scale * loss.decomposition_loss(p, branches, advantages, config=objective.PaveConfig())).backward()
+    (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=objective.PaveConfig())
+    (scale * value).backward()
     adapter = torch.cat([p.grad.flatten() for p in policy.parameters().values()]) / scale
     return adapter, outputs[0].grad
 
@@ -82,15 +83,15 @@ def test_the_gradient_at_the_output_survives_fp16_at_large_sizes(modules, size):
         v = torch.randn(1, *shape, generator=generator).requires_grad_()
         (p,) = paving.paved_transitions(
             lambda x, sigma, conds, v=v: v,
-            [paving.CoarseStep(x, k, None)],
+            [paving.CoarseStep(x, k, [None])],
             sigmas=schedule.shifted_sigmas(16, 3.0),
             eta=0.8,
             segments=(),
         )
         branches = p[1].sample(torch.randn(12, *shape, generator=generator)).detach()
-        (g,) = torch.autograd.grad(
-            loss.decomposition_loss(p, branches, advantages, config=objective.PaveConfig(segments=())) / 4, v
-        )
+        config = objective.PaveConfig(segments=())
+        (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=config)
+        (g,) = torch.autograd.grad(value / 4, v)
         scaled = (g * 2 ** int(math.log2(math.prod(shape)))).half()
         lost = [(each == 0).float().mean().item() for each in (g.half(), scaled)]
         print(f"\n{size} px, k = {k}: {lost[0]:.0%} of the elements are 0 in fp16, {lost[1]:.2%} with the scale")

@@ -66,7 +66,7 @@ def loss_by_hand(
     def chain(x, k, cond, n):
         (transitions,) = paved_transitions(
             run.policy.velocity,
-            [CoarseStep(x, k, cond)],
+            [CoarseStep(x, k, [cond])],
             sigmas=rollout.sigmas,
             eta=rollout_config.eta,
             segments=config.segments,

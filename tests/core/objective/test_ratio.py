@@ -51,7 +51,7 @@ def found_and_defined(config, objective):
     """((loss, gradient), (loss, gradient)) of chain_loss and of `objective`(ratios, advantages, mean, old)."""
     mean, old, y, advantages = situation()
     leaf, defined = mean.clone().requires_grad_(), mean.clone().requires_grad_()
-    loss = chain_loss(Gaussian(leaf, STD), y, advantages, config=config, old=Gaussian(old, STD))
+    (loss,) = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=Gaussian(old, STD))
     loss.backward()
     value = -objective(ratios(defined, old, y), advantages, defined, old).mean()
     value.backward()
@@ -102,7 +102,8 @@ def test_what_is_limited_is_counted():
     p, q = Gaussian(mean, STD), Gaussian(old, STD)
 
     def limited(**settings):
-        return segment_metrics(p, y, advantages, config=PaveConfig(**settings), old=q)[-1].item() * len(y)
+        metrics = segment_metrics(p, y[None], advantages[None], config=PaveConfig(**settings), old=q)
+        return metrics[0, -1].item() * len(y)
 
     assert limited() == 0
     # With A > 0 the ratio 1.9, with A < 0 the ratio 0.5; those of 0.999 and 1.001 are inside.
@@ -118,7 +119,7 @@ def test_at_the_policy_that_was_sampled_from_all_are_the_released_loss(ratio):
     results = []
     for config, old in ((PaveConfig(), None), (PaveConfig(ratio=ratio), Gaussian(mean, STD))):
         leaf = mean.clone().requires_grad_()
-        loss = chain_loss(Gaussian(leaf, STD), y, advantages, config=config, old=old)
+        (loss,) = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=old)
         loss.backward()
         results.append((loss.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
@@ -129,8 +130,8 @@ def test_the_kl_term_is_torch_s_divergence_per_element():
     mean, reference, y, _ = situation()
     beta, p_ref = 0.7, Gaussian(reference, STD)
     leaf, defined = mean.clone().requires_grad_(), mean.clone().requires_grad_()
-    nothing = torch.zeros(len(y), dtype=torch.float64)
-    loss = chain_loss(Gaussian(leaf, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
+    y, nothing = y[None], torch.zeros(1, len(y), dtype=torch.float64)
+    (loss,) = chain_loss(Gaussian(leaf, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
     loss.backward()
     whole = kl_divergence(Independent(elementwise(defined), 3), Independent(elementwise(reference), 3))
     value = beta * whole.squeeze() / reference.numel()
@@ -138,7 +139,7 @@ def test_the_kl_term_is_torch_s_divergence_per_element():
     torch.testing.assert_close(loss, value)
     torch.testing.assert_close(leaf.grad, defined.grad)
     metrics = segment_metrics(Gaussian(mean, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
-    torch.testing.assert_close(metrics[3], (value / beta).detach())
+    torch.testing.assert_close(metrics[0, 3], (value / beta).detach())
 
 
 def test_the_kl_term_is_added_to_the_other_and_zero_at_the_reference():
@@ -147,7 +148,8 @@ def test_the_kl_term_is_added_to_the_other_and_zero_at_the_reference():
     def gradient(kl_weight, reference):
         leaf = mean.clone().requires_grad_()
         p = Gaussian(leaf, STD)
-        loss = chain_loss(p, y, advantages, config=PaveConfig(kl_weight=kl_weight), reference=Gaussian(reference, STD))
+        config, other = PaveConfig(kl_weight=kl_weight), Gaussian(reference, STD)
+        (loss,) = chain_loss(p, y[None], advantages[None], config=config, reference=other)
         loss.backward()
         return leaf.grad
 
@@ -160,7 +162,7 @@ def test_the_kl_term_is_added_to_the_other_and_zero_at_the_reference():
 def paved(W, x, segments=(2, 3)):
     """{n: p^(n)} of v = tanh(x W + sigma) on the third step of 8."""
     (transitions,) = paved_transitions(
-        curved_velocity(W), [CoarseStep(x, 2, None)], sigmas=shifted_sigmas(8, 3.0), eta=0.8, segments=segments
+        curved_velocity(W), [CoarseStep(x, 2, [None])], sigmas=shifted_sigmas(8, 3.0), eta=0.8, segments=segments
     )
     return transitions
 
@@ -188,7 +190,7 @@ def test_finite_differences_through_the_sub_steps_of_a_policy_that_has_moved(rat
         return terms[1] + (0.5 * terms[2] + 2.0 * terms[3]) / 2
 
     leaf = moved.clone().requires_grad_()
-    loss = decomposition_loss(paved(leaf, x), y, advantages, config=config, old=old, reference=reference)
+    (loss,) = decomposition_loss(paved(leaf, x), y[None], advantages[None], config=config, old=old, reference=reference)
     loss.backward()
     assert loss.item() == pytest.approx(value(moved).item(), rel=1e-10)
     numeric, h = torch.zeros_like(W), 1e-6

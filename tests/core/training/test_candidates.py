@@ -10,7 +10,7 @@ from _by_hand import walked, z_scores
 from _toy import Brightness, ToyTraining, same, toy_config
 from pave_core.config.objective import PaveConfig
 from pave_core.errors import ConfigError, TrainingError
-from pave_core.rollout.curriculum import candidates_of_step
+from pave_core.rollout.curriculum import RunningStats, candidates_of_step
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
 from pave_core.scoring.mix import Scores
 from pave_core.seeds import seeded
@@ -149,21 +149,23 @@ def test_the_statistics_and_the_choices_survive_a_resume(tmp_path):
 
 
 def test_the_global_advantage_is_added_to_that_within_the_group():
-    """Against the statistics as they are after the choice: mean 0.5, variance 0.13."""
+    """Against the statistics as they are after the choice, not before."""
     rewards = torch.tensor([[[0.4, 0.7, 0.1, 0.9], [0.2, 0.3, 0.4, 0.1]], [[0.6, 0.9, 0.8, 0.7], [0.5, 0.5, 0.5, 0.5]]])
     found = {}
     for on in (False, True):
         run = training(adagrpo(global_advantage=on))
+        run.state.running = RunningStats(0.4, 0.2)
         step = step_of(run)
         choose(step, [0.0, 1.0, 0.4, 0.6])
         rollouts = step.sample()
         found[on] = step.advantages(Scores({"told": rewards.flatten()}), rollouts)
+    mean, std = 0.8 * 0.4 + 0.2 * 0.5, math.sqrt(0.8 * 0.2 + 0.2 * 0.13)
     expected = torch.zeros(2, 2, 4)
     for p in range(2):
         for k in range(2):
             if p == k == 1:
                 continue  # no spread: nothing to learn
-            z = [(r - 0.5) / math.sqrt(0.13) for r in rewards[p, k].tolist()]
+            z = [(r - mean) / std for r in rewards[p, k].tolist()]
             above, below = sum(a for a in z if a > 0), -sum(a for a in z if a < 0)
             if above < 1e-6 or below < 1e-6:
                 shares = [a - sum(z) / 4 for a in z]

@@ -49,6 +49,7 @@ def compared(config, updates=1, advantages_of=z_scores):
         old = old or logs
         descend(hand, loss)
     assert run.state.updates == updates
+    assert metrics.loss == pytest.approx(loss.item(), rel=1e-3, abs=1e-5), "the record has the last update's loss"
     return weights(run.policy), weights(hand.policy), metrics, fresh
 
 
