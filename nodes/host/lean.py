@@ -1,6 +1,6 @@
 """A TAESD decoder without the channels that hold nothing.
 
-The host's TAESD has 64 channels at every resolution, and a decoder spends 90 % of its time on the two finest. A decoder
+The host's TAESD has 64 channels at every resolution, and 90 % of its multiplications are at the two finest. A decoder
 that needs fewer there still fits the class, and the stock VAELoader, with zeros for the rest. Where row o of a
 convolution and its bias are zero, so is channel o of what it gives, and ReLU and sums keep it so; what reads it does
 without column o:
