@@ -79,8 +79,8 @@ class PaveContrast(io.ComfyNode):
             "PaveContrast",
             "Pave Contrast",
             "Keeps the best and the worst images of each group and finishes them on all steps of the schedule, so that "
-            "many images can be looked at cheaply. How many stay is contrast in Pave Rollout Settings. Score what comes "
-            "out, and connect it in place of the rollout.",
+            "many images can be looked at cheaply. How many stay is contrast in Pave Rollout Settings. Score what "
+            "comes out, and connect it in place of the rollout.",
             terms=["sol-rl", "best of n", "subset"],
             category=schema.STEPS,
             inputs=[

@@ -181,7 +181,7 @@ def short_decay(g: Graph) -> None:
         (
             too_few_numbers,
             r"PaveAdvantage \(node advantage\): scores: clip has 5 for the 12 images of this rollout \(2 prompts x 2 "
-            "branch",
+            "groups",
         ),
         (no_number, r"PaveAdvantage \(node advantage\): scores: x has 1 for the 12 images"),
         (

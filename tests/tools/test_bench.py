@@ -18,7 +18,7 @@ from _bench.experiments import COMPARISONS, EXPERIMENTS, LEARNING_RATES, SEARCH_
 from _bench.jobs import Job
 from _bench.markdown import table
 from _bench.report import placed, speed_table, write
-from _bench.results import Results, append, at_equal_images, at_equal_seconds, load
+from _bench.results import Results, append, at_equal_images, at_equal_seconds, load, seconds_ratio
 from _bench.settings import SettingError, parsed, replaced
 from _bench.statistics import interpolated, interval, mean_spearman, paired
 from _bench.watch import Watch, phases_of
@@ -241,6 +241,9 @@ def test_equal_images_compare_ends_and_equal_seconds_the_place_where_the_faster_
     assert seconds is not None
     assert images.mean == pytest.approx(0.1)  # 0.9 - 0.8
     assert seconds.mean == pytest.approx(-0.1)  # after 10 s the slow one is half way from 0.5 to 0.9
+    cost = seconds_ratio(slow, fast)
+    assert cost is not None
+    assert (cost.mean, cost.n) == (2.0, 3)
     other = {seed: record(GRPO, seed, 0.8, device="b") for seed in range(3)}
     assert at_equal_seconds(slow, other, "reward") is None  # seconds of two machines
 
@@ -248,13 +251,14 @@ def test_equal_images_compare_ends_and_equal_seconds_the_place_where_the_faster_
 def test_a_claim_names_what_is_shown_with_its_interval_and_nothing_else():
     better = [0.81, 0.83, 0.85, 0.85]  # 0.11, 0.12, 0.13, 0.12 above: +- 3.1824 * 0.00816 / 2
     records = [*searched(GRPO), *searched(PAVED), *counted(GRPO, [0.70, 0.71, 0.72, 0.73])]
-    runs = run_of(PAIR, Results([*records, *counted(PAVED, better)], base_config()))
+    runs = run_of(PAIR, Results([*records, *counted(PAVED, better, seconds=12.0)], base_config()))
     assert claim(PAVED, GRPO, runs).startswith(
-        "T4 K0 {2,3} against T4 K0 GRPO, 4 seeds: reward higher after the same images, +0.120 [+0.107, +0.133]; "
+        "T4 K0 {2,3} against T4 K0 GRPO, 4 seeds, 1.20 [1.20, 1.20] times the seconds: "
+        "reward higher after the same images, +0.120 [+0.107, +0.133]; "
         "adherence higher after the same images, +24.0 [+21.4, +26.6]; "
     )
     mixed = run_of(PAIR, Results([*records, *counted(PAVED, [0.75, 0.66, 0.77, 0.68])], base_config()))
-    assert claim(PAVED, GRPO, mixed) == "T4 K0 {2,3} against T4 K0 GRPO, 4 seeds: no difference is shown."
+    assert claim(PAVED, GRPO, mixed).endswith("4 seeds, 1.00 [1.00, 1.00] times the seconds: no difference is shown.")
 
 
 def test_the_report_writes_tables_and_plots_in_their_places(tmp_path):
@@ -330,6 +334,16 @@ def test_every_experiment_is_a_config_of_the_same_budget_as_those_it_is_compared
         assert len(budgets) == 1, comparison.name
     assert {(config.run.seed, config.optim.learning_rate) for config in configs.values()} == {(3, 0.1)}
     assert {name for each in COMPARISONS for name in each.experiments} == EXPERIMENTS.keys()
+
+
+def test_a_digest_changes_with_what_a_run_depends_on_and_not_with_its_seed():
+    base, experiment = base_config(), EXPERIMENTS[GRPO]
+    digest = experiment.digest(base)
+    assert len(digest) == 8
+    assert digest == experiment.digest(base_config())
+    assert digest != experiment.digest(base, scale=0.5)
+    assert digest != experiment.digest(replaced(base, {"lora.rank": 4}))
+    assert digest != EXPERIMENTS[PAVED].digest(base)
 
 
 def test_experiments_are_chosen_by_comparison_or_name():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from _host.package import load_core
 
 from .experiments import Experiment, chosen
-from .jobs import Job, Workers
+from .jobs import Job, Setting, Workers
 from .results import Record, Results, append, load
-from .settings import SettingError
 
 
 class Campaign:
@@ -30,7 +31,7 @@ class Campaign:
         try:
             experiments = chosen(args.only)
             left = self._left(experiments)
-        except (ValueError, SettingError) as error:
+        except ValueError as error:
             print(error, file=sys.stderr)
             return 2
         if args.list:
@@ -38,8 +39,8 @@ class Campaign:
                 print(f"{experiment.name:<44}{left.get(experiment.name, 0):>4} runs left")
             return 0
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        for search in (True, False):
-            self._run([job for job in self._jobs(experiments) if job.search == search])
+        with tempfile.TemporaryDirectory() as folder:
+            self._run(experiments, Path(folder))
         left = self._left(experiments)
         print(f"{sum(left.values())} runs left" if left else "all runs are done", flush=True)
         return 0
@@ -64,25 +65,30 @@ class Campaign:
         results, left = self._results(), {}
         for each in experiments:
             open_search = sum(results.of(each, job) is None for job in results.search(each))
-            counting = self._args.seeds - sum(seed < self._args.seeds for seed in results.runs(each))
-            if open_search + counting:
-                left[each.name] = open_search + counting
-        return left
+            rate, seeds = results.learning_rate(each), range(self._args.seeds)
+            if open_search:
+                left[each.name] = open_search + len(seeds)
+            elif rate is not None:
+                left[each.name] = sum(results.of(each, Job(each.name, seed, rate)) is None for seed in seeds)
+        return {name: count for name, count in left.items() if count}
 
-    def _run(self, jobs: Sequence[Job]) -> None:
+    def _run(self, experiments: Sequence[Experiment], folder: Path) -> None:
         args = self._args
-        deadline = None if args.minutes is None else self._started + 60 * args.minutes
-        if not jobs or (deadline is not None and time.time() > deadline):
+        jobs = self._jobs(experiments)
+        if not jobs:
             return
-        count = min(args.workers or available_cores(), len(jobs))
-        what = "runs that find learning rates" if jobs[0].search else "runs that count"
-        print(f"{len(jobs)} {what}, {count} at once", flush=True)
-        workers = Workers(count, args.inside, args.json.with_suffix(".log"), deadline, args.scale)
-        started = time.time()
-        for done, record in enumerate(workers.records(jobs), start=1):
-            append(args.json, record)
-            seconds = (time.time() - started) / done * (len(jobs) - done)
-            print(f"[{done:>4}/{len(jobs)}] {said(record)}, about {seconds / 60:.1f} minutes left", flush=True)
+        deadline = None if args.minutes is None else self._started + 60 * args.minutes
+        setting = Setting(args.inside, folder, args.json.with_suffix(".log"), deadline, args.scale)
+        count = args.workers or available_cores()
+        with Workers(count, setting) as workers:
+            for search, what in ((True, "runs that find learning rates"), (False, "runs that count")):
+                jobs = [job for job in self._jobs(experiments) if job.search == search]
+                print(f"{len(jobs)} {what}, {count} at once", flush=True)
+                started = time.time()
+                for done, record in enumerate(workers.records(jobs), start=1):
+                    append(args.json, record)
+                    seconds = (time.time() - started) / done * (len(jobs) - done)
+                    print(f"[{done:>4}/{len(jobs)}] {said(record)}, about {seconds / 60:.1f} minutes left", flush=True)
 
 
 def said(record: Record) -> str:
@@ -93,7 +99,7 @@ def said(record: Record) -> str:
     scores = ", ".join(
         f"{name} {record['before'][name]:.4f} -> {record['after'][name]:.4f}" for name in record["after"]
     )
-    return f"{run}: {scores}, {record['seconds']:.0f} of {record['wall_seconds']:.0f} s"
+    return f"{run}: {scores}, {record['seconds']:.0f} s of training, {record['whole_seconds']:.0f} s in all"
 
 
 def available_cores() -> int:

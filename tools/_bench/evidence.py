@@ -11,7 +11,7 @@ from statistics import mean
 
 from .experiments import COMPARISONS, EXPERIMENTS, Comparison
 from .markdown import table
-from .results import Record, Results, at_equal_images, at_equal_seconds, gains
+from .results import Record, Results, at_equal_images, at_equal_seconds, gains, seconds_ratio
 from .statistics import Interval, interval
 
 Runs = Mapping[int, Record]
@@ -49,16 +49,22 @@ def shown(score: str, found: Interval | None) -> str:
     return f"{number(score, found.mean)} [{number(score, found.low)}, {number(score, found.high)}]"
 
 
+def times(found: Interval) -> str:
+    """A ratio with its interval."""
+    return f"{found.mean:.2f}" if found.n < 2 else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
 def table_of_learning(comparison: Comparison, results: Results) -> str:
     """A section: the table of a comparison, and a sentence for each experiment but the first."""
     runs = run_of(comparison, results)
     first, *others = runs
-    head = ["", "learning rate", "seeds", "seconds", *(f"{score} gained" for score in SCORES)]
+    head = ["", "learning rate", "seeds", "seconds", "of the first's", *(f"{score} gained" for score in SCORES)]
     head += [f"{score}, against the first, same {what}" for what in DIFFERENCES for score in SCORES]
     rows = [head]
     for name, of_name in runs.items():
         row = [name, f"{results.learning_rate(EXPERIMENTS[name]):g}", str(len(of_name))]
-        row += [f"{mean(record['seconds'] for record in of_name.values()):.1f}"]
+        cost = seconds_ratio(of_name, runs[first])
+        row += [f"{mean(record['seconds'] for record in of_name.values()):.1f}", "-" if cost is None else times(cost)]
         row += [shown(score, interval(gains(of_name, score))) for score in SCORES]
         for difference in DIFFERENCES.values():
             row += [shown(score, difference(of_name, runs[first], score)) if name != first else "" for score in SCORES]
@@ -78,7 +84,9 @@ def claim(name: str, first: str, runs: Mapping[str, Runs]) -> str:
             if found is not None and found.says:
                 shown_of.append(f"{score} {found.says} after the same {what}, {shown(score, found)}")
     seeds = len(runs[name].keys() & runs[first].keys())
-    return f"{name} against {first}, {seeds} seeds: {'; '.join(shown_of) or 'no difference is shown'}."
+    cost = seconds_ratio(runs[name], runs[first])
+    at = f"{seeds} seeds" + ("" if cost is None else f", {times(cost)} times the seconds")
+    return f"{name} against {first}, {at}: {'; '.join(shown_of) or 'no difference is shown'}."
 
 
 def picture_of(comparison: Comparison) -> str:

@@ -24,6 +24,8 @@ IMAGES = 640
 LEARNING_RATES = (2e-4, 5e-4, 1.2e-3)
 SEARCH_SEEDS = (1000, 1001)
 """Of the search for the learning rate: no run that counts has them."""
+REWARDS = ("clip",)
+"""What the runs learn from: a mix of equal weights, each normalised within its group (see learning.py)."""
 
 COMMON: Settings = {"rollout.group_size": 8, "rollout.batch_size": 64}
 
@@ -45,12 +47,20 @@ class Experiment:
         return replaced(config, own)
 
     def digest(self, base: Any, scale: float = 1.0) -> str:
-        """A few characters that change with the settings and with the bundled models.
+        """A few characters that change with the settings, the rewards and the bundled models.
 
-        A result of other settings or models is so not taken for one of these.
+        A result of others is so not taken for one of these. A setting that is new, at its default, changes nothing.
         """
         values = self.config(base, seed=0, learning_rate=LEARNING_RATES[0], scale=scale).to_dict()
-        return hashlib.sha256(f"{models_digest()} {json.dumps(values, sort_keys=True)}".encode()).hexdigest()[:8]
+        defaults = type(base)().to_dict()
+        own = {
+            f"{section}.{name}": value
+            for section, fields in values.items()
+            for name, value in fields.items()
+            if value != defaults[section][name]
+        }
+        said = json.dumps([models_digest(), REWARDS, own], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 @cache
@@ -81,6 +91,8 @@ REGIMES: dict[str, Settings] = {
 SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3), "{2,3,4}": (2, 3, 4)}
 MAIN = "T4 K0"
 """The regime of most tables that are not about segments: one branch step at high noise."""
+TWO_STEPS = "T4 K01"
+"""That of trajectories: with a single branch step they would hardly be any."""
 DEFAULT = "T8 K024"
 """The quickstart's regime."""
 
@@ -101,8 +113,10 @@ def _others() -> dict[str, Experiment]:
         made |= {f"{MAIN} GRPO {kernel}": {**grpo, "rollout.kernel": kernel}}
         made |= {f"{MAIN} {{2,3}} {kernel}": {**paved, "rollout.kernel": kernel}}
     for exploration in ("trajectories", "trajectories, one noise"):
-        made |= {f"{MAIN} GRPO {exploration}": {**grpo, "rollout.exploration": exploration}}
-        made |= {f"{MAIN} {{2,3}} {exploration}": {**paved, "rollout.exploration": exploration}}
+        for what in ("GRPO", "{2,3}"):
+            # Twice the prompts of branches, as a prompt has one group: as many images a step.
+            settings = REGIMES[TWO_STEPS] | {"run.prompts_per_step": 2, "pave.segments": SEGMENTS[what]}
+            made[f"{TWO_STEPS} {what} {exploration}"] = {**settings, "rollout.exploration": exploration}
     for ratio in ("unclipped", "clip", "divergence mask"):
         for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
             name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
@@ -133,17 +147,22 @@ COMPARISONS = (
     Comparison("kernel {2,3}", "Kernels, with paving", _main("{2,3}", "{2,3} cps", "{2,3} dance")),
     Comparison("kernel cps", "Paving with the cps kernel", _main("GRPO cps", "{2,3} cps")),
     Comparison("kernel dance", "Paving with the dance kernel", _main("GRPO dance", "{2,3} dance")),
-    Comparison(
-        "exploration GRPO",
-        "Branches and trajectories, without paving",
-        _main("GRPO", "GRPO trajectories", "GRPO trajectories, one noise"),
+    *(
+        Comparison(
+            f"exploration {what}",
+            f"Branches and trajectories, {how} paving",
+            tuple(f"{TWO_STEPS} {what}{kind}" for kind in ("", " trajectories", " trajectories, one noise")),
+        )
+        for what, how in (("GRPO", "without"), ("{2,3}", "with"))
     ),
-    Comparison(
-        "exploration {2,3}",
-        "Branches and trajectories, with paving",
-        _main("{2,3}", "{2,3} trajectories", "{2,3} trajectories, one noise"),
+    *(
+        Comparison(
+            f"exploration {kind}",
+            f"Paving of {kind}",
+            (f"{TWO_STEPS} GRPO {kind}", f"{TWO_STEPS} {{2,3}} {kind}"),
+        )
+        for kind in ("trajectories", "trajectories, one noise")
     ),
-    Comparison("exploration trajectories", "Paving of trajectories", _main("GRPO trajectories", "{2,3} trajectories")),
     Comparison(
         "ratio",
         "Clip and mask, with several updates a rollout",

@@ -36,42 +36,51 @@ class OutOfTime(Exception):  # noqa: N818 - no fault
 
 
 @dataclass(frozen=True)
-class Workers:
-    """How jobs are run. deadline: by time.time(); what is not done by then is given up. log: what the host says."""
+class Setting:
+    """Where and how long workers run. deadline: by time.time(); what is not done by then is given up."""
 
-    count: int
     comfyui: Path
-    log: Path
+    folder: Path  # where each has an empty folder for the host's models, input and output
+    log: Path  # what the host says
     deadline: float | None = None
     scale: float = 1.0  # of the images of each run
 
-    def records(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-        """The records of the jobs, as they come; none for a job that was given up."""
+
+class Workers:
+    """So many processes, inside `with`."""
+
+    def __init__(self, count: int, setting: Setting) -> None:
         # The models are tiny: a second thread takes the first one's time to wait for it.
         os.environ["OMP_NUM_THREADS"] = "1"
-        with ProcessPoolExecutor(self.count, get_context("spawn"), _start, (self,)) as pool:
-            try:
-                for future in as_completed([pool.submit(_run, job) for job in jobs]):
-                    record = future.result()
-                    if record is not None:
-                        yield record
-            finally:
-                pool.shutdown(cancel_futures=True)
+        self._pool = ProcessPoolExecutor(count, get_context("spawn"), _start, (setting,))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def records(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+        """The records of the jobs, as they come; none for a job that was given up."""
+        for future in as_completed([self._pool.submit(_run, job) for job in jobs]):
+            record = future.result()
+            if record is not None:
+                yield record
 
 
-def _start(workers: Workers) -> None:
+def _start(setting: Setting) -> None:
     """Start a worker: the host in its process, with what it prints in the log."""
     global _laboratory
     Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
-    log = os.open(workers.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(setting.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     from _cuda import host
 
-    host.start(workers.comfyui, Path(tempfile.mkdtemp()), cpu=True)
+    host.start(setting.comfyui, Path(tempfile.mkdtemp(dir=setting.folder)), cpu=True)
     from .learning import Laboratory
 
-    _laboratory = Laboratory(workers.deadline, workers.scale)
+    _laboratory = Laboratory(setting.deadline, setting.scale)
 
 
 def _end_with(parent: BaseProcess | None) -> None:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from _cuda.host import pack_module
 
-from .experiments import EXPERIMENTS
+from .experiments import EXPERIMENTS, REWARDS
 from .jobs import Job, OutOfTime
 from .machine import machine
 from .subject import Subject, bundled, captions, clip_score, encoded, mix, shapes, tiny
 
+RolloutConfig = pack_module("pave_core.config.rollout").RolloutConfig
 evaluate = pack_module("pave_core.evaluation.evaluate").evaluate
 split_prompts = pack_module("pave_core.rollout.prompts").split_prompts
 train = pack_module("pave_core.training.loop").train
@@ -66,7 +67,7 @@ class Laboratory:
         config = EXPERIMENTS[job.experiment].config(
             self._subject.config, seed=job.seed, learning_rate=job.learning_rate, scale=self._scale
         )
-        started = time.time()
+        started = time.process_time()
         with torch.inference_mode(), self._subject.policy(config) as policy:
             run = _Run(policy, self._subject, self._judge, self._prompts, config)
             if self._standard is None:
@@ -81,7 +82,7 @@ class Laboratory:
             "steps": config.run.iterations,
             "images": run.images,
             "seconds": run.seconds,
-            "wall_seconds": time.time() - started,
+            "whole_seconds": time.process_time() - started,
             "skipped": skipped,
             "before": self._before["along" if job.search else "all"],
             "after": after["all"],
@@ -143,7 +144,7 @@ class _Run:
                 judge=self._judge,
                 conds=self._held_out,
                 seeds=range(seeds),
-                config=type(self.config.rollout)(steps=STEPS, branch_steps=(0,), batch_size=64),
+                config=RolloutConfig(steps=STEPS, branch_steps=(0,), batch_size=64),
             )
         self._policy.sigmas(self.config.rollout.steps)
         return found
@@ -168,4 +169,5 @@ class Standard:
 
 def learning_reward() -> Any:
     """The reward of all experiments."""
-    return mix(clip_score())
+    made = {"clip": clip_score}
+    return mix(*(made[name]() for name in REWARDS))

@@ -12,7 +12,7 @@ from typing import Any
 
 from .experiments import LEARNING_RATES, SEARCH_SEEDS, Experiment
 from .jobs import Job
-from .statistics import Interval, interpolated, paired
+from .statistics import Interval, interpolated, interval, paired
 
 Record = Mapping[str, Any]
 IMAGES, SECONDS = 1, 2
@@ -100,14 +100,24 @@ def at_equal_seconds(runs: Mapping[int, Record], baseline: Mapping[int, Record],
 
     Of pairs from one machine; scores are those that are measured along the way.
     """
-    differences = {}
-    for seed in runs.keys() & baseline.keys():
-        pair = runs[seed], baseline[seed]
-        if pair[0]["machine"]["device"] == pair[1]["machine"]["device"]:
-            end = min(record["seconds"] for record in pair)
-            own, other = (along(record, SECONDS, score, end) for record in pair)
-            differences[seed] = own - other
-    return paired(differences, dict.fromkeys(differences, 0.0))
+    differences = []
+    for pair in on_one_machine(runs, baseline):
+        end = min(record["seconds"] for record in pair)
+        own, other = (along(record, SECONDS, score, end) for record in pair)
+        differences.append(own - other)
+    return interval(differences) if differences else None
+
+
+def seconds_ratio(runs: Mapping[int, Record], baseline: Mapping[int, Record]) -> Interval | None:
+    """The seconds of training by those of the baseline, over pairs from one machine."""
+    ratios = [own["seconds"] / other["seconds"] for own, other in on_one_machine(runs, baseline)]
+    return interval(ratios) if ratios else None
+
+
+def on_one_machine(runs: Mapping[int, Record], baseline: Mapping[int, Record]) -> list[tuple[Record, Record]]:
+    """The pairs of equal seeds that ran on the same kind of machine, whose seconds can be compared."""
+    pairs = [(runs[seed], baseline[seed]) for seed in sorted(runs.keys() & baseline.keys())]
+    return [(own, other) for own, other in pairs if own["machine"]["device"] == other["machine"]["device"]]
 
 
 def along(record: Record, column: int, score: str, place: float) -> float:

@@ -5,6 +5,7 @@ copies for backward (16 of 21.6 GiB per evaluation of FLUX in fp8), or find that
 
 A linear layer y = x W^T + b is computed by the host's own forward without gradient, to the bit; its backward is
 dL/dx = dL/dy W, with W asked of the layer again. Other layers (norms, convolutions) are computed again as a whole.
+Layers whose weights stay as they are, are left to autograd, which keeps no copy of them and is faster.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from .....pave_core.policies.targets import is_linear
 from .tensors import is_plain
 
 
-def can_be_frozen(layer: Any) -> bool:
-    """Whether `layer` is a linear layer whose weight weight_of() can give."""
+def is_to_be_frozen(layer: Any) -> bool:
+    """Whether `layer` is a linear layer whose weight autograd cannot keep as it is, and weight_of() can give."""
     known = _is_of_the_host(layer) or type(layer) is nn.Linear
-    return known and is_linear(layer) and isinstance(layer.weight, Tensor)
+    if not (known and is_linear(layer) and isinstance(layer.weight, Tensor)):
+        return False
+    return casts_its_weights(layer) or not is_plain(layer.weight)
 
 
 def casts_its_weights(layer: Any) -> bool:
@@ -70,9 +73,6 @@ class _FrozenLinear(torch.autograd.Function):
 @contextmanager
 def weight_of(layer: Any, like: Tensor) -> Iterator[Tensor]:
     """The weight (out, in) that a linear layer multiplies with at the moment, in dtype and on device of `like`."""
-    if is_plain(layer.weight) and _matches(layer.weight, like) and not casts_its_weights(layer):
-        yield layer.weight
-        return
     if hasattr(layer, "cast_bias_weight"):  # GGUF
         weight, release = layer.cast_bias_weight(like)[0], lambda: None
     elif _is_of_the_host(layer):
@@ -98,10 +98,6 @@ def _normal(layer: Any, compute: Callable[[], Tensor]) -> Tensor:
     with torch.inference_mode():
         computed = compute()
     return computed.clone()
-
-
-def _matches(weight: Tensor, like: Tensor) -> bool:
-    return weight.dtype == like.dtype and weight.device == like.device
 
 
 def _is_of_the_host(layer: Any) -> bool:
