@@ -64,7 +64,7 @@ class Work:
         branched = of.branch_steps if of.in_branches else of.branch_steps[-1:]
         count = of.steps + G * sum(self._steps_of_tails(k) for k in branched)
         if not of.in_branches:
-            first = 0 if of.exploration == "trajectories" else of.branch_steps[0]
+            first = 0 if of.exploration == "trajectories" else of.branch_steps[0] + 1  # the anchor's velocity is shared
             count += G * (of.branch_steps[-1] + 1 - first)
         if of.contrast and not of.has_full_tails:
             count += of.contrast * sum(of.steps - k - 1 for k in branched)
@@ -87,11 +87,13 @@ class Work:
 
     @property
     def _states_of_a_step(self) -> int:
-        return 1 if self._rollout.in_branches else self._kept
+        of = self._rollout
+        leave_anchor = of.in_branches or (of.exploration == "trajectories, one noise" and len(of.branch_steps) == 1)
+        return 1 if leave_anchor else self._kept
 
     def _steps_of_tails(self, k: int) -> int:
         """The steps of all tails of an image that left the branch step k."""
         of = self._rollout
         whole = of.steps - k - 1
         first = max(1, round(of.tail_steps * whole / of.steps)) if of.tail_steps else whole
-        return first + sum(ceil(whole / n) for n in of.coarser_tails)
+        return first + sum(ceil(first / n) for n in of.coarser_tails)

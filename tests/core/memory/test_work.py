@@ -16,6 +16,8 @@ ROLLOUTS = {
     "trajectories": {"exploration": "trajectories"},
     "trajectories, one noise": {"exploration": "trajectories, one noise"},
     "trajectories, one noise, later": {"exploration": "trajectories, one noise", "branch_steps": (2, 3)},
+    "trajectories, one noise and step": {"exploration": "trajectories, one noise", "branch_steps": (2,)},
+    "coarser cheap tails": {"tail_steps": 3, "coarser_tails": (2,)},
     "cheap tails": {"tail_steps": 3, "tail_solver": "multistep"},
     "very cheap tails": {"tail_steps": 1},
     "coarser tails": {"coarser_tails": (2, 3)},

@@ -178,7 +178,7 @@ def test_the_network_is_called_once_for_each_sigma_with_all_that_stands_there():
     ("settings", "items"),
     [
         ({"exploration": "trajectories"}, 6 + 6 * 4),
-        ({"exploration": "trajectories, one noise", "branch_steps": (2, 4)}, 6 + 4 * 4),
+        ({"exploration": "trajectories, one noise", "branch_steps": (2, 4)}, 6 + 4 * 3),
         ({"branch_steps": (1, 3), "tail_steps": 3}, 6 + 4 * 2 + 4 * 1),
         ({"branch_steps": (1,), "coarser_tails": (2,)}, 6 + 4 * 4 + 4 * 2),
     ],
