@@ -80,16 +80,20 @@ class Work:
     def latents(self) -> int:
         """Latents that are there at once: starts, noise, branches and finals; means of earlier policies."""
         of, pave, K, G = self._rollout, self._config.pave, len(self._rollout.branch_steps), self._rollout.group_size
-        starts = K * (1 if of.in_branches else G) + (G if of.exploration == "trajectories" else 0)
+        starts = K * (1 if self._leave_anchor else G) + (G if of.exploration == "trajectories" else 0)
         earlier = (pave.updates_per_rollout > 1) + (pave.kl_weight > 0)
         means = self.states * (1 + len(pave.segments)) * earlier
         return self._prompts * (starts + 2 * K * G + of.images + 2) + means
 
     @property
     def _states_of_a_step(self) -> int:
+        return 1 if self._leave_anchor else self._kept
+
+    @property
+    def _leave_anchor(self) -> bool:
+        """Whether all images of a branch step leave one x_k."""
         of = self._rollout
-        leave_anchor = of.in_branches or (of.exploration == "trajectories, one noise" and len(of.branch_steps) == 1)
-        return 1 if leave_anchor else self._kept
+        return of.in_branches or (of.exploration == "trajectories, one noise" and len(of.branch_steps) == 1)
 
     def _steps_of_tails(self, k: int) -> int:
         """The steps of all tails of an image that left the branch step k."""
