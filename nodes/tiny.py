@@ -1,11 +1,15 @@
-"""The bundled tiny model and a judge for it, as nodes."""
+"""The bundled tiny model, a judge and a preference model for it, as nodes."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..pave_core.rewards.networks.compute import Compute
+from ..pave_core.rewards.preference import TinyPreference
 from ..pave_core.rewards.shapes import Adherence
 from .host import tiny
+from .host.memory import free_caches
+from .host.placement import visiting
 from .host.tiny import load_tiny
 from .shared import schema
 
@@ -56,4 +60,25 @@ class PaveTinyAdherence(io.ComfyNode):
         return io.NodeOutput(Adherence(tiny.SHAPE_CLASSIFIER))
 
 
-NODES = [PaveTinyModel, PaveTinyAdherence]
+class PaveTinyPreference(io.ComfyNode):
+    """What is preferred, for the bundled model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveTinyPreference",
+            "Pave Tiny Preference",
+            terms=["human preference", "reward model", "bradley terry"],
+            description="Reward for the bundled tiny model: what is preferred, by a small network that was trained on "
+            "pairs of pictures. It likes the colour and the shape of the prompt, clean shapes and large ones. It "
+            "stands for Pave HPS v2.1 where nothing is to be downloaded.",
+            outputs=[schema.reward_output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        compute = Compute(visiting, batch_size=16, free=free_caches)
+        return io.NodeOutput(TinyPreference(tiny.PREFERENCE, tiny.OPEN_CLIP_MODEL, tiny.OPEN_CLIP_CONFIG, compute))
+
+
+NODES = [PaveTinyModel, PaveTinyAdherence, PaveTinyPreference]

@@ -26,6 +26,7 @@ TEXT_ENCODER = TINY / "text_encoder.safetensors"
 OPEN_CLIP_MODEL = TINY / "open_clip_model.safetensors"
 OPEN_CLIP_CONFIG = TINY / "open_clip_config.json"
 SHAPE_CLASSIFIER = TINY / "shape_classifier.safetensors"
+PREFERENCE = TINY / "preference.safetensors"
 
 MAX_TOKENS = 16  # a caption has about nine; longer prompts go on in further windows, as with every CLIP of the host
 TEXT_CONFIG = {

@@ -1,11 +1,12 @@
 """Network rewards in the host: drop-downs of the user's files, refusals at validation, and where they compute."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 PROMPTS = (
     "a red circle on a dark background",
@@ -192,6 +193,43 @@ def test_a_clip_of_ones_own_with_its_config_beside_it(modules, nodes, put):
     bundled = nodes.PaveCLIPScore.execute("bundled tiny CLIP", "auto", "fp32", 4).args[0]
     images = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(mine(images, PROMPTS), bundled(images, PROMPTS))
+
+
+def test_the_contrast_is_by_the_cosines_of_the_score(modules, nodes):
+    """Through the nodes: the run's prompts by a wire, wrong ones as text, and the scale of the bundled CLIP's file."""
+    images = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(3))
+    cosine = nodes.PaveCLIPScore.execute("bundled tiny CLIP", "auto", "fp32", 4).args[0]
+    scale = math.exp(load_file(modules.tiny.OPEN_CLIP_MODEL)["logit_scale"].item())
+    wrong = "a blue circle on a dark background"
+    cosines = torch.stack([cosine(images, [prompt] * 3) for prompt in (*PROMPTS, wrong)], 1)  # (N, prompts)
+    prompts = modules.prompts.PromptSet(train=PROMPTS, held_out=("a red star on a dark background",))
+    inputs = {"checkpoint": "bundled tiny CLIP", "architecture": "auto", "precision": "fp32", "batch_size": 4}
+    wired = nodes.PaveCLIPContrast.execute(**inputs, against=f"# wrong\n\n{wrong}", scale=0.0, prompts=prompts).args[0]
+    expected = (scale * cosines).log_softmax(1).diagonal()
+    torch.testing.assert_close(wired(images, PROMPTS), expected, atol=1e-3, rtol=0)
+    written = nodes.PaveCLIPContrast.execute(**inputs, against=wrong, scale=5.0).args[0]
+    expected = (5 * cosines[:, [0, 3]]).log_softmax(1)[:, 0]
+    torch.testing.assert_close(written(images, PROMPTS[:1] * 3), expected, atol=1e-4, rtol=0)
+
+
+def test_a_contrast_with_nothing_is_refused(modules, nodes):
+    inputs = {"checkpoint": "bundled tiny CLIP", "architecture": "auto", "precision": "fp32", "batch_size": 4}
+    with pytest.raises(modules.errors.ConfigError, match=r"^against: there are no other prompts"):
+        nodes.PaveCLIPContrast.execute(**inputs, against="# only a comment", scale=0.0)
+    refusal = nodes.PaveCLIPContrast.validate_inputs(checkpoint="nowhere.pt")
+    assert refusal.startswith("checkpoint: 'nowhere.pt' is not in models/reward_models")
+
+
+def test_the_bundled_preference_puts_right_before_wrong(nodes):
+    """One picture of a red circle is preferred for its own prompt."""
+    y, x = torch.meshgrid(torch.arange(64) - 31.5, torch.arange(64) - 31.5, indexing="ij")
+    inside = (x * x + y * y < 20 * 20)[..., None]
+    image = torch.where(inside, torch.tensor([0.86, 0.12, 0.12]), torch.tensor([0.1, 0.1, 0.1]))
+    with torch.inference_mode():  # as the host runs nodes
+        reward = nodes.PaveTinyPreference.execute().args[0]
+    right, wrong, worse = reward(image.expand(3, 64, 64, 3), PROMPTS)
+    assert right > wrong + 0.2
+    assert right > worse + 0.2
 
 
 def test_other_models_make_room_and_the_network_leaves(modules, host, monkeypatch):

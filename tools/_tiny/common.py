@@ -23,6 +23,7 @@ TEXT_ENCODER: Path = _files.TEXT_ENCODER
 OPEN_CLIP_MODEL: Path = _files.OPEN_CLIP_MODEL
 OPEN_CLIP_CONFIG: Path = _files.OPEN_CLIP_CONFIG
 SHAPE_CLASSIFIER: Path = _files.SHAPE_CLASSIFIER
+PREFERENCE: Path = _files.PREFERENCE
 
 Metrics = dict[str, float]
 

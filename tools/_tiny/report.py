@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pave_core.rewards.shapes import BACKGROUNDS, COLOURS, SHAPES, caption
 
-from .common import DIFFUSION_MODEL, OPEN_CLIP_MODEL, SHAPE_CLASSIFIER, TINY, VAE, read_metrics
+from .common import DIFFUSION_MODEL, OPEN_CLIP_MODEL, PREFERENCE, SHAPE_CLASSIFIER, TINY, VAE, read_metrics
 
 INTRODUCTION = """# The bundled tiny model
 
@@ -21,10 +21,15 @@ in {minutes:.0f} minutes on 2 CPU cores, with all randomness from the seed. Capt
 {files}
 
 Weights are stored in half precision. The text encoder has windows of 16 tokens; the pack's `Pave Tiny Model` node
-builds it. The training of the diffusion model stops early, so that it draws the right colours but not always a shape
-that is sharp enough to be recognised: that leaves room for training with a reward. Adherence is the share of samples
-in which the classifier finds the colour and the shape of the prompt (Euler, {steps} steps, no guidance, every caption
+builds it. A quarter of the diffusion model's captions named another colour or another shape than the picture, as
+captions of the web do: it draws clean shapes, and not always the one that was asked for, which is what a reward can
+teach. The captions of all others are right. Adherence is the share of samples in which the classifier finds the colour
+and the shape of the prompt, well formed that in which it finds any (Euler, {steps} steps, no guidance, every caption
 with 16 seeds).
+
+The preference model was trained on pairs of pictures of one prompt: a clean shape is preferred to a malformed one, the
+prompt's colour and shape to others, a large shape to a small one. Its metrics are the shares of new pairs that it
+puts in the right order.
 """
 FILES = {
     "diffusion_model.safetensors": "MMDiT of the host's SD3 class, for the stock UNETLoader",
@@ -32,12 +37,14 @@ FILES = {
     "vae.safetensors": "TAESD with 16 channels and a lean decoder, for the stock VAELoader",
     "open_clip_model.safetensors": "open_clip model of open_clip_config.json, for the CLIP score",
     "shape_classifier.safetensors": "classifier of colour and shape, for evaluation only",
+    "preference.safetensors": "MLP on the open_clip model's features: which picture is preferred for a prompt",
 }
 TABLES = {
     "VAE": VAE,
     "Shape classifier": SHAPE_CLASSIFIER,
     "open_clip model": OPEN_CLIP_MODEL,
     "Diffusion model and text encoder": DIFFUSION_MODEL,
+    "Preference model": PREFERENCE,
 }
 
 
