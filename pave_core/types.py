@@ -57,8 +57,8 @@ class Rollout:
     """One prompt's samples: a deterministic anchor, and what was sampled at each of K stochastic steps.
 
     Branches leave the anchor: N = 1, each step has G images of its own, F = K. Trajectories have a state of their own
-    at every step: N = G, and there are G images in all, F = 1. Each image is finished M times, on finer and coarser
-    tails.
+    at every step: N = G (1 where all leave the anchor at the only step), and there are G images in all, F = 1. Each
+    image is finished M times, on finer and coarser tails.
     """
 
     prompt: str

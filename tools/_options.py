@@ -20,11 +20,17 @@ INTRODUCTION = """# The whole algorithm
 
 Written by `python tools/make_help.py` from `pave_core/config/`.
 
-sigma runs from 1 (noise) to 0 (image) in T steps: x is an image on its way, v = dx/dsigma the network's velocity, dt = sigma' - sigma < 0 the step from sigma to sigma'.
-K: the denoising steps that are noisy and trained on. G: the images of a group. y_i: where image i of a group came to by a noisy step, with the density p(y_i). r_i, A_i: its reward and advantage. S: the
-segments; L_n: the loss of n sub-steps in place of a step.
+| symbol | meaning |
+| --- | --- |
+| sigma, T | the noise level, from 1 (noise) to 0 (image) in T steps |
+| x, v, dt | an image on its way; the network's velocity dx/dsigma; sigma' - sigma < 0, the step from sigma to sigma' |
+| K | the denoising steps that are noisy and trained on |
+| G, y_i, p(y_i) | the images of a group; where a noisy step brought image i; the density of that |
+| r_i, A_i | the reward of image i and its advantage |
+| S, L_n | the segments; the loss of n sub-steps in place of a step |
 
-Every option is a setting of *Pave Rollout Settings*, *Pave Objective* or *Pave Optimizer*; `prompts_per_step` is one of the training nodes. A preset sets several by the name of a method.
+Every option is a setting of *Pave Rollout Settings*, *Pave Objective* or *Pave Optimizer*; `prompts_per_step` is one of
+the training nodes. A preset sets several by the name of a method.
 """
 OPTIONS_HEAD = """
 ## The options
@@ -35,12 +41,21 @@ OPTIONS_HEAD = """
 MATRIX_HEAD = """
 ## What excludes what
 
-A number is the rule by which some values of two options exclude each other. Pairs without one train with all their values. What is excluded is refused before a graph runs, with the reason.
+A number is the rule by which some values of two options exclude each other. Pairs without one train with all their
+values. What is excluded is refused before a graph runs, with the reason.
+"""
+BESIDES = """
+Rewards that may abstain and resumed runs go with every option. A loop of step nodes gives the LoRA of *Pave Train* bit
+for bit with every option but `optimizer_step` *per_step*; `candidates` need *Pave Candidates*, a score and *Pave Choose
+Prompts* before *Pave Rollout*, `contrast` *Pave Contrast* and a second score after it. There are at least as many
+training prompts as `candidates`. Branch steps lie before the last of `steps`, and `decay_steps` are not below the
+optimizer steps of the run.
 """
 PRESETS_HEAD = """
 ## The presets
 
-What is not named is as in the first. A LoRA is trained with each, since one card holds no more; its rank and learning rate are those of the released code's LoRA mode where nothing is said.
+What is not named is as in the first. A LoRA is trained with each, as one card holds no more; its rank and learning rate
+are those of the released code's LoRA mode where nothing is said.
 
 | preset | what it is | settings | source | what differs from the original |
 | --- | --- | --- | --- | --- |
@@ -49,17 +64,20 @@ What is not named is as in the first. A LoRA is trained with each, since one car
 
 def options_page() -> str:
     """The text of docs/OPTIONS.md."""
-    return f"{INTRODUCTION}{OPTIONS_HEAD}{_options()}{MATRIX_HEAD}{_matrix()}{_rules()}{PRESETS_HEAD}{_presets()}"
+    return (
+        f"{INTRODUCTION}{OPTIONS_HEAD}{_options()}{MATRIX_HEAD}{_matrix()}{_rules()}{BESIDES}{PRESETS_HEAD}{_presets()}"
+    )
 
 
 def excluded(first: str, second: str) -> list[int]:
-    """The numbers of the rules between two options, counted from 1, as the page's matrix has them."""
+    """The numbers of the rules between two options, counted from 1."""
     return [number for number, rule in enumerate(RULES, 1) if {rule.first, rule.second} == {first, second}]
 
 
 def rows(lines: Iterable[Iterable[str]]) -> str:
     """Lines of a Markdown table."""
-    return "".join(f"| {' | '.join(cell.replace('|', '\\|') for cell in line)} |\n" for line in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def preset_list() -> str:

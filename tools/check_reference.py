@@ -88,11 +88,11 @@ def paved(case: Case) -> Iterator[tuple[str, Errors]]:
 
     config = PaveConfig(segments=tuple(case["segments"]))
     advantages = compute_advantages(rewards.unsqueeze(0), config.advantage_clip)[0]
-    step = CoarseStep(x, case["k"], cond=None)
+    step = CoarseStep(x, case["k"], conds=[None])
     (transitions,) = paved_transitions(
         velocity, [step], sigmas=sigmas_of(case), eta=case["eta"], segments=config.segments
     )
-    decomposition_loss(transitions, y, advantages, config=config).backward()
+    decomposition_loss(transitions, y.unsqueeze(0), advantages.unsqueeze(0), config=config).sum().backward()
     found = {"grad_W": W.grad, "grad_b": b.grad, "advantages": advantages}
     yield shown(case, PAVED), {name: error(ours, case[name]) for name, ours in found.items()}
 

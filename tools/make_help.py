@@ -4,10 +4,11 @@
 
 web/docs/images/<NodeId>.png    each node alone on an empty canvas, for web/docs/<NodeId>.md
 locales/en/nodeDefs.json        names and tooltips in the form that the host gives the page: the base of a translation
-README.md                       the table of the settings of Pave Train
+README.md                       the tables of settings, the list of presets
+docs/OPTIONS.md                 the options of the method
 web/docs/PaveMemory.md          the table of the presets of memory
 
-Run it after changing the schema of a node; a test compares nodeDefs.json with the schemas.
+Run it after changing the schema of a node, a setting, a preset or what excludes what; a test compares the texts.
 """
 
 from __future__ import annotations
@@ -32,8 +33,13 @@ PREFIX = "Pave"
 DOCS = ROOT / "web" / "docs"
 NODE_DEFS = ROOT / "locales" / "en" / "nodeDefs.json"
 README = ROOT / "README.md"
+OPTIONS_PAGE = ROOT / "docs" / "OPTIONS.md"
 MEMORY_PAGE = DOCS / "PaveMemory.md"
 TABLE = ("<!-- the settings: written by tools/make_help.py -->\n", "<!-- the end of the settings -->\n")
+OTHERS_TABLE = (
+    "<!-- the other settings: written by tools/make_help.py -->\n",
+    "<!-- the end of the other settings -->\n",
+)
 PRESETS_TABLE = ("<!-- the presets: written by tools/make_help.py -->\n", "<!-- the end of the presets -->\n")
 MOST_OPTIONS = 6  # that are named in the table
 SCALE = 2
@@ -87,14 +93,9 @@ def make(environment: Environment) -> None:
         NODE_DEFS.write_text(node_defs_text(info), encoding="utf-8")
         print(NODE_DEFS.relative_to(ROOT))
         presets = json.loads(server.client().get("/pave/presets"))["PaveTrain"]
-        README.write_text(
-            with_table(README.read_text(encoding="utf-8"), settings_table(info, presets)), encoding="utf-8"
-        )
-        print(README.relative_to(ROOT))
-        MEMORY_PAGE.write_text(
-            with_table(MEMORY_PAGE.read_text(encoding="utf-8"), memory_table(), PRESETS_TABLE), encoding="utf-8"
-        )
-        print(MEMORY_PAGE.relative_to(ROOT))
+        for file, text in pages(info, presets).items():
+            file.write_text(text, encoding="utf-8")
+            print(file.relative_to(ROOT))
         with open_page(server.url, 1600, 2800) as page:
             draw_nodes(page, our_nodes(info))
 
@@ -131,17 +132,46 @@ def outputs_of(node: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, tooltip or "") for name, tooltip in zip(node["output_name"], node["output_tooltips"], strict=True)]
 
 
+def pages(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> dict[Path, str]:
+    """{file: its text} of the pages with tables, from /object_info and the part of Pave Train of /pave/presets."""
+    from _options import options_page, preset_list
+
+    readme = with_table(README.read_text(encoding="utf-8"), settings_table(info, presets))
+    readme = with_table(readme, other_settings_table(info), OTHERS_TABLE)
+    return {
+        README: with_table(readme, preset_list(), PRESETS_TABLE),
+        OPTIONS_PAGE: options_page(),
+        MEMORY_PAGE: with_table(MEMORY_PAGE.read_text(encoding="utf-8"), memory_table(), PRESETS_TABLE),
+    }
+
+
 def settings_table(info: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> str:
     """The settings of Pave Train as a Markdown table, from /object_info and its part of /pave/presets."""
-    rows = [("setting", "paper", "quick", "range", "what it does"), ("---",) * 5]
-    for kind in ("required", "optional"):
-        for name, (type, *more) in info["PaveTrain"]["input"].get(kind, {}).items():
-            said = more[0] if more else {}
-            if type in ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN") and name != "preset":
-                paper = _cell(presets["paper"].get(name, said["default"]))
-                quick = _cell(presets["quick"][name]) if name in presets["quick"] else ""
-                rows.append((name, paper, quick, _range(name, said), said["tooltip"]))
+    released, quick = next(iter(presets.values())), presets["quick"]
+    rows = [("setting", "released code", "quick", "range", "what it does"), ("---",) * 5]
+    for name, said in _widgets(info["PaveTrain"]).items():
+        first = _cell(released.get(name, said["default"]))
+        second = _cell(quick[name]) if name in quick else ""
+        rows.append((name, first, second, _range(name, said), said["tooltip"]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def other_settings_table(info: Mapping[str, Any]) -> str:
+    """The settings that Pave Train does not show, likewise."""
+    rows = [("setting", "node", "default", "range", "what it does"), ("---",) * 5]
+    for node in ("PaveRolloutSettings", "PaveObjective", "PaveOptimizer"):
+        for name, said in _widgets(info[node]).items():
+            if name not in _widgets(info["PaveTrain"]):
+                default = _cell(said["default"])
+                rows.append((name, info[node]["display_name"], default, _range(name, said), said["tooltip"]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _widgets(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """{widget: its options} of a node in /object_info, without presets."""
+    inputs = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+    kinds = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
+    return {name: more[0] for name, (kind, *more) in inputs.items() if kind in kinds and name != "preset"}
 
 
 def memory_table() -> str:

@@ -2,9 +2,10 @@
 
     python tools/make_tiny.py [--seed N] [--only STAGE] [--comfyui PATH]
 
-Stages in order: vae, classifier, clip, flow, preference; then README.md is written from the metrics that each file
-carries in its metadata. A stage reads the files of the stages before it, so that --only can redo a single one.
-`--effort 0.1` is a tenth of the training, to check that it runs.
+Stages in order: vae, classifier, clip, flow, decoder, preference; then README.md is written from the metrics that each
+file carries in its metadata. A stage reads the files of the stages before it, so that --only can redo a single one;
+decoder takes what vae left, so that it cannot be done twice. `--effort 0.1` is a tenth of the training, to check that
+it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from _host.package import ROOT, load_core
 
-STAGES = ("vae", "classifier", "clip", "flow", "preference")
+STAGES = ("vae", "classifier", "clip", "flow", "decoder", "preference")
 
 
 def main() -> int:
@@ -41,11 +42,11 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
 
-    from _tiny import classifier, clip, flow, preference, report, vae
+    from _tiny import classifier, clip, decoder, flow, preference, report, vae
     from _tiny.common import TINY
 
     TINY.mkdir(parents=True, exist_ok=True)
-    train = (vae.train, classifier.train, clip.train, flow.train, preference.train)
+    train = (vae.train, classifier.train, clip.train, flow.train, decoder.train, preference.train)
     for number, (stage, run) in enumerate(zip(STAGES, train, strict=True)):
         if options.only in (None, stage):
             run(seed=1000 * (10 * options.seed + number), effort=options.effort)

@@ -8,6 +8,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...pave_core.memory.report import Preflight
 from ...pave_core.policies.lora_file import LoraWeights
 from ...pave_core.runs import begin as core
 from ...pave_core.runs.run import Run
@@ -44,9 +45,9 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress
     native = NativePolicy(policy, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
     decoder = NativeDecoder(policy.model, policy.vae)
 
-    def before(cond: NativeCond) -> str:
+    def before(cond: NativeCond) -> Preflight:
         parts = {"settings": policy, "rollout": rollout, "config": task.config, "reward": task.reward}
-        return preflight(native, cond, **parts).line
+        return preflight(native, cond, **parts)
 
     return core.begin(
         native,

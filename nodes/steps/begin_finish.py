@@ -10,6 +10,7 @@ from ...pave_core.files import safe_name
 from ...pave_core.runs.settings import Task
 from ...pave_core.scoring.mix import RewardMix
 from ..host.graphs import checks, queue
+from ..host.graphs.settings import check_drawn
 from ..host.policy.settings import RolloutSettings
 from ..host.steps import actions, cache
 from ..shared import schema
@@ -64,7 +65,8 @@ class PaveBegin(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run_name: str | None = None) -> bool | str:
-        return True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+        named = True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+        return queue.validated(check_drawn) if named is True else named
 
     @classmethod
     def fingerprint_inputs(cls, **inputs) -> int:

@@ -79,8 +79,8 @@ class PaveContrast(io.ComfyNode):
             "PaveContrast",
             "Pave Contrast",
             "Keeps the best and the worst images of each group and finishes them on all steps of the schedule, so that "
-            "many images can be looked at cheaply. How many stay is contrast in Pave Rollout Settings. Score what comes "
-            "out, and connect it in place of the rollout.",
+            "many images can be looked at cheaply. How many stay is contrast in Pave Rollout Settings. Score what "
+            "comes out, and connect it in place of the rollout.",
             terms=["sol-rl", "best of n", "subset"],
             category=schema.STEPS,
             inputs=[
@@ -90,7 +90,7 @@ class PaveContrast(io.ComfyNode):
             outputs=[
                 schema.Rollout.Output(
                     display_name="rollout",
-                    tooltip="The smaller rollout, for Pave Advantage and Pave Decomposition Loss.",
+                    tooltip="The smaller rollout, for Pave Advantage and the loss.",
                 ),
                 io.Image.Output(display_name="images", tooltip="Its images, to be scored again."),
                 io.String.Output(

@@ -84,7 +84,7 @@ RULES: tuple[Rule, ...] = (
         "segment_weights",
         "segments",
         "another number of weights than of segments",
-        "write one weight for each segment, or leave segment_weights empty",
+        "a weight belongs to a segment: write one for each, or leave segment_weights empty",
         lambda c: bool(c.segment_weights) and len(c.segment_weights) != len(c.segments),
     ),
     Rule(
@@ -98,20 +98,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "TrainConfig",
         "optimizer_step",
-        "updates_per_rollout",
-        "per_step, above 1",
-        "per_step makes an update after each branch step already: set updates_per_rollout to 1, or optimizer_step to "
-        "accumulated",
-        lambda c: c.optim.step == "per_step" and c.pave.updates_per_rollout > 1,
-    ),
-    Rule(
-        "TrainConfig",
-        "optimizer_step",
         "ratio",
         "per_step, clip or divergence mask",
         "per_step uses each branch step for one update, with a ratio of 1 as in the released code: set ratio to "
         "unclipped, or optimizer_step to accumulated",
         lambda c: c.optim.step == "per_step" and c.pave.ratio != "unclipped",
+    ),
+    Rule(
+        "TrainConfig",
+        "optimizer_step",
+        "updates_per_rollout",
+        "per_step, above 1",
+        "per_step makes an update after each branch step already: set updates_per_rollout to 1, or optimizer_step to "
+        "accumulated",
+        lambda c: c.optim.step == "per_step" and c.pave.updates_per_rollout > 1,
     ),
     Rule(
         "TrainConfig",
@@ -127,7 +127,7 @@ RULES: tuple[Rule, ...] = (
         "step_weights",
         "branch_steps",
         "another number of weights than of branch steps",
-        "write one weight for each branch step, or leave step_weights empty",
+        "a weight belongs to a branch step: write one for each, or leave step_weights empty",
         lambda c: bool(c.pave.step_weights) and len(c.pave.step_weights) != len(c.rollout.branch_steps),
     ),
     Rule(

@@ -102,7 +102,7 @@ class PaveConfig:
         high=1000.0,
         step=0.001,
         expert=True,
-        remedy="0 switches it off; Flow-GRPO uses 0.004 to 0.04",
+        remedy="0 switches it off; Flow-GRPO's 0.004 to 0.04, without the step's length, are about 0.001 here",
     )
     step_weights: tuple[float, ...] = setting(
         (),

@@ -37,8 +37,8 @@ OURS = "this pack"
 OPTIONS: dict[str, Option] = {
     # what is sampled
     "exploration": Option(
-        "branches: y_i ~ p(. | x_k), i = 1..G, at each k in K alone. trajectories: y_i ~ p(. | x_k^i) at every k in K on "
-        "the way of one image, from a noise each or from one",
+        "branches: y_i ~ p(. | x_k), i = 1..G, at each k in K alone. trajectories: y_i ~ p(. | x_k^i) at every k in K "
+        "on its way, from a noise each or from one",
         f"branches: {G2}. trajectories: {FLOW}, and Algorithm 1 of {PAVE}. one noise: {DANCE}",
         "with one noise and one branch step, trajectories are branches",
         {"branches": {}, "trajectories": {}, "trajectories, one noise": {}},
@@ -75,13 +75,13 @@ OPTIONS: dict[str, Option] = {
         "step T - 2",
         f"{MIX} (25)",
         "0",
-        {0: {}, 2: {"branch_steps": "0, 2"}},
+        {0: {}, 2: {"branch_steps": "0, 1"}},
     ),
     "window_stride": Option(
         "see window_every",
         f"{MIX} (1)",
         "window_every 0",
-        {1: {}, 3: {"window_every": 2, "branch_steps": "0"}},
+        {1: {}, 3: {"window_every": 2, "branch_steps": "0, 1"}},
     ),
     "tail_solver": Option(
         "euler: x' = x + h v. multistep: x' = x + h (v + h / (2 h_before) (v - v_before)), the first step Euler's",
@@ -107,7 +107,7 @@ OPTIONS: dict[str, Option] = {
         "these c, on the schedule's tails",
         f"after {SOL}; here tails are not in the likelihood",
         "0",
-        {0: {}, 2: {"group_size": 4}},
+        {0: {}, 4: {"group_size": 6}},
     ),
     "candidates": Option(
         "B prompts: m = 0.8 m + 0.2 mean s, over the scores s of one image each; those with the smallest |s_j - m| are "
@@ -178,7 +178,7 @@ OPTIONS: dict[str, Option] = {
         "u_k: loss = 1/|K| sum_k u_k loss_k",
         "weights by step: TempFlow-GRPO, arXiv 2508.04324; the values are yours",
         "empty, or all 1",
-        {"": {}, "1, 0.5": {"branch_steps": "0, 2"}},
+        {"": {}, "1, 0.5": {"branch_steps": "0, 1"}},
     ),
     "global_advantage": Option(
         "A_i + clamp(g_i, -c, c); z_i = (r_i - m) / (s + 1e-8) with the running mean and std of the candidates' "

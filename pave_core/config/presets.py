@@ -26,7 +26,6 @@ CUSTOM = "custom"
 
 _RELEASED = TrainConfig(lora=LoraConfig(targets="paper"))
 _PLAIN = PaveConfig(segments=())
-_ALL_BUT_THE_LAST = tuple(range(15))
 
 PRESETS: dict[str, TrainConfig] = {
     "pave (released code)": _RELEASED,
@@ -48,7 +47,7 @@ PRESETS: dict[str, TrainConfig] = {
     "dance-grpo": replace(
         _RELEASED,
         rollout=RolloutConfig(
-            branch_steps=_ALL_BUT_THE_LAST, eta=0.3, exploration="trajectories, one noise", kernel="dance"
+            branch_steps=tuple(range(15)), eta=0.3, exploration="trajectories, one noise", kernel="dance"
         ),
         pave=replace(_PLAIN, updates_per_rollout=3, ratio="clip"),
     ),

@@ -68,7 +68,7 @@ class RolloutConfig:
     )
     window_every: int = setting(
         0,
-        "Training steps after which all branch steps move on along the schedule, from its end back to its start "
+        "Training steps after which all branch steps move on along the schedule, from its end back to where they began "
         "(MixGRPO: 25). 0: they stay.",
         low=0,
         high=100_000,
@@ -113,6 +113,7 @@ class RolloutConfig:
         "0: all.",
         low=0,
         high=62,
+        step=2,
         expert=True,
         remedy="0 trains on all images of a group",
     )

@@ -43,11 +43,11 @@ from .kernels import transition
 
 @dataclass(frozen=True)
 class CoarseStep:
-    """A step of the coarse grid that images were drawn by: from x at sigma_k to sigma_{k+1}."""
+    """N steps of the coarse grid that images were drawn by: from x_k at sigma_k to sigma_{k+1}."""
 
-    x: Tensor  # (N, *S): x_k, one for all images or one each
+    x: Tensor  # (N, *S)
     k: int
-    cond: Cond
+    conds: Sequence[Cond]  # N
 
 
 class _Chain:
@@ -79,7 +79,7 @@ def paved_transitions(
     velocity: called max(S) times, the first time with the x of all steps. sigmas: the coarse grid, T + 1 floats.
     segments: distinct ints >= 2, or none (plain GRPO). ConfigError from the kernel; see transition().
     """
-    v_k = _evaluate(velocity, [(step.x, sigmas[step.k], step.cond) for step in steps])
+    v_k = _evaluate(velocity, [(step.x, sigmas[step.k], step.conds) for step in steps])
     chains = [
         {n: _Chain(step, n, v_k=v, sigmas=sigmas) for n in (1, *segments)} for step, v in zip(steps, v_k, strict=True)
     ]
@@ -87,7 +87,7 @@ def paved_transitions(
         under_way = [chain for of_step in chains for chain in of_step.values() if chain.n > j]
         for chain in under_way:
             chain.x = chain.x + chain.dt * chain.v[-1]
-        points = [(chain.x, chain.sigma_k + j * chain.dt, chain.step.cond) for chain in under_way]
+        points = [(chain.x, chain.sigma_k + j * chain.dt, chain.step.conds) for chain in under_way]
         for chain, v in zip(under_way, _evaluate(velocity, points), strict=True):
             chain.v.append(v)
 
@@ -105,9 +105,9 @@ def paved_transitions(
     return transitions
 
 
-def _evaluate(velocity: VelocityFn, points: Sequence[tuple[Tensor, float, Cond]]) -> Sequence[Tensor]:
-    """v(x (N, *S), sigma, cond) at several points, in one call."""
+def _evaluate(velocity: VelocityFn, points: Sequence[tuple[Tensor, float, Sequence[Cond]]]) -> Sequence[Tensor]:
+    """v(x (N, *S), sigma, N conditionings) at several points, in one call."""
     # Filled on the device, since a copy from the CPU would have to be waited for.
     sigma = torch.cat([x.new_full((len(x),), sigma) for x, sigma, _ in points])
-    conds = [cond for x, _, cond in points for _ in range(len(x))]
+    conds = [cond for *_, conds in points for cond in conds]
     return velocity(torch.cat([x for x, _, _ in points]), sigma, conds).split([len(x) for x, _, _ in points])

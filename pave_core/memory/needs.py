@@ -4,14 +4,18 @@
     rollout     weights + adapter + latents + working set of one call (batch_size latents)
     decode      weights + adapter + latents + VAE + its working set (decode_batch images, each in tiles where it must)
     reward      weights + adapter + latents + the reward's network
-    update      weights + adapter + latents + kept for backward + working set
+    update      weights + adapter + latents + N (kept for backward + working set)
 
-    adapter     parameters x 4 bytes x (value + gradient + moments of the optimizer)
-    latents     prompts x ((3 G + 1) K + 2) latents of 4 bytes: starts, noise, branches and finals
+    adapter     parameters x 4 bytes x (value + gradient + moments of the optimizer + running mean)
+    latents     of 4 bytes: starts, noise, branches and finals of all prompts (work.py)
     kept        evaluations that are alive at once x bytes of one: 1 + sum_{n in S} (n - 1), or the widest call where
                 chains are computed again
     working set of a call: some multiple of what one block keeps, times the latents in the call; with gradient, one less
                 where the block in work is among the kept
+    N           states x_k whose chains are evaluated together: as many as fit beside the weights and the VAE
+
+A call of n latents takes a + b n seconds, where a is what a small model spends on being called at all. a and b are
+those of two calls without gradient, of one latent and of batch_size; with gradient their ratio is the same.
 
 The host sees to it that weights which do not fit beside the rest stay in system memory, and that they make room for
 text encoder, VAE and reward.
@@ -25,9 +29,13 @@ from dataclasses import dataclass, replace
 
 from ..config.train import TrainConfig
 from .growth import Growth
+from .work import Work
 
 FLOAT = 4
 ROUNDING = 1e-6
+FILLED = 0.9
+"""How much of what is free the chains of several states may take: predictions are not exact, and where memory runs out
+the work that was done is lost."""
 MOMENTS = {"AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "RMSprop": 1, "SGD": 1}
 """Tensors that an optimizer keeps for each parameter."""
 
@@ -62,10 +70,19 @@ class Measured:
 class Seconds:
     """Seconds of one latent at the size of the run; NaN where they are not known."""
 
-    sampling: float  # its share of a call without gradient, of batch_size latents
+    sampling: float  # its share of a call without gradient, of `latents`
     forward: float  # a call of it alone, without gradient
     backward: float  # the rest of a call with gradient, without computing blocks again
     decode: float = math.nan  # one image
+    latents: int = 1  # in the call of `sampling`
+
+    def share(self, n: float) -> float:
+        """The time of a latent in a call of n, relative to that of a call of its own: (a / n + b) / (a + b)."""
+        if self.latents == 1:
+            return 1.0
+        spread = (self.forward - self.sampling) / (1 - 1 / self.latents)  # a
+        fixed = min(1.0, max(0.0, spread / self.forward))
+        return fixed / n + 1 - fixed
 
 
 @dataclass(frozen=True)
@@ -82,14 +99,9 @@ class Case:
         return math.prod(self.shape[-2:])
 
     @property
-    def evaluations(self) -> int:
-        """Velocities that the loss of a branch step takes: 1 + sum_{n in S} (n - 1)."""
-        return 1 + sum(n - 1 for n in self.config.pave.segments)
-
-    @property
-    def widest(self) -> int:
-        """Latents in the widest call with gradient: the chains that are under way at once."""
-        return max(1, len(self.config.pave.segments))
+    def work(self) -> Work:
+        """What a training step consists of."""
+        return Work(self.config)
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,8 @@ class Needs:
     checkpointing: bool  # whether the blocks are computed again
     offloaded: float  # the share of the weights that stays in system memory
     budget: float  # bytes that the run may use of the device
+    states: int  # x_k of the update
+    update_batch: int  # N: those that are evaluated together
     seconds: Mapping[str, float]  # of a training step, {phase: seconds}; without phases of which nothing is known
 
     def peak(self, phase: str) -> float:
@@ -118,7 +132,9 @@ class Needs:
 
 
 def needs_of(measured: Measured, case: Case, budget: float) -> Needs:
-    """The prediction. "auto" checkpoints where all weights that are to stay on the device would not fit otherwise."""
+    """The prediction. "auto" checkpoints where all weights that are to stay on the device would not fit otherwise,
+    beside the chains of one state.
+    """
     memory = case.config.memory
     if memory.checkpointing != "auto":
         return _needs(measured, case, budget, memory.checkpointing == "on")
@@ -133,26 +149,24 @@ def fits(needs: Needs, case: Case) -> bool:
 
 
 def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -> Needs:
-    config, area = case.config, case.area
+    config, area, work = case.config, case.area, case.work
     memory, rollout = config.memory, config.rollout
-    moments = MOMENTS[config.optim.optimizer]
-    adapter = measured.parameters * config.lora.rank * FLOAT * (2 + moments)
-    K, G, P = len(rollout.branch_steps), rollout.group_size, config.run.prompts_per_step
-    latents = P * ((3 * G + 1) * K + 2) * math.prod(case.shape) * FLOAT
+    copies = 2 + MOMENTS[config.optim.optimizer] + (config.optim.ema_decay > 0)
+    adapter = measured.parameters * config.lora.rank * FLOAT * copies
+    latents = work.latents * math.prod(case.shape) * FLOAT
     block, evaluation = measured.evaluation.block.at(area), measured.evaluation
     kept = (evaluation.checkpointed if checkpointing else evaluation.plain).at(area)
-    alive = case.widest if memory.recompute_chains else case.evaluations
+    alive = work.widest if memory.recompute_chains else work.evaluations
     in_work = measured.backward_blocks - (0 if checkpointing else 1)  # the block in work is among the kept then
     always = {"adapter": adapter, "latents": latents}
     sampling = {**always, "working set": measured.forward_blocks * block * rollout.batch_size}
-    updating = {
-        **always,
-        "kept for backward": kept * alive,
-        "working set": max(0.0, in_work) * block * case.widest,
-    }
+    of_a_state = {"kept for backward": kept * alive, "working set": max(0.0, in_work) * block * work.widest}
     whole = measured.weights_in_8_bits if case.in_8_bits else measured.weights
-    free = budget - max(sum(sampling.values()), sum(updating.values()))
-    resident = min((1 - memory.offload) * whole, max(0.0, free))
+    staying = (1 - memory.offload) * whole
+    free = budget - staying - measured.decoder - sum(always.values())
+    N = max(1, min(work.together, int(FILLED * free / max(1.0, sum(of_a_state.values())))))
+    updating = {**always, **{part: N * size for part, size in of_a_state.items()}}
+    resident = min(staying, max(0.0, budget - max(sum(sampling.values()), sum(updating.values()))))
     image = min(measured.decoding.at(area), max(0.0, budget - measured.decoder - sum(always.values())))
     others = {
         "encode": {"text encoder": min(measured.text_encoder, budget)},  # the host offloads the rest
@@ -166,21 +180,29 @@ def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -
         for phase, parts in others.items()
     }
     offloaded = 1 - resident / whole if whole else 0.0
-    return Needs(phases, checkpointing, offloaded, budget, _seconds(measured.seconds, case, checkpointing))
+    return Needs(
+        phases,
+        checkpointing=checkpointing,
+        offloaded=offloaded,
+        budget=budget,
+        states=work.states,
+        update_batch=N,
+        seconds=_seconds(measured.seconds, case, N, checkpointing),
+    )
 
 
-def _seconds(of: Seconds | None, case: Case, checkpointing: bool) -> dict[str, float]:
+def _seconds(of: Seconds | None, case: Case, update_batch: int, checkpointing: bool) -> dict[str, float]:
     """The seconds of a training step by phase."""
     if of is None:
         return {}
-    config, rollout = case.config, case.config.rollout
-    K, G, P = len(rollout.branch_steps), rollout.group_size, config.run.prompts_per_step
-    sampled = sum(1 + G * sum(branch < k for branch in rollout.branch_steps) for k in range(rollout.steps))
-    again = checkpointing + config.memory.recompute_chains
+    work = case.work
+    again = checkpointing + case.config.memory.recompute_chains
+    share = of.share(update_batch * work.evaluations / work.calls)
+    each = (1 + again) * of.forward + of.backward
     found = {
-        "rollout": P * sampled * of.sampling,
-        "decode": P * (1 + K * G) * of.decode,
-        "update": P * K * case.evaluations * ((1 + again) * of.forward + of.backward),
+        "rollout": work.sampled * of.sampling,
+        "decode": work.decoded * of.decode,
+        "update": share * (work.updated * each + work.compared * of.forward),
     }
     return {phase: seconds for phase, seconds in found.items() if not math.isnan(seconds)}
 

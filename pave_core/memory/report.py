@@ -35,6 +35,7 @@ class Preflight:
         parts = [
             f"at most {_gb(needs.peak(worst))} of {_gb(needs.budget)} ({worst})",
             f"checkpointing {'on' if needs.checkpointing else 'off'}",
+            *([f"{needs.update_batch} branch steps at once in the update"] if needs.update_batch > 1 else []),
             *([f"{needs.offloaded:.0%} of the model in system memory"] if needs.offloaded > 0 else []),
             *([f"about {_time(seconds)} a step without {self._untimed}"] if needs.seconds else []),
         ]
@@ -72,7 +73,7 @@ class Preflight:
             f"**{verdict}** There are {_gb(needs.budget)}.",
             "\n".join(f"| {' | '.join(row)} |" for row in rows),
             f"Checkpointing is {'on' if needs.checkpointing else 'off'}; {needs.offloaded:.0%} of the model's weights "
-            "stay in system memory.",
+            f"stay in system memory; the update takes {needs.update_batch} of its {needs.states} branch steps at once.",
         ]
         if needs.seconds:
             each = ", ".join(f"{phase} {_time(seconds)}" for phase, seconds in needs.seconds.items())

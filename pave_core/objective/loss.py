@@ -1,4 +1,4 @@
-"""The objective of Pave-GRPO (arXiv 2606.01636): what one observed step x_k -> y_1..y_G adds to the loss.
+"""The objective of Pave-GRPO (arXiv 2606.01636): what an observed step x_k -> y_1..y_G adds to the loss.
 
     loss    = w_1 L_1 + 1/|S| sum_{n in S} w_n L_n           all weights are 1 in the paper
     L_n     = - mean_i f(A_i, ratio_i) + beta KL_n
@@ -19,6 +19,8 @@ As std does not depend on the weights, the mean carries the whole gradient: for 
     dL_n/dmean = - (1/G) sum_i A_i ratio_i (y_i - mean) / (std^2 D)        D: the number of latent elements
 
 so that time and memory of the backward pass do not depend on G.
+
+All functions take N observed steps at once: means (N, *S), branches (N, G, *S), advantages (N, G).
 """
 
 from __future__ import annotations
@@ -32,26 +34,32 @@ from ..config.objective import PaveConfig
 from ..types import Gaussian
 
 
+def log_probs(p: Gaussian, branches: Tensor) -> Tensor:
+    """log p^(n)(y_i): (N, G), without the normaliser; see Gaussian.log_prob."""
+    error = branches.to(p.mean) - p.mean.unsqueeze(1)
+    return -error.square().flatten(2).mean(2) / (2 * p.std**2)
+
+
+@torch.no_grad()
 def mean_gradient(p: Gaussian, branches: Tensor, weights: Tensor) -> Tensor:
-    """-(1/G) sum_i w_i (y_i - mean) / (std^2 D): branches (G, *S), weights (G,) -> (1, *S), a constant."""
-    mean = p.mean.detach()
-    error = branches.to(mean) - mean
-    weighted = weights.to(error).view(-1, *(1,) * (error.ndim - 1)) * error
-    return -weighted.mean(0, keepdim=True) / (p.std**2 * mean[0].numel())
+    """-(1/G) sum_i w_i (y_i - mean) / (std^2 D): weights (N, G) -> (N, *S), a constant."""
+    error = branches.to(p.mean) - p.mean.unsqueeze(1)
+    weights = weights.to(error).view(*weights.shape, *(1,) * (error.ndim - 2))
+    return -(weights * error).mean(1) / (p.std**2 * p.mean[0].numel())
 
 
 @torch.no_grad()
 def surrogate(
     p: Gaussian, branches: Tensor, advantages: Tensor, *, old: Gaussian | None, config: PaveConfig
 ) -> tuple[Tensor, Tensor]:
-    """(f(A_i, ratio_i), df/dlog p^(n)(y_i)), both (G,). old: p^(n)_old; None in a rollout's first update.
+    """(f(A_i, ratio_i), df/dlog p^(n)(y_i)), both (N, G). old: p^(n)_old; None in a rollout's first update.
 
     The second is A_i ratio_i, or 0 where f is limited.
     """
     A = advantages.to(p.mean)
     if old is None:
         return A, A
-    ratio = (p.log_prob(branches) - old.log_prob(branches)).exp()
+    ratio = (log_probs(p, branches) - log_probs(old, branches)).exp()
     away = A * (ratio - 1) > 0  # following A further would lead further away from the old policy
     match config.ratio:
         case "unclipped":
@@ -61,7 +69,7 @@ def surrogate(
             bounded = A * ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
             return torch.where(limited, bounded, A * ratio), (A * ratio).masked_fill(limited, 0.0)
         case "divergence mask":
-            limited = away & (p.divergence(old) > config.max_divergence)
+            limited = away & (p.divergence(old) > config.max_divergence).unsqueeze(1)
             kept = (A * ratio).masked_fill(limited, 0.0)
             return kept, kept
 
@@ -75,15 +83,11 @@ def chain_loss(
     old: Gaussian | None = None,
     reference: Gaussian | None = None,
 ) -> Tensor:
-    """L_n of p = p^(n), with a mean of (1, *S): branches (G, *S), advantages (G,) -> a scalar.
-
-    old: as in surrogate(). reference: p^(n) of the reference, needed where config.kl_weight > 0.
-    """
+    """L_n (N,) of p = p^(n). old: as in surrogate(). reference: p^(n) of the reference; None: without the KL term."""
     value, weights = surrogate(p, branches, advantages, old=old, config=config)
-    loss = ((p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)).sum() - value.mean()
-    if reference is None:
-        return loss
-    return loss + config.kl_weight * p.divergence(reference).mean()
+    pulled = (p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)
+    loss = pulled.flatten(1).sum(1) - value.mean(1)
+    return loss if reference is None else loss + config.kl_weight * p.divergence(reference)
 
 
 def decomposition_loss(
@@ -95,7 +99,7 @@ def decomposition_loss(
     old: Mapping[int, Gaussian] | None = None,
     reference: Mapping[int, Gaussian] | None = None,
 ) -> Tensor:
-    """The loss of one observed step from {n: p^(n)}, n = 1 and every n of config.segments; other arguments likewise."""
+    """The loss (N,) from {n: p^(n)}, n = 1 and every n of config.segments; old and reference likewise."""
     weights = config.weights()
     losses = {
         n: weights[n]
@@ -110,7 +114,7 @@ def decomposition_loss(
         for n, p in transitions.items()
     }
     plain = losses.pop(1)
-    return plain + torch.stack(list(losses.values())).mean() if losses else plain
+    return plain + torch.stack(list(losses.values())).mean(0) if losses else plain
 
 
 @torch.no_grad()
@@ -123,12 +127,12 @@ def segment_metrics(
     old: Gaussian | None = None,
     reference: Gaussian | None = None,
 ) -> Tensor:
-    """What chain n does: a tensor (5,), the fields of SegmentMetrics, that stays on the device.
+    """What chain n does: a tensor (N, 5), the fields of SegmentMetrics, that stays on the device.
 
     The value of L_n says nothing: it is - mean_i A_i, always about 0.
     """
     _, weights = surrogate(p, branches, advantages, old=old, config=config)
-    push = mean_gradient(p, branches, weights).norm()
-    limited = ((weights == 0) & (advantages.to(weights) != 0)).float().mean()
-    kl = push.new_zeros(()) if reference is None else p.divergence(reference).mean()
-    return torch.stack([p.log_prob(branches).mean(), push.new_full((), p.std), push, kl, limited])
+    push = mean_gradient(p, branches, weights).flatten(1).norm(dim=1)
+    limited = ((weights == 0) & (advantages.to(weights) != 0)).to(push).mean(1)
+    kl = torch.zeros_like(push) if reference is None else p.divergence(reference)
+    return torch.stack([log_probs(p, branches).mean(1), torch.full_like(push, p.std), push, kl, limited], 1)

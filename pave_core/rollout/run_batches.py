@@ -22,12 +22,17 @@ class RunBatches:
 
     @classmethod
     def of(
-        cls, rollout: RolloutConfig, memory: MemoryConfig | None = None, free: Callable[[], None] = nothing
+        cls,
+        rollout: RolloutConfig,
+        memory: MemoryConfig | None = None,
+        free: Callable[[], None] = nothing,
+        *,
+        update: int = UNLIMITED,
     ) -> RunBatches:
-        """Those of the settings. free: as in Batches."""
+        """Those of the settings. free: as in Batches. update: the size of that of the update, from a preflight."""
         memory = memory or MemoryConfig()
         return cls(
             Batches(rollout.batch_size, what="images in a network call (batch_size)", free=free),
             Batches(memory.decode_batch, what="images in the VAE (decode_batch)", free=free),
-            Batches(UNLIMITED, what="branch steps in the update", remedy=UPDATE_REMEDY, free=free),
+            Batches(update, what="branch steps in the update", remedy=UPDATE_REMEDY, free=free),
         )

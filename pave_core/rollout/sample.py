@@ -161,8 +161,6 @@ class _Sampling:
         self._walks.start(self._anchor(), self._end_of_anchor)
         if self._config.exploration == "trajectories":
             self._walks.start(self._trajectories(self._own_starts, 0), self._finish_trajectories)
-        else:
-            self._leave_anchor(self._start, 0)
 
     def rollout(self) -> Rollout:
         """The rollout, when all walks have ended."""
@@ -171,7 +169,7 @@ class _Sampling:
             cond=self._cond,
             sigmas=self._sigmas,
             branch_steps=self._config.branch_steps,
-            starts=torch.stack(self._starts),
+            starts=torch.stack(torch.broadcast_tensors(*self._starts)),
             branches=torch.stack(self._branches),
             finals=self._finals.stacked(),
             anchor_final=self._anchor_final,
@@ -180,21 +178,24 @@ class _Sampling:
     def _end_of_anchor(self, x: Tensor) -> None:
         self._anchor_final = x
 
-    def _leave_anchor(self, x: Tensor, k: int) -> None:
-        """Let trajectories with the anchor's noise leave it, from x at sigma_k, where k is their first branch step."""
-        if self._config.exploration == "trajectories, one noise" and k == self._config.branch_steps[0]:
-            together = x.expand(self._config.group_size, *x.shape[1:])
-            self._walks.start(self._trajectories(together, k), self._finish_trajectories)
+    def _leave_anchor(self, x: Tensor, v: Tensor, k: int) -> None:
+        """Let the images of step k leave the anchor, at x (1, *S) with the velocity v."""
+        y = self._noisy(x, v, k)
+        if self._config.in_branches or len(self._config.branch_steps) == 1:
+            self._finish(y, k, f=len(self._branches) - 1)
+        else:
+            self._walks.start(self._trajectories(y, k + 1), self._finish_trajectories)
 
     def _anchor(self) -> Walk:
-        """The deterministic walk, which branches leave."""
+        """The deterministic walk, which branches leave at each branch step, trajectories of one noise at the first."""
+        steps = self._config.branch_steps
+        leaving = {"branches": steps, "trajectories": ()}.get(self._config.exploration, steps[:1])
         x = self._start
         for k, (sigma, sigma_next) in enumerate(pairwise(self._sigmas)):
             v = yield Point(x, sigma, self._cond)
-            if self._config.in_branches and k in self._config.branch_steps:
-                self._finish(self._noisy(x, v, k), k, f=len(self._branches) - 1)
+            if k in leaving:
+                self._leave_anchor(x, v, k)
             x = euler(x, v, sigma=sigma, sigma_next=sigma_next)
-            self._leave_anchor(x, k + 1)
         return x
 
     def _trajectories(self, x: Tensor, first: int) -> Walk:
@@ -231,7 +232,7 @@ class _Sampling:
         config, rest = self._config, self._sigmas[k + 1 :]
         steps = max(1, round(config.tail_steps * (len(rest) - 1) / config.steps)) if config.tail_steps else 0
         first = tail_sigmas(self._sigmas, k + 1, steps) if steps else rest
-        grids = [first, *((*rest[:-1:n], rest[-1]) for n in config.coarser_tails)]
+        grids = [first, *((*first[:-1:n], first[-1]) for n in config.coarser_tails)]
         for m, grid in enumerate(grids):
             tail = _tail(y, grid, cond=self._cond, solver=config.tail_solver)
             self._walks.start(tail, self._finals.place(m, f))

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from ..batches import explained, nothing
+from ..batches import UNLIMITED, explained, nothing
 from ..config.presets import not_default
 from ..errors import ConfigError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
+from ..memory.report import Preflight
 from ..policies.adapter import layer_of
 from ..rollout.prompts import encode_all
 from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
@@ -36,17 +37,18 @@ def begin(
     places: Places,
     reporters: Sequence[Reporter] = (),
     free: Callable[[], None] = nothing,
-    preflight: Callable[[Cond], str] | None = None,
+    preflight: Callable[[Cond], Preflight] | None = None,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
     The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
-    preflight: called once with the conditioning of the longest prompt, before the first gradient; what it says is
-    logged. ConfigError for what cannot work.
+    preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
+    and the update begins with as many branch steps at once as it found to fit; None: with all. ConfigError for what
+    cannot work.
     """
     started = time.perf_counter()
-    batches = RunBatches.of(task.config.rollout, task.config.memory, free)
+    update_batch = UNLIMITED
     log = LogLines()
     with policy:
         base = policy.fingerprint()
@@ -56,7 +58,10 @@ def begin(
             Everyone([log, *reporters]).message(remark, warning=True)
         conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)))
         if preflight is not None:
-            log.message(preflight(conds[max(task.prompts.train, key=len)]))
+            found = preflight(conds[max(task.prompts.train, key=len)])
+            log.message(found.line)
+            update_batch = found.needs.update_batch
+        batches = RunBatches.of(task.config.rollout, task.config.memory, free, update=update_batch)
         with explained("the check of the gradient", UPDATE_REMEDY):
             _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
         state = TrainState.begin(policy, task.config)

@@ -5,6 +5,7 @@ Memory decides how many steps are evaluated together, not what is learnt.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..batches import Batches
+from ..config.objective import PaveConfig
 from ..config.train import TrainConfig
 from ..flow.paving import CoarseStep, paved_transitions
 from ..objective.loss import decomposition_loss, segment_metrics
-from ..types import Gaussian, Policy, Rollout
+from ..types import Cond, Gaussian, Policy, Rollout
 from .state import TrainState
 
 
@@ -23,9 +25,11 @@ from .state import TrainState
 class Observed:
     """A state x_k, what was sampled from it, and how good that turned out."""
 
-    step: CoarseStep  # x (1, *S)
-    branches: Tensor  # (g, *S): all images of a branch step, or one of a trajectory
-    advantages: Tensor  # (g,)
+    x: Tensor  # (1, *S)
+    k: int
+    cond: Cond
+    branches: Tensor  # (1, g, *S): all images of a branch step, or one of a trajectory
+    advantages: Tensor  # (1, g)
     share: float  # its weight in the loss
     old: dict[int, Gaussian] | None = None  # {n: p^(n)} of the first update, where there are more
     reference: dict[int, Gaussian] | None = None  # {n: p^(n)} without the adapter, where it is needed
@@ -36,11 +40,13 @@ def observed_at(rollout: Rollout, place: int, *, advantages: Tensor, share: floa
 
     advantages: (G,); share: the weight of the branch step in the loss.
     """
-    starts, k = rollout.starts[place].split(1), rollout.branch_steps[place]
-    parts = (rollout.branches[place].chunk(len(starts)), advantages.to(rollout.branches.device).chunk(len(starts)))
+    starts, branches = rollout.starts[place], rollout.branches[place]
+    N = len(starts)
+    branches = branches.view(N, -1, *branches.shape[1:])
+    advantages = advantages.to(branches.device).view(N, -1)
+    parts = (each.split(1) for each in (starts, branches, advantages))
     return [
-        Observed(CoarseStep(x, k, rollout.cond), branches, of_branches, share / len(starts))
-        for x, branches, of_branches in zip(starts, *parts, strict=True)
+        Observed(x, rollout.branch_steps[place], rollout.cond, y, A, share / N) for x, y, A in zip(*parts, strict=True)
     ]
 
 
@@ -68,77 +74,113 @@ class PolicyGradient:
     def _add_together(self, observed: Sequence[Observed]) -> Tensor:
         """Add the gradient of some observed steps, evaluated together: all of it, or an error and none.
 
-        Returns rows (n, 1 + 5 C) on the device: the loss of each, and the segment_metrics of its C chains. The loss is
-        scaled where fp16 could not hold its gradient otherwise; the scale is halved, for good, when a gradient is not
-        finite with it.
+        Returns rows (n, 1 + 5 C) on the device, in any order: the loss of each, and the segment_metrics of its chains.
+        The loss is scaled where fp16 could not hold its gradient otherwise; the scale is halved, for good, when a
+        gradient is not finite with it.
         """
+        together = [_Together(group) for group in _by_step(observed)]
+        if self._config.pave.kl_weight > 0 and any(each.reference is None for each in together):
+            with torch.no_grad(), self._policy.reference():
+                for each, transitions in zip(together, self._transitions(together), strict=True):
+                    each.keep(reference=transitions)
         parameters = list(self._state.parameters.values())
         while True:
             scale = max(self._policy.loss_scale / 2**self._state.scale_halvings, 1.0)
             with torch.enable_grad():
-                losses, transitions = self._losses_of(observed)
-                loss = torch.stack(losses).sum()
+                transitions = self._transitions(together)
+                losses = [each.losses(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
+                loss = torch.cat(losses).sum()
                 gradients = torch.autograd.grad(scale * loss, parameters, allow_unused=True)
             if scale == 1 or not _overflows(gradients, loss):
                 break
             self._state.scale_halvings += 1
-        for p, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient / scale if scale > 1 else gradient
-                p.grad = gradient if p.grad is None else p.grad + gradient
-        rows = [
-            torch.cat(
-                [
-                    loss.detach().view(1),
-                    *(
-                        segment_metrics(
-                            p,
-                            each.branches,
-                            each.advantages,
-                            config=self._config.pave,
-                            old=each.old[n] if each.old else None,
-                            reference=each.reference[n] if each.reference else None,
-                        )
-                        for n, p in of_step.items()
-                    ),
-                ]
-            )
-            for each, loss, of_step in zip(observed, losses, transitions, strict=True)
-        ]
-        if self._config.pave.updates_per_rollout > 1:
-            for each, of_step in zip(observed, transitions, strict=True):
-                each.old = each.old or {n: p.detach() for n, p in of_step.items()}
-        return torch.stack(rows)
+        metrics = [each.metrics(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
+        rows = torch.cat([torch.cat(losses).detach().unsqueeze(1), torch.cat(metrics)], 1)
+        if self._config.pave.updates_per_rollout > 1 and any(each.old is None for each in together):
+            for each, p in zip(together, transitions, strict=True):
+                each.keep(old={n: p_n.detach() for n, p_n in p.items()})
+        taught = [(p, gradient) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+        for p, _ in taught:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        for p, gradient in taught:  # last, and in place: if memory ran out after it, some would count twice
+            assert p.grad is not None
+            p.grad.add_(gradient, alpha=1 / scale)
+        return rows
 
-    def _losses_of(self, observed: Sequence[Observed]) -> tuple[list[Tensor], list[dict[int, Gaussian]]]:
-        """The loss of each of some observed steps, and its transitions."""
-        config = self._config.pave
-        if config.kl_weight > 0 and observed[0].reference is None:
-            with torch.no_grad(), self._policy.reference():
-                for each, reference in zip(observed, self._transitions(observed), strict=True):
-                    each.reference = reference
-        transitions = self._transitions(observed)
-        losses = [
-            each.share
-            * decomposition_loss(
-                of_step, each.branches, each.advantages, config=config, old=each.old, reference=each.reference
-            )
-            for each, of_step in zip(observed, transitions, strict=True)
-        ]
-        return losses, transitions
-
-    def _transitions(self, observed: Sequence[Observed]) -> list[dict[int, Gaussian]]:
-        """{n: p^(n)} for each of some observed steps."""
+    def _transitions(self, together: Sequence[_Together]) -> list[dict[int, Gaussian]]:
+        """{n: p^(n)} of observed steps."""
         rollout, pave = self._config.rollout, self._config.pave
         return paved_transitions(
             self._policy.velocity,
-            [each.step for each in observed],
+            [each.steps for each in together],
             sigmas=self._sigmas,
             eta=rollout.eta,
             segments=pave.segments,
             kernel=rollout.kernel,
             variance=pave.variance,
         )
+
+
+class _Together:
+    """Observed steps at one k, as one."""
+
+    def __init__(self, observed: Sequence[Observed]) -> None:
+        self._observed = observed
+        self._branches = torch.cat([each.branches for each in observed])
+        self._advantages = torch.cat([each.advantages for each in observed])
+        shares = torch.tensor([each.share for each in observed])
+        self._shares = shares.to(self._branches.device, non_blocking=True)
+        self.steps = CoarseStep(
+            torch.cat([each.x for each in observed]), observed[0].k, [each.cond for each in observed]
+        )
+        self.old = _joined([each.old for each in observed])
+        self.reference = _joined([each.reference for each in observed])
+
+    def keep(self, **transitions: dict[int, Gaussian]) -> None:
+        """Remember `old` or `reference` transitions, here and for each observed step."""
+        for name, p in transitions.items():
+            setattr(self, name, p)
+            for i, each in enumerate(self._observed):
+                setattr(each, name, {n: Gaussian(p_n.mean[i : i + 1], p_n.std) for n, p_n in p.items()})
+
+    def losses(self, transitions: dict[int, Gaussian], config: PaveConfig) -> Tensor:
+        """The weighted loss of each: (n,)."""
+        return self._shares * decomposition_loss(
+            transitions, self._branches, self._advantages, config=config, old=self.old, reference=self.reference
+        )
+
+    def metrics(self, transitions: dict[int, Gaussian], config: PaveConfig) -> Tensor:
+        """The segment_metrics of the C chains of each: (n, 5 C)."""
+        return torch.cat(
+            [
+                segment_metrics(
+                    p,
+                    self._branches,
+                    self._advantages,
+                    config=config,
+                    old=self.old[n] if self.old else None,
+                    reference=self.reference[n] if self.reference else None,
+                )
+                for n, p in transitions.items()
+            ],
+            1,
+        )
+
+
+def _by_step(observed: Sequence[Observed]) -> list[list[Observed]]:
+    """Observed steps by their k."""
+    groups: dict[int, list[Observed]] = defaultdict(list)
+    for each in observed:
+        groups[each.k].append(each)
+    return list(groups.values())
+
+
+def _joined(transitions: Sequence[dict[int, Gaussian] | None]) -> dict[int, Gaussian] | None:
+    """{n: p^(n)} of several observed steps as one; None where one of them has none yet."""
+    known = [p for p in transitions if p is not None]
+    if len(known) < len(transitions):
+        return None
+    return {n: Gaussian(torch.cat([p[n].mean for p in known]), p_n.std) for n, p_n in known[0].items()}
 
 
 def _overflows(gradients: Sequence[Tensor | None], loss: Tensor) -> bool:

@@ -47,8 +47,9 @@ def train(
                 scores = step.score(reward, images, step.texts(rollouts))
                 if config.rollout.contrast:
                     rollouts, images = step.contrast(rollouts, scores)
-                    scores = step.score(reward, images, step.texts(rollouts))
-                step.accumulate(rollouts, step.advantages(scores, rollouts))
+                    scores = step.score(reward, images, step.texts(rollouts)) if step.finite else scores
+                if step.finite:
+                    step.accumulate(rollouts, step.advantages(scores, rollouts))
             if config.optim.step == "accumulated":
                 step.update()
         except BaseException:

@@ -34,7 +34,7 @@ class StepMetrics:
     learning_rate: float
     groups: int
     zero_spread_groups: int  # the groups with equal advantages: nothing to learn
-    skipped: bool  # non-finite images, loss or gradient: no optimizer step was made
+    skipped: bool  # images, a loss or a gradient were not finite: no further optimizer step was made
     segments: dict[int, SegmentMetrics]  # by n, 1 for the plain step: means over the branch steps of all prompts
     seconds: dict[str, float]  # by phase: rollout, decode, reward, update, optimizer
     prompts: tuple[str, ...]

@@ -164,7 +164,7 @@ class TrainingStep:
         """
         half = self._config.rollout.contrast // 2
         self._scores = self._grouped(scores, rollouts)
-        order = advantages_of(self._scores, self._config.pave.advantage_clip).argsort(dim=-1, stable=True)
+        order = advantages_of(self._scores, math.inf).argsort(dim=-1, stable=True)  # clamped ones would be equal
         kept = torch.cat([order[..., :half], order[..., -half:]], -1).sort(-1).values
         with self._timed("rollout"):
             rollouts = contrasted(

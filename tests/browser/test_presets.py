@@ -1,4 +1,4 @@
-"""A person chooses a preset of Pave Train, or leaves it by changing a setting."""
+"""A person chooses a preset, and changes a setting of it: Pave Train keeps its preset, settings nodes leave theirs."""
 
 import json
 from contextlib import suppress
@@ -58,37 +58,59 @@ def test_the_widgets_of_the_quickstart_show_its_preset(page, presets):
     assert differences(page, presets[page.evaluate(WIDGETS)["preset"]]) == {}
 
 
-def test_changing_a_setting_leaves_the_preset(page, presets):
+def test_changing_a_setting_keeps_the_preset_and_what_it_sets_besides(page, presets):
     load_workflow(page, QUICKSTART)
-    for name in ("paper", "quick"):  # two, because the quickstart shows the second when it opens
+    for name in ("dance-grpo", "quick"):  # two, because the quickstart shows the second when it opens
         choose(page, name, presets[name])
+    choose(page, "dance-grpo", presets["dance-grpo"])
     page.evaluate(CHOOSE, ["iterations", 7])
+    page.wait_for_timeout(300)  # what a preset does to widgets, it does a moment later
+    assert differences(page, presets["dance-grpo"] | {"preset": "dance-grpo", "iterations": 7}) == {}
+
+
+def test_a_graph_of_an_older_version_shows_the_preset_by_its_new_name(page, presets, tmp_path):
+    workflow = json.loads(QUICKSTART.read_text())
+    (train,) = (node for node in workflow["nodes"] if node["type"] == "PaveTrain")
+    place = train["widgets_values"].index("quick")
+    train["widgets_values"][place : place + 2] = ["paper", 123]  # the preset, and iterations after it
+    (tmp_path / "older.json").write_text(json.dumps(workflow))
+    load_workflow(page, tmp_path / "older.json")
     shown = page.evaluate(WIDGETS)
-    assert (shown["preset"], shown["iterations"]) == ("custom", 7)
+    assert (shown["preset"], shown["iterations"]) == ("pave (released code)", 123)
+    assert shown["group_size"] == presets["quick"]["group_size"], "only the name is new"
 
 
-MEMORY = """() => {
+ALONE = """type => {
     app.graph.clear()
-    const node = LiteGraph.createNode("PaveMemory")
+    const node = LiteGraph.createNode(type)
     app.graph.add(node)
     return node.id
 }"""
-CHOOSE_MEMORY = """([name, value]) => {
+CHOOSE_ALONE = """([name, value]) => {
     const widget = app.graph.nodes[0].widgets.find(w => w.name === name)
     widget.value = value
     widget.callback?.(value, app.canvas, app.graph.nodes[0])
 }"""
-SHOWN_MEMORY = "() => Object.fromEntries(app.graph.nodes[0].widgets.map(w => [w.name, w.value]))"
+SHOWN_ALONE = "() => Object.fromEntries(app.graph.nodes[0].widgets.map(w => [w.name, w.value]))"
 
 
-def test_the_presets_of_memory_fill_theirs(page, server):
-    presets = json.loads(server.client().get("/pave/presets"))["PaveMemory"]
-    assert list(presets) == ["8 GB", "12 GB", "16 GB", "24 GB"]
-    page.evaluate(MEMORY)
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [
+        ("PaveMemory", "offload", 0.3),
+        ("PaveRolloutSettings", "window_every", 7),
+        ("PaveObjective", "kl_weight", 0.25),
+        ("PaveOptimizer", "ema_decay", 0.5),
+    ],
+)
+def test_the_presets_of_a_settings_node_fill_it_and_are_left(page, server, kind, setting, value):
+    presets = json.loads(server.client().get("/pave/presets"))[kind]
+    page.evaluate(ALONE, kind)
+    assert page.evaluate(SHOWN_ALONE)["preset"] == "custom"
     for name, values in presets.items():
-        page.evaluate(CHOOSE_MEMORY, ["preset", name])
+        page.evaluate(CHOOSE_ALONE, ["preset", name])
         expected = values | {"preset": name}
-        until(page, f"preset {name} is shown", lambda e=expected: page.evaluate(SHOWN_MEMORY) == e)
-    page.evaluate(CHOOSE_MEMORY, ["offload", 0.3])
-    until(page, "the preset is left", lambda: page.evaluate(SHOWN_MEMORY)["preset"] == "custom")
-    assert page.evaluate(SHOWN_MEMORY)["offload"] == 0.3
+        until(page, f"preset {name} is shown", lambda e=expected: e.items() <= page.evaluate(SHOWN_ALONE).items())
+    page.evaluate(CHOOSE_ALONE, [setting, value])
+    until(page, "the preset is left", lambda: page.evaluate(SHOWN_ALONE)["preset"] == "custom")
+    assert page.evaluate(SHOWN_ALONE)[setting] == value

@@ -30,7 +30,15 @@ def begin(places: Places) -> Callable[..., Run]:
     """
 
     def made(
-        config=None, *, reward=..., judge=None, prompts=NONE_HELD_OUT, policy=None, reporters=(), **settings
+        config=None,
+        *,
+        reward=...,
+        judge=None,
+        prompts=NONE_HELD_OUT,
+        policy=None,
+        reporters=(),
+        preflight=None,
+        **settings,
     ) -> Run:
         config = config or toy_config()
         mix = None if reward is None else RewardMix.of(Brightness() if reward is ... else reward)
@@ -41,6 +49,7 @@ def begin(places: Places) -> Callable[..., Run]:
             task=Task(config, RunSettings(evaluation_seeds=len(SEEDS), **settings), prompts, mix, judge),
             places=places,
             reporters=reporters,
+            preflight=preflight,
         )
 
     return made

@@ -57,15 +57,23 @@ def test_a_part_that_does_not_fit_is_halved_and_the_size_is_kept(error, caplog):
     x = torch.arange(20.0)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(batches.map(fit, x), 2 * x)
-    assert fit.tries == [16, 8, 4, *[2] * 10]
-    assert freed == [[16], [16, 8], [16, 8, 4]]
+    assert fit.tries == [10, 5, *[2] * 10]
+    assert freed == [[10], [10, 5]]
     assert caplog.messages == [
-        f"Pave-GRPO: memory ran out with {n} images: {n // 2} at a time from here on" for n in (16, 8, 4)
+        f"Pave-GRPO: memory ran out with {n} images: {n // 2} at a time from here on" for n in (10, 5)
     ]
     fit.tries.clear()
     batches.map(fit, x[:3])
     assert fit.tries == [2, 1]
     assert batches.size == 2
+
+
+@pytest.mark.parametrize(("items", "size", "sizes"), [(13, 6, [5, 4, 4]), (12, 6, [6, 6]), (7, 6, [4, 3]), (3, 6, [3])])
+def test_a_batch_is_cut_into_as_few_even_parts_as_there_can_be(items, size, sizes):
+    fit = Fits(size)
+    x = torch.arange(float(items))
+    assert torch.equal(Batches(size).map(fit, x), 2 * x)
+    assert fit.tries == sizes
 
 
 def test_fewer_items_than_the_size_are_halved_by_their_number():
@@ -214,7 +222,8 @@ def test_memory_that_runs_out_in_the_update_names_settings_and_keeps_the_state()
 
     run.policy.velocity = grad
     with pytest.raises(
-        TrainingError, match=r"^memory ran out in the update: .*checkpointing.*rank.*width.*offload.*fp8"
+        TrainingError,
+        match=r"^memory ran out in one of the branch steps in the update: .*checkpointing.*rank.*width.*offload.*fp8",
     ):
         next(stream)
     assert same(weights(run.policy), before)

@@ -23,6 +23,8 @@ TEXTS = ("tooltip", "description", "output_tooltips", "python_module")
 """Keys of /object_info whose values may be improved."""
 GROWN = ("targets", "preset")
 """Widgets that have got further options, or others that mean what the old ones did."""
+BEGINS_ELSEWHERE = {"guidance": ("default", "min")}
+"""Widgets of which a new node has another value, and that of a saved graph means what it meant."""
 
 
 def prompt(name: str) -> dict[str, Any]:
@@ -146,6 +148,8 @@ def as_ours(described: dict[str, Any]) -> dict[str, Any]:
                 *GROWN,
             ):
                 plain.pop("options", None)
+            for key in BEGINS_ELSEWHERE.get(name, ()):
+                plain.pop(key)
             inputs[name] = [kind, type, plain]
     keys = ("input_order", "output", "output_is_list", "output_name", "name", "display_name", "category", "output_node")
     return {"inputs": inputs} | {key: described[key] for key in keys}

@@ -95,7 +95,7 @@ def kept_by(policy):
 
 
 def test_an_fp8_base_keeps_what_an_fp32_base_keeps(make_policy, modules, stock):
-    """Dequantised copies of the weights would be most of it."""
+    """Dequantised copies of the weights would be most of it. Weights that are used as they are cost nothing."""
     name = modules.tiny.DIFFUSION_MODEL.name
     (quantised,) = stock.call("UNETLoader", unet_name=name, weight_dtype="fp8_e4m3fn")
     found = {}
@@ -105,7 +105,7 @@ def test_an_fp8_base_keeps_what_an_fp32_base_keeps(make_policy, modules, stock):
             kept = kept_by(policy)
             found[kind] = sum(size for address, size in kept.items() if address not in weights)
             matrices = [p for p in weights.values() if p.ndim == 2 and not p.requires_grad]
-            assert not any(p.untyped_storage().data_ptr() in kept for p in matrices)
+            assert kind == "fp32" or not any(p.untyped_storage().data_ptr() in kept for p in matrices)
     assert found["fp8"] < 1.05 * found["fp32"]
 
 

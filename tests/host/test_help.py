@@ -8,16 +8,12 @@ import pytest
 
 from make_help import (
     DOCS,
-    MEMORY_PAGE,
     NODE_DEFS,
-    PRESETS_TABLE,
-    README,
     inputs_of,
-    memory_table,
     node_defs,
     our_nodes,
     outputs_of,
-    settings_table,
+    pages,
     with_table,
 )
 
@@ -81,16 +77,10 @@ def test_the_texts_for_translators_are_those_of_the_schemas(info):
     assert json.loads(NODE_DEFS.read_text(encoding="utf-8")) == node_defs(info), "run: python tools/make_help.py"
 
 
-def test_readme_s_table_is_that_of_the_settings(client, info):
-    text = README.read_text(encoding="utf-8")
-    table = settings_table(info, json.loads(client.get("/pave/presets"))["PaveTrain"])
-    assert text == with_table(text, table), "run: python tools/make_help.py"
-    assert table.count("\n") > 30
-
-
-def test_the_page_of_pave_memory_has_the_presets():
-    text = MEMORY_PAGE.read_text(encoding="utf-8")
-    assert text == with_table(text, memory_table(), PRESETS_TABLE), "run: python tools/make_help.py"
+def test_the_pages_have_the_tables_of_the_settings_and_of_the_presets(client, info):
+    presets = json.loads(client.get("/pave/presets"))["PaveTrain"]
+    for file, text in pages(info, presets).items():
+        assert file.read_text(encoding="utf-8") == text, f"{file.name}: run: python tools/make_help.py"
 
 
 def test_a_readme_without_marks_is_refused():

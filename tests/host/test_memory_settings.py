@@ -34,6 +34,8 @@ def test_the_node_gives_what_its_fields_say_whatever_the_preset(nodes, memory, c
 def test_a_wrong_value_names_the_field(nodes, modules):
     with pytest.raises(modules.errors.ConfigError, match=r"^offload: 1.5 is above 1.0"):
         nodes["PaveMemory"].execute(preset="custom", **SETTINGS | {"offload": 1.5})
+    with pytest.raises(modules.errors.ConfigError, match=r"^preset: '4 GB' is not known: choose one of custom, 8 GB"):
+        nodes["PaveMemory"].execute(preset="4 GB", **SETTINGS)
 
 
 @pytest.mark.parametrize("connected", [True, False])

@@ -56,11 +56,10 @@ class Case:
         return of.native.NativePolicy(settings, picture, memory=memory)
 
     def drawn_by_the_host(self, model: Any, shape: tuple[int, ...], seed: int = 5) -> Tensor:
-        """The latent of the stock KSampler (euler, simple), with FluxGuidance as the policy has it. Outside it."""
+        """The latent of the stock KSampler (euler, simple), with the model's own guidance. Outside the policy."""
         nodes, clip = self._host.nodes.NODE_CLASS_MAPPINGS, self.parts.clip
         with torch.inference_mode():
             (cond,) = nodes["CLIPTextEncode"]().encode(clip, PROMPT)
-            (cond,) = nodes["FluxGuidance"].execute(cond, self._modules.policy.Guidance().guidance).result
             empty = {"samples": torch.zeros(1, *shape)}
             # HiDream-O1 keeps K and V of a prompt from one MODEL to the next that shares its network.
             getattr(model.model.diffusion_model, "clear_kv_cache", lambda: None)()

@@ -21,14 +21,15 @@ def in_fp16(stock, modules):
 
 def gradient(policy, modules, scale):
     """The adapter's gradient at one branch step, computed with the loss times `scale`; and that at the output of v."""
-    paving, loss = (modules.module(f"pave_core.{name}") for name in ("flow.paving", "objective.loss"))
+    names = ("flow.paving", "objective.loss", "config.objective")
+    paving, loss, objective = (modules.module(f"pave_core.{name}") for name in names)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(1, *policy.latent_shape, generator=generator)
     policy.sigmas(4)
-    cond, outputs = policy.encode(PROMPT), []
+    outputs = []
 
-    def velocity(x, sigma):
-        v = policy.velocity(x, sigma, [cond]).half().float()  # as it leaves the network
+    def velocity(x, sigma, conds):
+        v = policy.velocity(x, sigma, conds).half().float()  # as it leaves the network
         v.retain_grad()
         outputs.append(v)
         return v
@@ -37,9 +38,12 @@ def gradient(policy, modules, scale):
         for name, p in policy.parameters().items():
             if "lora_B" in name:
                 p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))) * 0.02)
-    p = paving.paved_transitions(velocity, x, k=1, sigmas=SIGMAS, eta=0.8, segments=(2, 3))
+    step = paving.CoarseStep(x, 1, [policy.encode(PROMPT)])
+    (p,) = paving.paved_transitions(velocity, [step], sigmas=SIGMAS, eta=0.8, segments=(2, 3))
     branches = p[1].sample(torch.randn(6, *policy.latent_shape, generator=generator)).detach()
-    (scale * loss.decomposition_loss(p, branches, torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0]))).backward()
+    advantages = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0])
+    (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=objective.PaveConfig())
+    (scale * value).backward()
     adapter = torch.cat([p.grad.flatten() for p in policy.parameters().values()]) / scale
     return adapter, outputs[0].grad
 
@@ -70,18 +74,24 @@ def test_the_gradient_in_fp16_is_that_in_fp32_where_the_loss_is_scaled(make_poli
 @pytest.mark.parametrize("size", [512, 1024])
 def test_the_gradient_at_the_output_survives_fp16_at_large_sizes(modules, size):
     """For D of FLUX and SD3.5, 16 channels at an eighth of the size, and the released settings."""
-    names = ("flow.paving", "flow.schedule", "objective.loss")
-    paving, schedule, loss = (modules.module(f"pave_core.{name}") for name in names)
+    names = ("flow.paving", "flow.schedule", "objective.loss", "config.objective")
+    paving, schedule, loss, objective = (modules.module(f"pave_core.{name}") for name in names)
     shape = (16, size // 8, size // 8)
     generator = torch.Generator().manual_seed(0)
     x, advantages = torch.randn(1, *shape, generator=generator), torch.randn(12, generator=generator)
     for k in (0, 2, 4, 6):
         v = torch.randn(1, *shape, generator=generator).requires_grad_()
-        p = paving.paved_transitions(
-            lambda x, sigma, v=v: v, x, k=k, sigmas=schedule.shifted_sigmas(16, 3.0), eta=0.8, segments=()
+        (p,) = paving.paved_transitions(
+            lambda x, sigma, conds, v=v: v,
+            [paving.CoarseStep(x, k, [None])],
+            sigmas=schedule.shifted_sigmas(16, 3.0),
+            eta=0.8,
+            segments=(),
         )
         branches = p[1].sample(torch.randn(12, *shape, generator=generator)).detach()
-        (g,) = torch.autograd.grad(loss.decomposition_loss(p, branches, advantages) / 4, v)
+        config = objective.PaveConfig(segments=())
+        (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=config)
+        (g,) = torch.autograd.grad(value / 4, v)
         scaled = (g * 2 ** int(math.log2(math.prod(shape)))).half()
         lost = [(each == 0).float().mean().item() for each in (g.half(), scaled)]
         print(f"\n{size} px, k = {k}: {lost[0]:.0%} of the elements are 0 in fp16, {lost[1]:.2%} with the scale")

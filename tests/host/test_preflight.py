@@ -121,11 +121,15 @@ def test_the_measurement_changes_nothing(modules, stock):
         assert policy._require_network().lists() == []
 
 
-def settings_of(modules, stock, **memory):
-    """(PolicySettings, RolloutSettings, TrainConfig) of the bundled model, where the update takes the most."""
+def settings_of(modules, stock, step="per_step", **memory):
+    """(PolicySettings, RolloutSettings, TrainConfig) of the bundled model, where the update takes the most.
+
+    Unless `step` is "accumulated", the update takes one branch step at a time.
+    """
     config = modules.config.TrainConfig(
         rollout=modules.config.RolloutConfig(steps=4, branch_steps=(0, 1), group_size=3),
         lora=modules.config.LoraConfig(rank=4, alpha=8, targets="attention + MLP"),
+        optim=modules.config.OptimConfig(step=step),
         memory=modules.config.MemoryConfig(**memory),
     )
     policy = modules.policy.PolicySettings(*parts_of("bundled", stock), config.lora)
@@ -136,8 +140,8 @@ def settings_of(modules, stock, **memory):
 def check(modules, stock):
     """check(card in GB, ...) -> the Preflight of the bundled model on that card."""
 
-    def checked(card=0.0, reward=None, **memory):
-        policy, rollout, config = settings_of(modules, stock, **memory)
+    def checked(card=0.0, reward=None, step="per_step", **memory):
+        policy, rollout, config = settings_of(modules, stock, step, **memory)
         return modules.preflight.check(policy, rollout, config=config, prompt=PROMPT, reward=reward, card=card)
 
     return checked
@@ -172,6 +176,43 @@ def test_auto_checkpoints_where_it_must(check):
     assert tight.fits
     assert tight.needs.peak("update") < 0.9 * plain.needs.peak("update")
     assert not check(0.9 * room, checkpointing="off").needs.checkpointing
+
+
+def test_the_update_takes_as_many_branch_steps_at_once_as_fit(check):
+    one, both = check(step="per_step").needs, check(step="accumulated").needs
+    assert (one.states, one.update_batch) == (2, 1)
+    assert (both.states, both.update_batch) == (2, 2)
+    assert both.peak("update") > 1.5 * one.peak("update")
+    assert check(1.02 * one.peak("update") / 2**30, step="accumulated", checkpointing="off").needs.update_batch == 1
+
+
+@pytest.mark.parametrize("checkpointing", ["on", "off"])
+@pytest.mark.parametrize("states", [1, 3])
+def test_the_peak_of_an_update_of_several_branch_steps_is_predicted(modules, stock, checkpointing, states):
+    """Of the chains of `states` states, with their backward: the kept and the working set; within a third."""
+    policy, rollout, config = settings_of(modules, stock, "accumulated", checkpointing=checkpointing)
+    gradient = modules.module("pave_core.training.gradient")
+    with modules.native.NativePolicy(policy, rollout.picture, memory=config.memory) as native:
+        sigmas, cond = native.sigmas(4), native.encode(PROMPT)
+        evaluation = measured(native)
+        case = modules.needs.Case(config, native.latent_shape)
+        x, y = (torch.randn(states, *native.latent_shape, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+        advantages = torch.tensor([[1.0, -1.0]])
+        observed = [
+            gradient.Observed(x[i : i + 1], 1, cond, torch.stack([y[i], -y[i]])[None], advantages, 1.0)
+            for i in range(states)
+        ]
+        state = modules.state.TrainState.begin(native, config)
+        batches = modules.batches.Batches(states)
+        of = gradient.PolicyGradient(native, state, config=config, sigmas=sigmas, batches=batches)
+        of.add(observed[:1])  # the parameters have their gradients
+        found = peak(lambda: of.add(observed))
+        block = evaluation.block.at(case.area)
+        growth = evaluation.checkpointed if checkpointing == "on" else evaluation.plain
+        working = (modules.needs.Measured.backward_blocks - (checkpointing == "off")) * block * case.work.widest
+        predicted = states * (growth.at(case.area) * case.work.evaluations + working)
+    print(f"\n{states} states, {checkpointing}: predicted / found {predicted / found:.2f}")
+    assert 0.75 < predicted / found < 1.5
 
 
 def test_what_does_not_fit_is_said_with_the_settings_that_would(check):
@@ -238,15 +279,16 @@ def test_the_node_says_it(host, pack, execute):
 
 
 def test_a_training_begins_with_its_line(modules, stock, caplog):
-    policy, rollout, config = settings_of(modules, stock)
+    policy, rollout, config = settings_of(modules, stock, "accumulated")
     settings = modules.settings.RunSettings(name="preflight", check_reward=False)
     reward = modules.mix.RewardMix.of(modules.colour.ColourReward(1.0, 0.5, 0.0))
     task = modules.settings.Task(config, settings, modules.prompts.PromptSet((PROMPT,), ()), reward)
     with caplog.at_level("INFO"):
         run = modules.train.begin(policy, rollout, task, modules.progress.NodeProgress(None))
+    assert run.batches.update.size == 2
     run.stop("enough")
     (line,) = [message for message in caplog.messages if "memory: at most" in message]
-    assert "checkpointing off" in line
+    assert "checkpointing off, 2 branch steps at once in the update" in line
     assert "a step" in line
 
 

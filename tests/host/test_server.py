@@ -235,6 +235,21 @@ def test_the_numbers_that_the_server_gets_count_whatever_preset_is_shown(client,
     assert f"preset {preset} was changed: iterations 3 instead of" in server.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"preset": "papers"}, "preset: 'papers' is not known: choose one of custom, pave"),
+        ({"preset": "fast", "group_size": 6}, "contrast: 6 with group_size 6: nothing would be left out of a group"),
+        ({"preset": "ada-grpo", "prompts_per_step": 11}, "candidates: 10 with prompts_per_step 11: a step's prompts"),
+        ({"preset": "flow-grpo", "optimizer_step": "per_step"}, "optimizer_step: per_step with ratio clip"),
+        ({"segments": "2, 2"}, "segments: 2, 2 repeats a number"),
+    ],
+)
+def test_what_a_preset_sets_and_a_field_that_excludes_it_are_refused_when_queued(client, inputs, message):
+    with pytest.raises(PromptError, match=rf"PaveTrain \(node train\): .*{message}"):
+        client.queue(graph(run_name="refused", **inputs))
+
+
 def test_no_prompts_is_an_error_of_that_node(client):
     prompt = graph()
     prompt["prompts"]["inputs"]["text"] = "# nothing but a comment\n"

@@ -60,7 +60,7 @@ def test_a_loop_with_any_options_gives_bit_for_bit_the_adapter_of_pave_train(cli
         (PLAIN, {"contrast": 2}, "contrast: the groups have not been narrowed to 2 images: put Pave Contrast"),
         (choosing, {}, "candidates: there is no choice to make, as candidates is 0"),
         (contrasting, {}, "contrast: it is 0, so that all images are trained on"),
-        (PLAIN, {"candidates": 5}, "candidates: 5 of 2 training prompts: lower candidates, or write more prompts"),
+        (choosing, {"candidates": 5}, "candidates: 5 of 2 training prompts: lower candidates, or write more prompts"),
     ],
 )
 def test_a_loop_without_the_nodes_of_an_option_says_which_are_missing(client, drawn, rollout, message):

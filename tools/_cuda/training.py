@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +10,7 @@ import comfy.model_management as management
 import torch
 from torch import Tensor
 
+from .calls import NetworkCalls
 from .host import pack_module, smaller_card, unload
 from .meter import Meter
 from .models import Models
@@ -48,7 +47,7 @@ class Measurement:
         self._config = config_of(plan, scale)
         self._settings = settings.PolicySettings(*models, self._config.lora, settings.Guidance(cfg=part.cfg))
         self._reward = reward_mix()
-        self._batches = run_batches(self._config)
+        self._batches: dict[str, Any] = {}
         self._refused = ""
         self.gradient: Gradient | None = None
         self.record: dict[str, Any] = {"phases": self._meter.phases}
@@ -106,6 +105,7 @@ class Measurement:
         )
         parts = {"settings": self._settings, "rollout": rollout, "config": self._config, "reward": self._reward}
         needs = preflight(policy, cond, **parts).needs
+        self._batches = run_batches(self._config, needs.update_batch)
         self.record["predicted_gb"] = max(map(needs.peak, needs.phases)) / 2**30
         self.record["predicted"] = {phase: needs.peak(phase) / 2**30 for phase in needs.phases}
 
@@ -130,7 +130,8 @@ class Measurement:
         if not step.finite:
             raise CheckError("an image is not finite")
         with meter.phase("reward", fresh=fresh):
-            scores = step.score(self._reward, images, anchors)
+            step.score_anchors(self._reward, anchors)
+            scores = step.score(self._reward, images, step.texts(rollouts))
         with meter.phase("update", fresh=fresh):
             step.accumulate(rollouts, step.advantages(scores, rollouts))
         with meter.phase("optimizer", fresh=fresh):
@@ -138,7 +139,7 @@ class Measurement:
         metrics = step.complete()
         self.record |= {"loss": metrics.loss, "grad_norm": metrics.grad_norm}
         for batches in self._batches.values():
-            self.record["batches"] = {"rollout": batches.rollout.size, "decode": batches.decode.size}
+            self.record["batches"] = {name: of.size for name, of in vars(batches).items()}
         if metrics.skipped or metrics.zero_spread_groups or not metrics.grad_norm > 0:
             raise CheckError(
                 f"the step taught nothing: skipped {metrics.skipped}, {metrics.zero_spread_groups} groups without "
@@ -180,38 +181,9 @@ class Measurement:
         with torch.inference_mode():
             self.record["bare_seconds"] = sum(
                 count * self._meter.seconds(lambda call=call: calls.network(*call[0], **call[1]))
-                for call, count in calls.distinct()
+                for kind, call, count in calls.of()
+                if not kind.gradient
             )
-
-
-class NetworkCalls:
-    """The calls of a network without gradient: what it was called with, once for each batch shape, and how often."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-        self._counts: Counter[Any] = Counter()
-        self._first: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-
-    @contextmanager
-    def recorded(self, on: bool) -> Iterator[None]:
-        """Inside, calls are recorded, if `on`."""
-        if not on:
-            yield
-            return
-        hook = self.network.register_forward_pre_hook(self._note, with_kwargs=True)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    def _note(self, network: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not torch.is_grad_enabled():
-            self._counts[args[0].shape] += 1
-            self._first.setdefault(args[0].shape, (args, dict(kwargs)))
-
-    def distinct(self) -> Iterator[tuple[tuple[tuple[Any, ...], dict[str, Any]], int]]:
-        """((args, kwargs), how often) of each batch shape."""
-        return ((self._first[shape], count) for shape, count in self._counts.items())
 
 
 def config_of(plan: Plan, scale: Scale) -> Any:
@@ -235,10 +207,12 @@ def config_of(plan: Plan, scale: Scale) -> Any:
     )
 
 
-def run_batches(config: Any) -> dict[str, Any]:
-    """{"batches": the micro-batches of a run}, which become smaller when memory runs out."""
+def run_batches(config: Any, update: int) -> dict[str, Any]:
+    """{"batches": the micro-batches of a run}, which become smaller when memory runs out. update: as in RunBatches."""
     made = pack_module("pave_core.rollout.run_batches").RunBatches
-    return {"batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches)}
+    return {
+        "batches": made.of(config.rollout, config.memory, pack_module("nodes.host.memory").free_caches, update=update)
+    }
 
 
 def reward_mix() -> Any:
@@ -256,7 +230,7 @@ def made_up(policy: Any, cond: Any, steps: int, G: int) -> tuple[Any, Tensor]:
     start = torch.randn(1, *policy.latent_shape, generator=generator) * sigmas[0]
     noise = torch.randn(G, *policy.latent_shape, generator=generator)
     starts, branches = start[None].to(policy.device), (start + 0.5 * noise)[None].to(policy.device)
-    rollout = Rollout(PROMPT, cond, sigmas, (0,), starts, branches, branches, starts[0])
+    rollout = Rollout(PROMPT, cond, sigmas, (0,), starts, branches, branches[None], starts[0])
     return rollout, torch.tensor([1.0, -1.0]).repeat(G // 2).view(1, 1, G)
 
 

@@ -34,7 +34,7 @@ puts in the right order.
 FILES = {
     "diffusion_model.safetensors": "MMDiT of the host's SD3 class, for the stock UNETLoader",
     "text_encoder.safetensors": "CLIP-style text encoder, trained with it",
-    "vae.safetensors": "TAESD with 16 channels, for the stock VAELoader",
+    "vae.safetensors": "TAESD with 16 channels and a lean decoder, for the stock VAELoader",
     "open_clip_model.safetensors": "open_clip model of open_clip_config.json, for the CLIP score",
     "shape_classifier.safetensors": "classifier of colour and shape, for evaluation only",
     "preference.safetensors": "MLP on the open_clip model's features: which picture is preferred for a prompt",

@@ -35,21 +35,20 @@ def train(seed: int, effort: float) -> None:
     for step, rate in learning_rates(1.5e-3, steps):
         set_rate(optimizer, rate)
         # the end of the training sees whole pictures, the start crops of them at a quarter of the cost
-        x = _pictures(8, rng) if step >= 0.8 * steps else _crops(16, rng)
+        x = pictures(8, rng) if step >= 0.8 * steps else _crops(16, rng)
         with torch.autocast("cpu", torch.bfloat16):
             z = vae.taesd_encoder(x)
             y = vae.taesd_decoder(z + LATENT_NOISE * torch.randn(z.shape, generator=rng))
         error = y.float() - x
-        reconstruction = error.abs().mean() + 4 * error.square().mean() + _gradients(error)
         mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))
-        loss = reconstruction + 0.05 * (mean.square() + (std - 1).square()).mean()
+        loss = picture_loss(error) + 0.05 * (mean.square() + (std - 1).square()).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0:
             tell("vae", step, started, loss=loss.item(), l1=error.abs().mean().item(), std=std.mean().item())
-    metrics = _evaluate(vae, generator(seed + 1))
+    metrics = evaluate(vae, generator(seed + 1))
     metrics["seconds"] = time.monotonic() - started
     save_weights(VAE, vae.state_dict(), metrics)
     tell("vae", steps, started, **metrics)
@@ -78,10 +77,7 @@ def _new_vae(rng: Generator) -> TAESD:
     vae = TAESD(latent_channels=LATENT_CHANNELS)
     initialise(vae, rng, gain=2**0.5)
     with torch.no_grad():
-        for block in vae.modules():
-            if isinstance(block, Block):
-                # nearly the identity at the start: the depth has no norm layers
-                block.conv[-1].get_parameter("weight").mul_(0.2)
+        nearly_identity(vae)
         vae.taesd_encoder[-1].get_parameter("weight").mul_(0.3)
         vae.vae_scale.fill_(SD3().scale_factor)
         vae.vae_shift.fill_(SD3().shift_factor)
@@ -90,23 +86,37 @@ def _new_vae(rng: Generator) -> TAESD:
     return vae
 
 
-def _pictures(n: int, rng: Generator) -> Tensor:
+def nearly_identity(module: nn.Module) -> None:
+    """Make the blocks in a new module small beside what passes them by: the depth has no norm layers."""
+    with torch.no_grad():
+        for block in module.modules():
+            if isinstance(block, Block):
+                block.conv[-1].get_parameter("weight").mul_(0.2)
+
+
+def pictures(n: int, rng: Generator) -> Tensor:
     """Pictures, three quarters of them clean, the rest roughened so that the VAE learns imperfect pictures too."""
     x = render(draw_scenes(n, rng))
     return torch.cat((x[n // 4 :], roughen(x[: n // 4], rng)))
 
 
 def _crops(n: int, rng: Generator) -> Tensor:
-    x = _pictures(n, rng)
+    x = pictures(n, rng)
     top, left = torch.randint(x.shape[-1] - CROP + 1, (2,), generator=rng).tolist()
     return x[:, :, top : top + CROP, left : left + CROP].contiguous()
+
+
+def picture_loss(error: Tensor) -> Tensor:
+    """|e|_1 + 4 |e|_2^2 + |grad e|_1 of errors (N, 3, H, W), each a mean."""
+    return error.abs().mean() + 4 * error.square().mean() + _gradients(error)
 
 
 def _gradients(error: Tensor) -> Tensor:
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
-def _evaluate(vae: TAESD, rng: Generator) -> Metrics:
+def evaluate(vae: TAESD, rng: Generator) -> Metrics:
+    """How well 256 new pictures come back, and the mean and the spread of their latents."""
     x = render(draw_scenes(256, rng))
     z = encode(vae, x)
     error = decode(vae, z) - x

@@ -18,7 +18,7 @@ Graph = Mapping[str, Mapping[str, Any]]
 
 LOOP_BEGIN, LOOP_END, BEGIN, FINISH = "PaveLoopBegin", "PaveLoopEnd", "PaveBegin", "PaveFinish"
 ROLLOUT, ADVANTAGE, LOSS, OPTIMIZER_STEP = "PaveRollout", "PaveAdvantage", "PaveDecompositionLoss", "PaveOptimizerStep"
-CHOICE = "PaveChoosePrompts"
+CANDIDATES, CHOICE, CONTRAST = "PaveCandidates", "PaveChoosePrompts", "PaveContrast"
 
 
 def sources(node: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

@@ -13,7 +13,7 @@ from ....pave_core.config.fields import from_shown, shown, widgets_of
 from ....pave_core.config.presets import CUSTOM, preset_config
 from ....pave_core.config.train import TrainConfig
 from ....pave_core.errors import ConfigError
-from .graph import Graph, sources
+from .graph import CANDIDATES, CHOICE, CONTRAST, Graph, descendants, sources
 
 WIRED = {
     "rollout": ("PaveRolloutSettings", "rollout"),
@@ -21,6 +21,22 @@ WIRED = {
     "optimizer": ("PaveOptimizer", "optim"),
 }
 """{input of a training node: (the node that gives it, the part of TrainConfig that it is)}."""
+DRAWN = {
+    "candidates": (
+        {CANDIDATES, CHOICE},
+        "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before "
+        "Pave Rollout, or set candidates to 0",
+        "there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses 10), or take "
+        "Pave Candidates out",
+    ),
+    "contrast": (
+        {CONTRAST},
+        "the groups have not been narrowed to {} images: put Pave Contrast and a second score between Pave Rollout and "
+        "Pave Advantage, or set contrast to 0",
+        "it is 0, so that all images are trained on: set it in Pave Rollout Settings, or take Pave Contrast out",
+    ),
+}
+"""{setting of the rollout: (the step nodes that do it, what to say without them, and of them where it is 0)}."""
 
 
 def check_part(graph: Graph, node: str) -> None:
@@ -36,29 +52,58 @@ def check_train(graph: Graph, node: str) -> None:
 
 def check_wired(graph: Graph, node: str) -> None:
     """The same of a node whose settings are on wires; what is wrong within a settings node, that node says."""
+    parts = _wired(graph, node)
+    _check_together(parts | {"run": _part(graph, node, "run", iterations=1)})  # where it has no iterations
+
+
+def check_drawn(graph: Graph, begin: str) -> None:
+    """The same of Pave Begin; and the step nodes after it are to do what the settings say."""
+    check_wired(graph, begin)
+    parts = _wired(graph, begin)
+    if parts["optim"] is not None and parts["optim"].step == "per_step":
+        raise ConfigError(
+            "optimizer_step: per_step cannot be built from step nodes: set it to accumulated in Pave Optimizer, or use "
+            "Pave Train"
+        )
+    if parts["rollout"] is None:
+        return
+    drawn = {graph[node]["class_type"] for node in descendants(graph, begin)}
+    for setting, (kinds, missing, idle) in DRAWN.items():
+        value = getattr(parts["rollout"], setting)
+        if value and not kinds <= drawn:
+            raise ConfigError(f"{setting}: {missing.format(value)}")
+        if not value and kinds & drawn:
+            raise ConfigError(f"{setting}: {idle}")
+
+
+def _wired(graph: Graph, node: str) -> dict[str, Any]:
+    """{part: its settings} of those on wires; None where they are not known yet, or wrong in themselves."""
     wires = {name: source for name, source, _ in sources(graph[node])}
-    parts = {"run": _part(graph, node, "run")}
+    found: dict[str, Any] = {}
     for name, (kind, part) in WIRED.items():
-        if name not in wires:
-            continue  # the defaults
-        if graph.get(wires[name], {}).get("class_type") != kind:
-            return  # the settings of a file, or of a node that is not ours
-        try:
-            parts[part] = _part(graph, wires[name], part)
-        except ConfigError:
-            return
-    _check_together(parts)
+        found[part] = getattr(TrainConfig(), part)
+        if name in wires:
+            ours = graph.get(wires[name], {}).get("class_type") == kind
+            try:
+                found[part] = _part(graph, wires[name], part) if ours else None
+            except ConfigError:
+                found[part] = None
+    return found
 
 
-def _part(graph: Graph, node: str, part: str) -> Any:
-    """One part of TrainConfig from the widgets of a node; None where one of them, or sigmas, is on a wire."""
+def _part(graph: Graph, node: str, part: str, **beside: Any) -> Any:
+    """One part of TrainConfig from the widgets of a node; None where one of them, or sigmas, is on a wire.
+
+    beside: values of widgets that the node may not have.
+    """
     inputs = graph[node]["inputs"]
     wired = {name for name, _, _ in sources(graph[node])}
     names = widgets_of(type(getattr(TrainConfig(), part)))
     if wired & {"preset", "sigmas", *names}:
         return None
     base = getattr(preset_config(inputs.get("preset", CUSTOM)), part)
-    return from_shown(type(base), shown(base) | {name: inputs[name] for name in names if name in inputs})
+    values = {name: inputs[name] for name in names if name in inputs}
+    return from_shown(type(base), shown(base) | beside | values)
 
 
 def _check_together(parts: Mapping[str, Any]) -> None:

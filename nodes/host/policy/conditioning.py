@@ -64,10 +64,15 @@ class NativeCond:
 
 
 def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
-    """The CONDITIONING of `text`, as CLIPTextEncode and FluxGuidance make it, in tensors that autograd accepts."""
+    """The CONDITIONING of `text`, as CLIPTextEncode and FluxGuidance make it, in tensors that autograd accepts.
+
+    guidance: below 0, no FluxGuidance: the host then takes the model's own.
+    """
     with torch.inference_mode():
         cond = clip.encode_from_tokens_scheduled(clip.tokenize(text))
-    return _normal_tensors(node_helpers.conditioning_set_values(cond, {"guidance": guidance}))
+    if guidance >= 0:
+        cond = node_helpers.conditioning_set_values(cond, {"guidance": guidance})
+    return _normal_tensors(cond)
 
 
 @torch.no_grad()

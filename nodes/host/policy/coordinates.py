@@ -36,7 +36,7 @@ class Rectified:
 
     def data(self, of_host: Tensor) -> Tensor:
         """The host's latents at noise level 0 (its estimates of them, or samples) as x0."""
-        return of_host / self.noise_scale
+        return of_host / self.noise_scale if self.noise_scale != 1 else of_host
 
     def latent(self, x0: Tensor) -> Tensor:
         """The inverse of data()."""

@@ -101,7 +101,7 @@ def measure_call(
         return None
     sampling, n = (single, 1) if many is None else (many, batch_size)  # what does not fit will be halved
     backward = max(0.0, both.seconds - (1 + again) * single.seconds)
-    seconds = Seconds(sampling.seconds / n, single.seconds, backward)
+    seconds = Seconds(sampling.seconds / n, single.seconds, backward, latents=n)
     return Call(seconds, None if sampling.bytes is None else sampling.bytes / n, both.bytes)
 
 

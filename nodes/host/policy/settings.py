@@ -30,10 +30,10 @@ class Guidance:
     )
     negative_prompt: str = setting("", "As in your KSampler; it matters only when cfg is not 1.", expert=True)
     guidance: float = setting(
-        3.5,
-        "As in your FluxGuidance node, for models that read it. Without that node ComfyUI draws FLUX.1-dev with 3.5, "
-        "HunyuanVideo and HunyuanImage with 6, Chroma with 0: type that here.",
-        low=0.0,
+        -1.0,
+        "As in your FluxGuidance node, for models that read it. Below 0: as ComfyUI draws without that node, "
+        "FLUX.1-dev with 3.5, HunyuanVideo and HunyuanImage with 6, Chroma with 0.",
+        low=-1.0,
         high=30.0,
         step=0.1,
         expert=True,

@@ -48,7 +48,7 @@ def check(reward, images, groups, size):
         images,
         prompts=[""] * len(images),
         shape=(1, groups, size),
-        branch_steps=tuple(range(groups)),
+        labels=[f"branch step {k}" for k in range(groups)],
     )
 
 
@@ -68,7 +68,7 @@ def test_a_reward_that_grades_can_teach():
 def test_a_large_run_is_checked_by_few_images():
     run = ToyTraining(toy_config(branch_steps=(0, 1, 2, 3), group_size=12))
     found = check_reward(run.policy, run.decoder, reward=run.reward, conds=run.conds, config=run.config)
-    assert found.branch_steps == (0, 3)
+    assert found.labels == ["branch step 0", "branch step 3"]
     assert found.scores.values["brightness"].shape == (2, 2, 6)
     assert found.prompts == ("a cat",) * 12 + ("a dog",) * 12
 

@@ -19,7 +19,7 @@ SIGMAS = shifted_sigmas(8, 3.0)
 def paved(velocity, x, k, *, segments, sigmas=SIGMAS, **options):
     """{n: p^(n)} of a single coarse step."""
     (p,) = paved_transitions(
-        velocity, [CoarseStep(x, k, cond=None)], sigmas=sigmas, eta=0.8, segments=segments, **options
+        velocity, [CoarseStep(x, k, [None] * len(x))], sigmas=sigmas, eta=0.8, segments=segments, **options
     )
     return p
 
@@ -38,7 +38,7 @@ def several_steps():
     prompts = [doubles(*SHAPE, seed=seed) for seed in (10, 11)]
     sizes, ks = (1, 1, 3, 2), (0, 3, 3, 6)
     return [
-        CoarseStep(doubles(size, *SHAPE, seed=i), k, prompts[i % 2])
+        CoarseStep(doubles(size, *SHAPE, seed=i), k, [prompts[i % 2]] * size)
         for i, (size, k) in enumerate(zip(sizes, ks, strict=True))
     ]
 
@@ -82,8 +82,8 @@ def test_many_steps_at_once_are_chains_one_by_one(kernel):
             for image in range(len(step.x)):
                 x = step.x[image : image + 1]
                 for s, s_next in zip(at[:-2], at[1:-1], strict=True):
-                    x = x + (s_next - s) * velocity(x, x.new_tensor([s]), [step.cond])
-                v = velocity(x, x.new_tensor(at[-2:-1]), [step.cond])
+                    x = x + (s_next - s) * velocity(x, x.new_tensor([s]), [step.conds[0]])
+                v = velocity(x, x.new_tensor(at[-2:-1]), [step.conds[0]])
                 ceiling = at[1] if step.k == 0 else SIGMAS[1]
                 expected = transition(x, v, sigma=at[-2], sigma_next=end, eta=0.8, sigma_ceiling=ceiling, kernel=kernel)
                 torch.testing.assert_close(q.mean[image : image + 1], expected.mean, rtol=1e-12, atol=1e-12)
@@ -114,7 +114,7 @@ def test_chains_and_steps_do_not_feel_each_other():
     """They share network calls; the gradient of each is its own prompt's."""
     velocity, x = prompted_velocity(doubles(3, 3, seed=4)), doubles(1, *SHAPE, seed=0)
     prompts = [doubles(*SHAPE, seed=seed).requires_grad_() for seed in (10, 11)]
-    steps = [CoarseStep(x, 1, cond) for cond in prompts]
+    steps = [CoarseStep(x, 1, [cond]) for cond in prompts]
     together = paved_transitions(velocity, steps, sigmas=SIGMAS, eta=0.8, segments=(2, 3, 5))
     for n in (2, 3, 5):
         (alone,) = paved_transitions(velocity, steps[:1], sigmas=SIGMAS, eta=0.8, segments=(n,))
@@ -156,13 +156,13 @@ def test_all_chains_of_cps_have_one_noise(k):
 def test_span_is_one_step_with_the_mean_velocity(kernel):
     """v_bar from where n Euler sub-steps lead: as if the network had given it for the whole step."""
     velocity, x = prompted_velocity(doubles(3, 3, seed=4)), doubles(2, *SHAPE, seed=0)
-    step = CoarseStep(x, 3, doubles(*SHAPE, seed=10))
+    step = CoarseStep(x, 3, [doubles(*SHAPE, seed=10)] * 2)
     options = {"sigmas": SIGMAS, "eta": 0.8, "kernel": kernel}
     (found,) = paved_transitions(velocity, [step], segments=(2, 4), variance="span", **options)
     for n in (2, 4):
         y, dt = x, (SIGMAS[4] - SIGMAS[3]) / n
         for j in range(n):
-            y = y + dt * velocity(y, y.new_full((2,), SIGMAS[3] + j * dt), [step.cond] * 2)
+            y = y + dt * velocity(y, y.new_full((2,), SIGMAS[3] + j * dt), step.conds)
         v_bar = (y - x) / (SIGMAS[4] - SIGMAS[3])
         (plain,) = paved_transitions(lambda *_, v=v_bar: v, [step], segments=(), **options)
         torch.testing.assert_close(found[n].mean, plain[1].mean, rtol=1e-10, atol=1e-10)

@@ -37,12 +37,13 @@ MEASURED = Measured(
 """A model whose call keeps 2000 MB, or 100 MB with checkpointing, and whose block keeps 80 MB."""
 
 
-def case(segments=(2, 3), rank=16, batch_size=4, optimizer="AdamW", prompts=1, **memory):
+def case(segments=(2, 3), rank=16, batch_size=4, optimizer="AdamW", prompts=1, step="per_step", ema=0.0, **memory):
+    """A case whose update takes one state at a time, unless `step` is "accumulated"."""
     config = TrainConfig(
         rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=6, batch_size=batch_size),
         pave=PaveConfig(segments=segments),
         lora=LoraConfig(rank=rank, alpha=2 * rank),
-        optim=OptimConfig(optimizer=optimizer),
+        optim=OptimConfig(optimizer=optimizer, step=step, ema_decay=ema),
         run=RunConfig(prompts_per_step=prompts),
         memory=MemoryConfig(**memory),
     )
@@ -98,6 +99,50 @@ def test_the_adapter_has_its_gradient_and_the_optimizers_moments(optimizer, copi
     assert found["update"]["adapter"] == 8 * 4 * copies
 
 
+def test_the_adapter_has_its_running_mean():
+    found = megabytes(needs_of(MEASURED, case(rank=8, ema=0.99), 1e12))
+    assert found["update"]["adapter"] == 8 * 4 * 5
+
+
+def test_the_update_takes_as_many_states_at_once_as_fit_beside_weights_and_vae():
+    """A state keeps 4 x 100 MB and works with 2 x 80 x 2 MB; 12,000 + 300 MB and adapter and latents are there."""
+    settings = case(checkpointing="on", prompts=4, step="accumulated")
+    every = needs_of(MEASURED, settings, 1e12)
+    assert (every.states, every.update_batch) == (12, 12)
+    assert megabytes(every)["update"]["kept for backward"] == pytest.approx(12 * 400)
+    assert megabytes(every)["update"]["working set"] == pytest.approx(12 * 320)
+    beside = sum(megabytes(every)["update"][part] for part in ("weights", "adapter", "latents")) + 300
+    for n in (1, 2, 5, 11):
+        least = beside + n * 720 / 0.9
+        assert needs_of(MEASURED, settings, (least + 1) * MB).update_batch == n
+        assert needs_of(MEASURED, settings, (least - 1) * MB).update_batch == max(1, n - 1)
+    tight = needs_of(MEASURED, settings, 3_000 * MB)
+    assert tight.update_batch == 1
+    assert tight.offloaded > 0
+
+
+def test_states_at_once_take_no_room_from_weights_that_are_to_stay():
+    for offload in (0.0, 0.25, 0.5):
+        for budget in range(8_000, 40_000, 1_500):
+            settings = case(checkpointing="on", prompts=4, step="accumulated", offload=offload)
+            found, one = (
+                needs_of(MEASURED, settings, budget * MB),
+                needs_of(MEASURED, case(checkpointing="on", prompts=4, offload=offload), budget * MB),
+            )
+            assert found.offloaded == pytest.approx(one.offloaded)
+            assert found.peak("update") <= max(budget * MB, one.peak("update"))
+
+
+def test_auto_checkpoints_for_one_state_and_not_for_more():
+    settings = case(checkpointing="auto", prompts=4, step="accumulated")
+    one = needs_of(MEASURED, case(checkpointing="off", prompts=4), 1e12).peak("update")
+    found = needs_of(MEASURED, settings, one)
+    assert not found.checkpointing
+    assert found.update_batch == 1
+    assert needs_of(MEASURED, settings, one - MB).checkpointing
+    assert needs_of(MEASURED, settings, one - MB).update_batch > 1
+
+
 def test_latents_are_those_of_all_prompts_and_activations_of_one():
     one, three = (megabytes(needs_of(MEASURED, case(prompts=n), 1e12))["update"] for n in (1, 3))
     assert three["latents"] == pytest.approx(3 * one["latents"])
@@ -150,6 +195,12 @@ def test_the_seconds_of_a_step():
     assert found["rollout"] == pytest.approx(2 * 0.06 * (8 * 1 + 6 * (7 + 5 + 3)))
     assert found["decode"] == pytest.approx(2 * 0.05 * 19)
     assert found["update"] == pytest.approx(2 * 3 * 4 * 0.3)
+    # A call of n latents takes 0.1 n seconds for n = 1 and 0.06 n for n = 4: 0.0533 + 0.0467 n.
+    launched = replace(timed, seconds=Seconds(sampling=0.06, forward=0.1, backward=0.2, decode=0.05, latents=4))
+    together = needs_of(launched, case(checkpointing="off", prompts=2, step="accumulated"), 1e12)
+    assert together.update_batch == 6
+    a, b, n = 0.16 / 3, 0.14 / 3, 6 * 4 / 3  # three calls for the 24 velocities of 6 states
+    assert together.seconds["update"] == pytest.approx(3 * (a + b * n) / 0.1 * 0.3)
     again = needs_of(timed, case(checkpointing="on", recompute_chains=True), 1e12).seconds
     assert again["update"] == pytest.approx(3 * 4 * (3 * 0.1 + 0.2))
     unknown = replace(timed, seconds=Seconds(0.06, 0.1, 0.2))

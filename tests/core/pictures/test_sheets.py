@@ -72,7 +72,9 @@ def sheet_of(rewards, colours=(RED, GREEN, BLUE), **more):
     advantages = torch.zeros(1, 1, len(colours))
     rewards = torch.tensor([[rewards]])
     prompts = ["a cat"] * len(colours)
-    return group_sheet(plain(*colours), prompts, branch_steps=(2,), rewards=rewards, advantages=advantages, **more)
+    return group_sheet(
+        plain(*colours), prompts, labels=["branch step 2"], rewards=rewards, advantages=advantages, **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,7 @@ def test_a_sheet_shows_at_most_so_many_groups():
     rewards = torch.arange(24.0).view(2, 4, 3)
 
     def height(rows):
-        return group_sheet(
-            images, prompts, branch_steps=(0, 1, 2, 3), rewards=rewards, advantages=rewards, rows=rows
-        ).shape[0]
+        labels = [f"branch step {k}" for k in range(4)]
+        return group_sheet(images, prompts, labels=labels, rewards=rewards, advantages=rewards, rows=rows).shape[0]
 
     assert height(2) < height(4) < height(8) == height(12)

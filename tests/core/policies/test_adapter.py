@@ -11,7 +11,7 @@ from pave_core.seeds import seeded
 
 
 def probe(policy):
-    return policy.model(torch.ones(2, 3, 4, 4), torch.tensor([0.5, 0.9]), torch.ones(8))
+    return policy.model(torch.ones(2, 3, 4, 4), torch.tensor([0.5, 0.9]), torch.ones(2, 8))
 
 
 @pytest.mark.parametrize("init", ["gaussian", "kaiming"])

@@ -19,9 +19,12 @@ from _toy import (
     toy_config,
     weights,
 )
+from pave_core.batches import UNLIMITED
 from pave_core.config.adapter import LoraConfig
 from pave_core.errors import ConfigError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
+from pave_core.memory.needs import Needs
+from pave_core.memory.report import Preflight
 from pave_core.rollout.prompts import PromptSet
 from pave_core.scoring.mix import RewardMix
 
@@ -85,6 +88,7 @@ def test_a_run_begins_with_the_base_measured_and_a_folder_of_its_own(begin, plac
     told = caplog.text
     assert "Pave-GRPO reward check" in told
     assert "This reward can tell your images apart" in told
+    assert "settings that are not the defaults: steps 6; branch_steps 0, 2; group_size 4; rank 2; alpha 4;" in told
     assert f"2 prompts to train on, 1 held out, run folder {run.folder.path}" in told
     assert begin().folder.name == "pave_00002"
 
@@ -223,6 +227,22 @@ def test_another_base_model_is_refused(begin, cancelled):
     policy.fingerprint = lambda: "another"
     with pytest.raises(ConfigError, match=r"^model: .* another base model"):
         resumed(begin, cancelled, policy=policy)
+
+
+def test_the_update_begins_with_what_the_preflight_found_to_fit(begin, caplog):
+    asked = []
+
+    def preflight(cond):
+        asked.append(cond)
+        phases = {"rollout": {"weights": 1.0}, "update": {"weights": 1.0}}
+        return Preflight(Needs(phases, False, 0.0, 8.0, states=4, update_batch=3, seconds={}), [])
+
+    with caplog.at_level("INFO"):
+        run = begin(preflight=preflight)
+    assert run.batches.update.size == 3
+    assert len(asked) == 1
+    assert any("memory: at most" in said and "3 branch steps at once" in said for said in caplog.messages)
+    assert begin().batches.update.size == UNLIMITED
 
 
 def test_a_base_model_is_known_again_by_the_fingerprint_of_an_earlier_version(begin, cancelled):

@@ -70,30 +70,6 @@ def test_what_comes_out_is_what_training_alone_makes(begin):
     assert same(run.finish().lora, plain.policy.export())
 
 
-@pytest.mark.parametrize("optimizer_step", ["accumulated", "per_step"])
-@pytest.mark.parametrize("cut", [1, 3])
-def test_a_cancelled_run_resumes_bit_for_bit(begin, places, optimizer_step, cut):
-    config = toy_config(iterations=5, optimizer_step=optimizer_step)
-    whole = begin(config, name="whole")
-    drive(whole)
-    outcome = whole.finish()
-    first = begin(config, name="cut")
-    drive(first, until=cut)
-    first.stop("cancelled")
-    second = begin(config, resume=first.folder.name)
-    drive(second)
-    resumed = second.finish()
-    assert lines(second.folder.metrics) == lines(whole.folder.metrics)
-    assert same(resumed.lora, outcome.lora)
-    states = [load_checkpoint(run.folder.checkpoint) for run in (second, whole)]
-    assert same(states[0].adapter, states[1].adapter)
-    assert same(states[0].optimizer, states[1].optimizer)
-    assert (states[0].step, states[0].counters) == (states[1].step, states[1].counters)
-    assert states[0].recipe == states[1].recipe
-    assert torch.equal(resumed.grid, outcome.grid)
-    assert summary_of(second)["reward_after"] == summary_of(whole)["reward_after"]
-
-
 def test_checkpoints_come_when_they_are_due_and_at_the_end(begin):
     run = begin(toy_config(iterations=5, checkpoint_every=2))
     kept = []

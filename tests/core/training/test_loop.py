@@ -102,9 +102,9 @@ def test_groups_without_spread_are_counted_and_change_nothing():
 def broken(velocity, only_with_gradient=True):
     """The velocity with NaN in it: everywhere, or only where it is trained."""
 
-    def velocity_of_nan(x, sigma, cond):
+    def velocity_of_nan(x, sigma, conds):
         bad = torch.is_grad_enabled() or not only_with_gradient
-        return velocity(x, sigma, cond) * (math.nan if bad else 1.0)
+        return velocity(x, sigma, conds) * (math.nan if bad else 1.0)
 
     return velocity_of_nan
 

@@ -18,6 +18,8 @@ def test_a_record_is_plain_json_without_the_preview():
         "log_prob": metrics.segments[2].log_prob,
         "std": metrics.segments[2].std,
         "push": metrics.segments[2].push,
+        "kl": 0.0,
+        "limited": 0.0,
     }
     assert record["rewards"]["brightness"] == [metrics.reward_mean, metrics.reward_std]
 

@@ -13,7 +13,9 @@ def taken_apart(run):
     step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
     rollouts = step.sample()
     images, anchors = step.decode(rollouts)
-    step.accumulate(rollouts, step.advantages(step.score(run.reward, images, anchors), rollouts))
+    step.score_anchors(run.reward, anchors)
+    scores = step.score(run.reward, images, step.texts(rollouts))
+    step.accumulate(rollouts, step.advantages(scores, rollouts))
     if run.config.optim.step == "accumulated":
         step.update()
     return step.complete()
@@ -63,7 +65,7 @@ def test_images_come_prompt_by_prompt_and_branch_step_by_branch_step():
         torch.testing.assert_close(anchors[p], run.decoder.decode(rollout.anchor_final)[0])
         for k in range(2):
             group = images.view(2, 2, 4, 4, 4, 3)[p, k]
-            torch.testing.assert_close(group, run.decoder.decode(rollout.finals[k]))
+            torch.testing.assert_close(group, run.decoder.decode(rollout.finals[0, k]))
 
 
 def test_scores_that_are_all_the_same_are_an_error_in_the_first_step_only():
@@ -91,11 +93,12 @@ def test_the_record_counts_what_was_drawn():
     metrics = taken_apart(run)
     assert (metrics.step, metrics.groups, metrics.unscored, metrics.skipped) == (1, 4, 0, False)
     assert metrics.segments.keys() == {1, 2, 3}
-    assert metrics.seconds.keys() == {"rollout", "decode", "reward", "update"}
+    assert metrics.seconds.keys() == {"rollout", "decode", "reward", "update", "optimizer"}
     assert run.state.updates == 1
 
 
-def test_per_step_updates_once_for_each_prompt_and_branch_step():
-    run = ToyTraining(toy_config(optimizer_step="per_step"))
+@pytest.mark.parametrize("exploration", ["branches", "trajectories"])
+def test_per_step_updates_once_for_each_prompt_and_branch_step(exploration):
+    run = ToyTraining(toy_config(optimizer_step="per_step", exploration=exploration))
     taken_apart(run)
     assert run.state.updates == 2 * 2

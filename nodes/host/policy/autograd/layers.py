@@ -5,6 +5,7 @@ copies for backward (16 of 21.6 GiB per evaluation of FLUX in fp8), or find that
 
 A linear layer y = x W^T + b is computed by the host's own forward without gradient, to the bit; its backward is
 dL/dx = dL/dy W, with W asked of the layer again. Other layers (norms, convolutions) are computed again as a whole.
+Layers whose weights stay as they are, are left to autograd, which keeps no copy of them and is faster.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from .....pave_core.policies.targets import is_linear
 from .tensors import is_plain
 
 
-def can_be_frozen(layer: Any) -> bool:
-    """Whether `layer` is a linear layer whose weight weight_of() can give."""
+def is_to_be_frozen(layer: Any) -> bool:
+    """Whether `layer` is a linear layer whose weight autograd cannot keep as it is, and weight_of() can give."""
     known = _is_of_the_host(layer) or type(layer) is nn.Linear
-    return known and is_linear(layer) and isinstance(layer.weight, Tensor)
+    if not (known and is_linear(layer) and isinstance(layer.weight, Tensor)):
+        return False
+    return casts_its_weights(layer) or not is_plain(layer.weight)
 
 
 def casts_its_weights(layer: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 from .blocks import blocks_of
 from .kernels import eager_kernels
-from .layers import can_be_frozen, casts_its_weights, frozen_linear
+from .layers import casts_its_weights, frozen_linear, is_to_be_frozen
 from .recompute import Recomputed
 from .tensors import Tracked
 from .writes import out_of_place
@@ -39,7 +39,7 @@ class DifferentiableNetwork:
             if path in copied:
                 continue
             others = "forward" in vars(layer)  # a pack, or the host's bypass LoRA, has put another one on
-            if can_be_frozen(layer) and not others:
+            if is_to_be_frozen(layer) and not others:
                 self._forwards.replace(layer, frozen_linear(layer, layer.forward))
             elif casts_its_weights(layer):
                 self._forwards.replace(layer, Recomputed(layer.forward, mode=taking_gradients))

@@ -1,0 +1,94 @@
+"""What the runs of learning say: a table and sentences for each comparison.
+
+A claim is a sentence with its interval and its command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from statistics import mean
+
+from .experiments import COMPARISONS, EXPERIMENTS, Comparison
+from .markdown import table
+from .results import Record, Results, at_equal_images, at_equal_seconds, gains, seconds_ratio
+from .statistics import Interval, interval
+
+Runs = Mapping[int, Record]
+DIFFERENCES: dict[str, Callable[[Runs, Runs, str], Interval | None]] = {
+    "images": at_equal_images,
+    "seconds": at_equal_seconds,
+}
+"""{what both have had the same of: the paired difference}"""
+SCORES = ("reward", "adherence")
+
+
+def measured_comparisons(results: Results) -> list[Comparison]:
+    """The comparisons of which the first experiment and another have been run."""
+    return [each for each in COMPARISONS if len(run_of(each, results)) > 1]
+
+
+def run_of(comparison: Comparison, results: Results) -> dict[str, Runs]:
+    """{experiment: its runs by seed} of a comparison, the first of them first; none if that has not been run."""
+    found = {name: results.runs(EXPERIMENTS[name]) for name in comparison.experiments}
+    first = comparison.experiments[0]
+    return {name: runs for name, runs in found.items() if runs} if found[first] else {}
+
+
+def number(score: str, value: float) -> str:
+    """A difference of a score: adherence in points of a hundred, the reward in standard deviations."""
+    return f"{100 * value:+.1f}" if score == "adherence" else f"{value:+.3f}"
+
+
+def shown(score: str, found: Interval | None) -> str:
+    """A mean with its interval."""
+    if found is None:
+        return "-"
+    if found.n < 2:
+        return number(score, found.mean)
+    return f"{number(score, found.mean)} [{number(score, found.low)}, {number(score, found.high)}]"
+
+
+def times(found: Interval) -> str:
+    """A ratio with its interval."""
+    return f"{found.mean:.2f}" if found.n < 2 else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def table_of_learning(comparison: Comparison, results: Results) -> str:
+    """A section: the table of a comparison, and a sentence for each experiment but the first."""
+    runs = run_of(comparison, results)
+    first, *others = runs
+    head = ["", "learning rate", "seeds", "seconds", "of the first's", *(f"{score} gained" for score in SCORES)]
+    head += [f"{score}, against the first, same {what}" for what in DIFFERENCES for score in SCORES]
+    rows = [head]
+    for name, of_name in runs.items():
+        row = [name, f"{results.learning_rate(EXPERIMENTS[name]):g}", str(len(of_name))]
+        cost = seconds_ratio(of_name, runs[first])
+        row += [f"{mean(record['seconds'] for record in of_name.values()):.1f}", "-" if cost is None else times(cost)]
+        row += [shown(score, interval(gains(of_name, score))) for score in SCORES]
+        for difference in DIFFERENCES.values():
+            row += [shown(score, difference(of_name, runs[first], score)) if name != first else "" for score in SCORES]
+        rows.append(row)
+    claims = [f"- {claim(name, first, runs)}" for name in others]
+    command = f"`python tools/bench.py learning --only '{comparison.name}'`"
+    picture = f"![{comparison.title}]({picture_of(comparison)})"
+    return "\n\n".join([f"### {comparison.title}", table(rows), "\n".join(claims), command, picture])
+
+
+def claim(name: str, first: str, runs: Mapping[str, Runs]) -> str:
+    """What was shown of an experiment against the first, in a sentence."""
+    shown_of = []
+    for what, difference in DIFFERENCES.items():
+        for score in SCORES:
+            found = difference(runs[name], runs[first], score)
+            if found is not None and found.says:
+                shown_of.append(f"{score} {found.says} after the same {what}, {shown(score, found)}")
+    seeds = len(runs[name].keys() & runs[first].keys())
+    cost = seconds_ratio(runs[name], runs[first])
+    at = f"{seeds} seeds" + ("" if cost is None else f", {times(cost)} times the seconds")
+    return f"{name} against {first}, {at}: {'; '.join(shown_of) or 'no difference is shown'}."
+
+
+def picture_of(comparison: Comparison) -> str:
+    """The name of a comparison's plot."""
+    return f"bench_learning_{re.sub('[^a-z0-9]+', '_', comparison.name.lower()).strip('_')}.png"
