@@ -27,7 +27,10 @@ SEARCH_SEEDS = (1000,)
 REWARDS = ("clip", "preference")
 """What the runs learn from: a mix of equal weights, each normalised within its group (see learning.py)."""
 
-COMMON: Settings = {"rollout.group_size": 8, "rollout.batch_size": 64}
+COMMON: Settings = {
+    **{"rollout.group_size": 8, "rollout.batch_size": 64, "run.checkpoint_every": 20},
+    **{"lora.rank": 8, "lora.alpha": 16, "lora.targets": "attention + MLP"},
+}
 
 
 @dataclass(frozen=True)
