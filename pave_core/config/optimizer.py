@@ -22,11 +22,11 @@ class OptimConfig:
     )
     learning_rate: float = setting(
         1e-4,
-        "The optimizer's learning rate. 1e-4 for large models, 5e-4 for the bundled one.",
+        "The optimizer's learning rate. 1e-4 for large models, 7e-4 for the bundled one.",
         low=1e-7,
         high=1.0,
         step=1e-7,
-        remedy="1e-4 is the paper's for LoRA, 5e-4 suits the bundled tiny model",
+        remedy="1e-4 is the paper's for LoRA, 7e-4 suits the bundled tiny model",
     )
     schedule: Schedule = setting(
         "constant",

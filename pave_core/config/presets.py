@@ -65,10 +65,10 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "grpo, no paving": replace(_RELEASED, pave=_PLAIN),
     "quick": TrainConfig(
-        rollout=RolloutConfig(steps=8, branch_steps=(0, 2, 4), group_size=8, batch_size=64),
+        rollout=RolloutConfig(steps=4, branch_steps=(0, 1), group_size=8, batch_size=64),
         lora=LoraConfig(rank=8, alpha=16, targets="attention + MLP"),
-        optim=OptimConfig(learning_rate=5e-4),
-        run=RunConfig(iterations=40, prompts_per_step=4, checkpoint_every=20),
+        optim=OptimConfig(learning_rate=7e-4),
+        run=RunConfig(iterations=150, prompts_per_step=4, checkpoint_every=50),
     ),
 }
 

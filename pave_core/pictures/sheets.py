@@ -28,13 +28,16 @@ def before_after_grid(
 ) -> Tensor:
     """Pairs of (before, after) from the same seeds: at most `rows` prompts, one per row, with at most `pairs` pairs.
 
-    The prompt is above its row, the reward below each image. Returns (H, W, 3).
+    Of more seeds, a row has those whose reward changed most, up or down. The prompt is above its row, the reward below
+    each image. Returns (H, W, 3).
     """
     prompts = list(dict.fromkeys(before.prompts))
     chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
     height, width = before.images.shape[1:3]
     w, h = _thumbnail(width, height, 256)
-    pairs = min(pairs, len(before.prompts) // len(prompts))
+    seeds = len(before.prompts) // len(prompts)
+    pairs = min(pairs, seeds)
+    change = (after.total - before.total).abs().nan_to_num(0.0)
     gap, margin, caption, foot = max(6, w // 20), 16, 24, 20
     pair_width = 2 * w + gap // 2
     total_width = 2 * margin + pairs * pair_width + (pairs - 1) * 2 * gap
@@ -48,8 +51,12 @@ def before_after_grid(
         draw.text((x + w + gap // 2 + w / 2, margin), labels[1], INK, small, anchor="mt")
     for r, prompt in enumerate(chosen):
         y = margin + 22 + r * row_height
-        draw.text((margin, y), _fit(prompt, draw, font, total_width - 2 * margin), INK, font)
-        places = [i for i, other in enumerate(before.prompts) if other == prompt][:pairs]
+        note = f"the {pairs} of {seeds} seeds that changed most" if pairs < seeds else ""
+        draw.text((total_width - margin, y), note, MUTED, small, anchor="ra")
+        free = total_width - 2 * margin - int(draw.textlength(note, small))
+        draw.text((margin, y), _fit(prompt, draw, font, free), INK, font)
+        places = [i for i, other in enumerate(before.prompts) if other == prompt]
+        places = sorted(sorted(places, key=lambda i: -change[i].item())[:pairs])
         for p, i in enumerate(places):
             for column, evaluation in enumerate((before, after)):
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)

@@ -63,6 +63,14 @@ def assert_same_weights(found: Path, expected: Path) -> None:
     )  # AdamW makes a step of any gradient, also of one that rounding has turned
 
 
+@pytest.fixture
+def _base(modules, monkeypatch):
+    """The bundled model of 0.3.0: its runs resume on no other."""
+    for name in ("DIFFUSION_MODEL", "TEXT_ENCODER", "VAE"):
+        monkeypatch.setattr(modules.tiny, name, DATA / "base" / f"{name.lower()}.safetensors")
+
+
+@pytest.mark.usefixtures("_base")
 def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute):
     name = "v030_train_00001"
     folder = modules.folders.places().runs / name
@@ -79,6 +87,7 @@ def test_a_run_of_0_3_0_resumes_as_0_3_0_resumes_it(host, modules, execute):
     assert_same_weights(modules.folders.places().lora(name), expected / "lora.safetensors")
 
 
+@pytest.mark.usefixtures("_base")
 @pytest.mark.parametrize(("name", "end", "made"), [("train", "train", "v030_train_00001"), ("loop", "finish", "loop")])
 def test_prompts_of_0_3_0_run_and_train_the_same_lora(modules, execute, name, end, made):
     graph = prompt(name)

@@ -43,14 +43,15 @@ def read_until(process: subprocess.Popen[str], pattern: str, seconds: float) -> 
     raise AssertionError("".join(lines))
 
 
-def test_it_learns_without_losing_the_prompts(tmp_path):
+def test_wrong_colours_and_shapes_turn_right(tmp_path):
+    """By the judge, a classifier that nothing is trained on."""
     file = tmp_path / "out.json"
     process = start("--json", str(file))
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     result = json.loads(file.read_text())
     assert result["reward_after"] - result["reward_before"] >= 5 * result["reward_se"] > 0
-    assert result["adherence_after"] >= result["adherence_before"] - 0.05
+    assert result["adherence_after"] >= result["adherence_before"] + 0.15
     assert all(Path(result[name]).is_file() for name in ("lora", "curve", "grid"))
     assert all(result[name] in output for name in ("lora", "curve", "grid"))
 

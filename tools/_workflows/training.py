@@ -19,7 +19,7 @@ def quickstart() -> Workflow:
 ## Pave-GRPO quickstart
 
 Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at
-64x64, so it takes minutes on a CPU. It draws clean shapes, and too often not the one that was asked for.
+64x64, so it takes minutes on a CPU. It often draws another colour or shape than was asked for.
 
 1. **Run**. Pave Train shows its progress and the images that it trains on.
 2. **The reward** is *Pave CLIP Contrast*: how surely a small CLIP picks the image's own prompt among all prompts of
@@ -37,7 +37,7 @@ To tune your own model, replace *Pave Tiny Model* with your loaders, set width a
     )
     model, prompts = tiny(w)
     w.group("2. What you like", "#8A8")
-    contrast = w.node("PaveCLIPContrast", "CLIP contrast: this prompt and no other", prompts=prompts)
+    contrast = w.node("PaveCLIPContrast", "CLIP contrast: its prompt first", prompts=prompts)
     judge = w.node("PaveTinyAdherence", "Adherence: the judge")
     _train_and_generate(w, model, prompts=prompts, reward=contrast, judge=judge, name="quickstart", preset="quick")
     return w

@@ -67,6 +67,20 @@ def test_a_grid_has_at_most_so_many_rows_and_pairs():
     assert before_after_grid(before, before, pairs=1).shape[1] < whole.shape[1]
 
 
+@pytest.mark.parametrize("after", [[0.1, -3.0], [0.0, 2.0], [math.nan, 0.5]])
+def test_of_many_seeds_a_grid_has_those_that_changed_most_up_or_down(after):
+    before = evaluation(RED, GREEN, total=[0.0, 0.0])
+    grid = before_after_grid(before, evaluation(BLUE, YELLOW, total=after), pairs=1)
+    assert [len(columns_of(grid, colour)) for colour in (RED, BLUE, GREEN, YELLOW)] == [0, 0, 1, 1]
+
+
+def test_the_seeds_of_a_grid_stay_in_their_order():
+    before = evaluation(RED, GREEN, total=[0.0, 0.0])
+    grid = before_after_grid(before, evaluation(BLUE, YELLOW, total=[0.5, 2.0]), pairs=2)
+    places = [columns_of(grid, colour)[0] for colour in (RED, BLUE, GREEN, YELLOW)]
+    assert places == sorted(places)
+
+
 def sheet_of(rewards, colours=(RED, GREEN, BLUE), **more):
     """A sheet of one group with these rewards."""
     advantages = torch.zeros(1, 1, len(colours))
