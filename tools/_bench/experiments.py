@@ -94,7 +94,7 @@ SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3)
 MAIN = "T4 K01"
 """The regime of most tables that are not about segments: few steps, the branch steps at high noise."""
 DEFAULT = "T8 K024"
-"""The quickstart's regime."""
+"""More steps, and branch steps down to the middle of the schedule: that of cheaper tails."""
 
 
 def _segments() -> dict[str, Experiment]:
