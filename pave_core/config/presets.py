@@ -35,7 +35,7 @@ PRESETS: dict[str, TrainConfig] = {
         pave=PaveConfig(updates_per_rollout=2, ratio="clip", kl_weight=0.001),
     ),
     "pave, half price": replace(_RELEASED, rollout=RolloutConfig(steps=8, branch_steps=(0, 1, 2, 3))),
-    "fast": replace(_RELEASED, rollout=RolloutConfig(tail_solver="multistep", tail_steps=8, contrast=6)),
+    "fast": replace(_RELEASED, rollout=RolloutConfig(tail_solver="multistep", tail_steps=4)),
     "flow-grpo": replace(
         _RELEASED,
         rollout=RolloutConfig(
@@ -103,9 +103,9 @@ ABOUT: dict[str, About] = {
         "",
     ),
     "fast": About(
-        "images finished in half the steps by a solver of second order; of each group the best and the worst are used",
-        "this pack; after MixGRPO-Flash (arXiv 2507.21802) and Sol-RL (arXiv 2604.06916)",
-        "",
+        "images finished in a quarter of the steps by a solver of second order",
+        "this pack; after MixGRPO-Flash (arXiv 2507.21802)",
+        "Finishing the best and worst in full (contrast) would cost more than it saves; see docs/BENCHMARKS.md.",
     ),
     "flow-grpo": About(
         "full trajectories of few steps, a clipped ratio, running means of the weights",

@@ -239,7 +239,7 @@ def test_the_numbers_that_the_server_gets_count_whatever_preset_is_shown(client,
     ("inputs", "message"),
     [
         ({"preset": "papers"}, "preset: 'papers' is not known: choose one of custom, pave"),
-        ({"preset": "fast", "group_size": 6}, "contrast: 6 with group_size 6: nothing would be left out of a group"),
+        ({"preset": "mix-grpo", "steps": 3, "branch_steps": "0, 1"}, "window_every: 25 with branch_steps"),
         ({"preset": "ada-grpo", "prompts_per_step": 11}, "candidates: 10 with prompts_per_step 11: a step's prompts"),
         ({"preset": "flow-grpo", "optimizer_step": "per_step"}, "optimizer_step: per_step with ratio clip"),
         ({"segments": "2, 2"}, "segments: 2, 2 repeats a number"),

@@ -142,10 +142,10 @@ def test_a_digest_changes_with_what_a_run_depends_on_and_not_with_its_seed():
 def test_experiments_are_chosen_by_comparison_or_name():
     assert len(chosen([])) == len(EXPERIMENTS)
     assert [each.name for each in chosen(["variance", GRPO])] == [
-        *("T4 K0 {2,3}", "T4 K0 {2,3} matched", "T4 K0 {2,3} span"),
+        *("T4 K01 {2,3}", "T4 K01 {2,3} matched", "T4 K01 {2,3} span"),
         GRPO,
     ]
-    assert len(chosen(["segments"])) == 20
+    assert len(chosen(["segments"])) == 16
     with pytest.raises(ValueError, match="speed: neither a comparison"):
         chosen(["speed"])
 

@@ -19,15 +19,18 @@ from _host.package import ROOT
 
 from .settings import Settings, replaced
 
-IMAGES = 640
+IMAGES = 1280
 """Images that a run scores to learn from: its budget of samples."""
-LEARNING_RATES = (2e-4, 5e-4, 1.2e-3)
-SEARCH_SEEDS = (1000, 1001)
+LEARNING_RATES = (3e-4, 6e-4, 1.2e-3)
+SEARCH_SEEDS = (1000,)
 """Of the search for the learning rate: no run that counts has them."""
-REWARDS = ("clip",)
+REWARDS = ("clip", "preference")
 """What the runs learn from: a mix of equal weights, each normalised within its group (see learning.py)."""
 
-COMMON: Settings = {"rollout.group_size": 8, "rollout.batch_size": 64}
+COMMON: Settings = {
+    **{"rollout.group_size": 8, "rollout.batch_size": 64, "run.checkpoint_every": 20},
+    **{"lora.rank": 8, "lora.alpha": 16, "lora.targets": "attention + MLP"},
+}
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,16 @@ class Comparison:
 
 
 REGIMES: dict[str, Settings] = {
-    "T3 K0": {"rollout.steps": 3, "rollout.branch_steps": (0,), "run.prompts_per_step": 2},
-    "T4 K0": {"rollout.steps": 4, "rollout.branch_steps": (0,), "run.prompts_per_step": 2},
-    "T4 K01": {"rollout.steps": 4, "rollout.branch_steps": (0, 1), "run.prompts_per_step": 1},
-    "T6 K02": {"rollout.steps": 6, "rollout.branch_steps": (0, 2), "run.prompts_per_step": 1},
-    "T8 K024": {"rollout.steps": 8, "rollout.branch_steps": (0, 2, 4), "run.prompts_per_step": 1},
+    "T3 K0": {"rollout.steps": 3, "rollout.branch_steps": (0,), "run.prompts_per_step": 4},
+    "T4 K0": {"rollout.steps": 4, "rollout.branch_steps": (0,), "run.prompts_per_step": 4},
+    "T4 K01": {"rollout.steps": 4, "rollout.branch_steps": (0, 1), "run.prompts_per_step": 2},
+    "T8 K024": {"rollout.steps": 8, "rollout.branch_steps": (0, 2, 4), "run.prompts_per_step": 2},
 }
 SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3), "{2,3,4}": (2, 3, 4)}
-MAIN = "T4 K0"
-"""The regime of most tables that are not about segments: one branch step at high noise."""
-TWO_STEPS = "T4 K01"
-"""That of trajectories: with a single branch step they would hardly be any."""
+MAIN = "T4 K01"
+"""The regime of most tables that are not about segments: few steps, the branch steps at high noise."""
 DEFAULT = "T8 K024"
-"""The quickstart's regime."""
+"""More steps, and branch steps down to the middle of the schedule: that of cheaper tails."""
 
 
 def _segments() -> dict[str, Experiment]:
@@ -115,8 +115,8 @@ def _others() -> dict[str, Experiment]:
     for exploration in ("trajectories", "trajectories, one noise"):
         for what in ("GRPO", "{2,3}"):
             # Twice the prompts of branches, as a prompt has one group: as many images a step.
-            settings = REGIMES[TWO_STEPS] | {"run.prompts_per_step": 2, "pave.segments": SEGMENTS[what]}
-            made[f"{TWO_STEPS} {what} {exploration}"] = {**settings, "rollout.exploration": exploration}
+            settings = REGIMES[MAIN] | {"run.prompts_per_step": 4, "pave.segments": SEGMENTS[what]}
+            made[f"{MAIN} {what} {exploration}"] = {**settings, "rollout.exploration": exploration}
     for ratio in ("unclipped", "clip", "divergence mask"):
         for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
             name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
@@ -151,7 +151,7 @@ COMPARISONS = (
         Comparison(
             f"exploration {what}",
             f"Branches and trajectories, {how} paving",
-            tuple(f"{TWO_STEPS} {what}{kind}" for kind in ("", " trajectories", " trajectories, one noise")),
+            tuple(f"{MAIN} {what}{kind}" for kind in ("", " trajectories", " trajectories, one noise")),
         )
         for what, how in (("GRPO", "without"), ("{2,3}", "with"))
     ),
@@ -159,7 +159,7 @@ COMPARISONS = (
         Comparison(
             f"exploration {kind}",
             f"Paving of {kind}",
-            (f"{TWO_STEPS} GRPO {kind}", f"{TWO_STEPS} {{2,3}} {kind}"),
+            (f"{MAIN} GRPO {kind}", f"{MAIN} {{2,3}} {kind}"),
         )
         for kind in ("trajectories", "trajectories, one noise")
     ),

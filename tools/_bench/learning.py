@@ -23,7 +23,7 @@ from _cuda.host import pack_module
 from .experiments import EXPERIMENTS, REWARDS
 from .jobs import Job, OutOfTime
 from .machine import machine
-from .subject import Subject, bundled, captions, clip_score, encoded, mix, shapes, tiny
+from .subject import Subject, bundled, captions, clip_score, encoded, mix, preference, shapes, tiny
 
 RolloutConfig = pack_module("pave_core.config.rollout").RolloutConfig
 evaluate = pack_module("pave_core.evaluation.evaluate").evaluate
@@ -169,5 +169,5 @@ class Standard:
 
 def learning_reward() -> Any:
     """The reward of all experiments."""
-    made = {"clip": clip_score}
+    made = {"clip": clip_score, "preference": preference}
     return mix(*(made[name]() for name in REWARDS))

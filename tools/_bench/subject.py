@@ -99,6 +99,12 @@ def clip_score() -> Any:
     return made(tiny.OPEN_CLIP_MODEL, tiny.OPEN_CLIP_CONFIG, compute())
 
 
+def preference() -> Any:
+    """The bundled preference model."""
+    made = pack_module("pave_core.rewards.preference").TinyPreference
+    return made(tiny.PREFERENCE, tiny.OPEN_CLIP_MODEL, tiny.OPEN_CLIP_CONFIG, compute())
+
+
 def mix(*rewards: Any) -> Any:
     """A RewardMix of equal weights."""
     return pack_module("pave_core.scoring.mix").RewardMix(rewards, (1.0,) * len(rewards))
