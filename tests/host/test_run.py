@@ -244,7 +244,7 @@ def test_cancel_keeps_the_best_and_a_guarded_run_resumes_bit_for_bit(make, runs,
     import comfy.model_management
 
     colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
-    arguments = {"iterations": 7, "guard": guard(every=2, max_drop=1.2, action="lower learning rate")}
+    arguments = {"iterations": 7, "guard": guard(every=2, max_drop=1.9, action="lower learning rate")}
     whole = make(reward=colour, name="watched", **arguments)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         make(
