@@ -95,7 +95,7 @@ def test_learning_goes_on_where_it_was(comfyui, tmp_path):
     assert "all runs are done" in printed
     (own,) = [each for each in load([file]) if not each["search"]]
     assert (own["experiment"], own["seed"], own["learning_rate"], own["steps"]) == (GRPO, 0, best, 2)
-    assert own["images"] == 2 * 2 * 8  # steps x prompts x G
+    assert own["images"] == 2 * 4 * 8  # steps x prompts x G
     assert [point[0] for point in own["curve"]] == [0, 1, 2]
     assert own["before"]["reward"] == pytest.approx(0, abs=1e-5)  # in standard deviations of the base model's images
     assert 0 < own["before"]["adherence"] <= 1
@@ -135,7 +135,7 @@ def test_a_digest_changes_with_what_a_run_depends_on_and_not_with_its_seed():
     assert len(digest) == 8
     assert digest == experiment.digest(base_config())
     assert digest != experiment.digest(base, scale=0.5)
-    assert digest != experiment.digest(replaced(base, {"lora.rank": 4}))
+    assert digest != experiment.digest(replaced(base, {"optim.weight_decay": 0.01}))
     assert digest != EXPERIMENTS[PAVED].digest(base)
 
 

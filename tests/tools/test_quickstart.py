@@ -84,7 +84,7 @@ def test_what_the_server_refuses_is_shown_with_node_and_field():
     process = start("--steps", "0")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "PaveTrain (node 8)" in output
+    assert "PaveTrain (node 6)" in output
     assert "iterations" in output
 
 
