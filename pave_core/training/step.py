@@ -40,6 +40,15 @@ from .metrics import SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .state import TrainState
 
+NOT_CHOSEN = (
+    "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before Pave "
+    "Rollout, or set candidates to 0"
+)
+NOT_NARROWED = (
+    "the groups have not been narrowed to {} images: put Pave Contrast and a second score between Pave Rollout and "
+    "Pave Advantage, or set contrast to 0"
+)
+
 
 class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
@@ -103,10 +112,7 @@ class TrainingStep:
         """
         config, step = self._config, self._state.step
         if not self.prompts:
-            raise ConfigError(
-                "candidates: the prompts of this step have not been chosen: put Pave Candidates, a score and Pave "
-                "Choose Prompts before Pave Rollout, or set candidates to 0"
-            )
+            raise ConfigError(f"candidates: {NOT_CHOSEN}")
         rollout = config.rollout
         with self._timed("rollout"):
             return sample_rollouts(
@@ -202,10 +208,7 @@ class TrainingStep:
         """
         contrast, F = self._config.rollout.contrast, rollouts[0].finals.shape[1]
         if contrast and rollouts[0].branches.shape[1] != contrast:
-            raise ConfigError(
-                f"contrast: the groups have not been narrowed to {contrast} images: put Pave Contrast and a second "
-                "score between Pave Rollout and Pave Advantage, or set contrast to 0"
-            )
+            raise ConfigError(f"contrast: {NOT_NARROWED.format(contrast)}")
         advantages = advantages[:, :F]  # the same for each tail
         weights = self._config.pave.step_weights or (1.0,) * len(rollouts[0].branch_steps)
         parts = len(weights) * len(rollouts)

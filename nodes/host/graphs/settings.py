@@ -13,6 +13,7 @@ from ....pave_core.config.fields import from_shown, shown, widgets_of
 from ....pave_core.config.presets import CUSTOM, preset_config
 from ....pave_core.config.train import TrainConfig
 from ....pave_core.errors import ConfigError
+from ....pave_core.training.step import NOT_CHOSEN, NOT_NARROWED
 from .graph import CANDIDATES, CHOICE, CONTRAST, Graph, descendants, sources
 
 WIRED = {
@@ -24,15 +25,13 @@ WIRED = {
 DRAWN = {
     "candidates": (
         {CANDIDATES, CHOICE},
-        "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before "
-        "Pave Rollout, or set candidates to 0",
+        NOT_CHOSEN,
         "there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses 10), or take "
         "Pave Candidates out",
     ),
     "contrast": (
         {CONTRAST},
-        "the groups have not been narrowed to {} images: put Pave Contrast and a second score between Pave Rollout and "
-        "Pave Advantage, or set contrast to 0",
+        NOT_NARROWED,
         "it is 0, so that all images are trained on: set it in Pave Rollout Settings, or take Pave Contrast out",
     ),
 }

@@ -15,6 +15,7 @@ from ....pave_core.scoring.mix import Scores
 from ....pave_core.training.metrics import SegmentMetrics, StepMetrics
 from ....pave_core.types import Rollout
 from .. import train
+from ..graphs.settings import DRAWN
 from ..panel.progress import NodeProgress
 from ..policy.settings import PolicySettings, RolloutSettings
 from ..train import RunResult
@@ -71,10 +72,7 @@ def candidates(state: State) -> Candidates:
     """One image of each prompt among which the step chooses. ConfigError where there is no choice to make."""
     owner = state.check()
     if not owner.step.candidates:
-        raise ConfigError(
-            "candidates: there is no choice to make, as candidates is 0: set it in Pave Rollout Settings (AdaGRPO uses "
-            "10), or take Pave Candidates out"
-        )
+        raise ConfigError(f"candidates: {DRAWN['candidates'][2]}")
     with owner.run.policy:
         images = owner.step.sample_candidates()
     return Candidates(owner, owner.run.state.step, images, owner.step.candidates)
@@ -104,10 +102,7 @@ def contrast(sampled: Sampled, scores: Scores) -> Sampled:
     """
     owner = sampled.check()
     if not owner.run.config.rollout.contrast:
-        raise ConfigError(
-            "contrast: it is 0, so that all images are trained on: set it in Pave Rollout Settings, or take Pave "
-            "Contrast out"
-        )
+        raise ConfigError(f"contrast: {DRAWN['contrast'][2]}")
     _check_images_count(sampled, scores)
     with owner.run.policy:
         rollouts, images = owner.step.contrast(sampled.rollouts, _outside_inference(scores))
