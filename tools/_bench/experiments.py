@@ -21,7 +21,7 @@ from .settings import Settings, replaced
 
 IMAGES = 1280
 """Images that a run scores to learn from: its budget of samples."""
-LEARNING_RATES = (3e-4, 6e-4, 1.2e-3)
+LEARNING_RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)
 SEARCH_SEEDS = (1000,)
 """Of the search for the learning rate: no run that counts has them."""
 REWARDS = ("clip", "preference")
@@ -90,6 +90,8 @@ REGIMES: dict[str, Settings] = {
     "T4 K01": {"rollout.steps": 4, "rollout.branch_steps": (0, 1), "run.prompts_per_step": 2},
     "T8 K024": {"rollout.steps": 8, "rollout.branch_steps": (0, 2, 4), "run.prompts_per_step": 2},
 }
+RELEASED = "T16 K0246"
+"""The released code's steps, of which cheaper tails save the most."""
 SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3), "{2,3,4}": (2, 3, 4)}
 MAIN = "T4 K01"
 """The regime of most tables that are not about segments: few steps, the branch steps at high noise."""
@@ -126,6 +128,9 @@ def _others() -> dict[str, Experiment]:
     contrast = {"rollout.contrast": 4}
     for what, settings in (("half tails", half), ("contrast", contrast), ("half tails, contrast", half | contrast)):
         made[f"{DEFAULT} {{2,3}} {what}"] = {**default, **settings}
+    released = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6), "run.prompts_per_step": 1}
+    made[f"{RELEASED} {{2,3}}"] = released | {"pave.segments": SEGMENTS["{2,3}"]}
+    made[f"{RELEASED} {{2,3}} fast"] = made[f"{RELEASED} {{2,3}}"] | half
     return {name: Experiment(name, settings) for name, settings in made.items()}
 
 
@@ -172,6 +177,11 @@ COMPARISONS = (
         "fast",
         "Cheaper tails and contrast",
         tuple(f"{DEFAULT} {{2,3}}{what}" for what in ("", " half tails", " contrast", " half tails, contrast")),
+    ),
+    Comparison(
+        "fast preset",
+        "The preset fast, beside the released code's steps",
+        (f"{RELEASED} {{2,3}}", f"{RELEASED} {{2,3}} fast"),
     ),
 )
 
