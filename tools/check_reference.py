@@ -92,7 +92,7 @@ def paved(case: Case) -> Iterator[tuple[str, Errors]]:
     (transitions,) = paved_transitions(
         velocity, [step], sigmas=sigmas_of(case), eta=case["eta"], segments=config.segments
     )
-    decomposition_loss(transitions, y.unsqueeze(0), advantages.unsqueeze(0), config=config).sum().backward()
+    decomposition_loss(transitions, y.unsqueeze(0), advantages.unsqueeze(0), config=config)[0].backward()
     found = {"grad_W": W.grad, "grad_b": b.grad, "advantages": advantages}
     yield shown(case, PAVED), {name: error(ours, case[name]) for name, ours in found.items()}
 

@@ -82,12 +82,21 @@ def chain_loss(
     config: PaveConfig,
     old: Gaussian | None = None,
     reference: Gaussian | None = None,
-) -> Tensor:
-    """L_n (N,) of p = p^(n). old: as in surrogate(). reference: p^(n) of the reference; None: without the KL term."""
+) -> tuple[Tensor, Tensor]:
+    """L_n (N,) of p = p^(n), and what chain n does: (N, 5), the fields of SegmentMetrics, constants on the device.
+
+    The value of L_n would say nothing: it is - mean_i A_i, always about 0. old: as in surrogate(). reference: p^(n) of
+    the reference; None: without the KL term.
+    """
     value, weights = surrogate(p, branches, advantages, old=old, config=config)
-    pulled = (p.mean - p.mean.detach()) * mean_gradient(p, branches, weights)
-    loss = pulled.flatten(1).sum(1) - value.mean(1)
-    return loss if reference is None else loss + config.kl_weight * p.divergence(reference)
+    push = mean_gradient(p, branches, weights)
+    loss = ((p.mean - p.mean.detach()) * push).flatten(1).sum(1) - value.mean(1)
+    kl = torch.zeros_like(loss) if reference is None else p.divergence(reference)
+    with torch.no_grad():
+        limited = ((weights == 0) & (advantages.to(weights) != 0)).to(loss).mean(1)
+        log_prob, norm = log_probs(p, branches).mean(1), push.flatten(1).norm(dim=1)
+        metrics = torch.stack([log_prob, torch.full_like(norm, p.std), norm, kl, limited], 1)
+    return (loss if reference is None else loss + config.kl_weight * kl), metrics
 
 
 def decomposition_loss(
@@ -98,41 +107,18 @@ def decomposition_loss(
     config: PaveConfig,
     old: Mapping[int, Gaussian] | None = None,
     reference: Mapping[int, Gaussian] | None = None,
-) -> Tensor:
-    """The loss (N,) from {n: p^(n)}, n = 1 and every n of config.segments; old and reference likewise."""
-    weights = config.weights()
-    losses = {
-        n: weights[n]
-        * chain_loss(
-            p,
-            branches,
-            advantages,
-            config=config,
-            old=old[n] if old else None,
-            reference=reference[n] if reference else None,
-        )
-        for n, p in transitions.items()
-    }
-    plain = losses.pop(1)
-    return plain + torch.stack(list(losses.values())).mean(0) if losses else plain
+) -> tuple[Tensor, Tensor]:
+    """The loss (N,) from {n: p^(n)}, n = 1 and every n of config.segments, and what the C chains do: (N, 5 C).
 
-
-@torch.no_grad()
-def segment_metrics(
-    p: Gaussian,
-    branches: Tensor,
-    advantages: Tensor,
-    *,
-    config: PaveConfig,
-    old: Gaussian | None = None,
-    reference: Gaussian | None = None,
-) -> Tensor:
-    """What chain n does: a tensor (N, 5), the fields of SegmentMetrics, that stays on the device.
-
-    The value of L_n says nothing: it is - mean_i A_i, always about 0.
+    old, reference: {n: p^(n)} likewise. What chains do: as in chain_loss(), in the order of `transitions`.
     """
-    _, weights = surrogate(p, branches, advantages, old=old, config=config)
-    push = mean_gradient(p, branches, weights).flatten(1).norm(dim=1)
-    limited = ((weights == 0) & (advantages.to(weights) != 0)).to(push).mean(1)
-    kl = torch.zeros_like(push) if reference is None else p.divergence(reference)
-    return torch.stack([log_probs(p, branches).mean(1), torch.full_like(push, p.std), push, kl, limited], 1)
+    weights, losses, metrics = config.weights(), {}, []
+    for n, p in transitions.items():
+        held_against = {"old": old[n] if old else None, "reference": reference[n] if reference else None}
+        loss, of_chain = chain_loss(p, branches, advantages, config=config, **held_against)
+        losses[n] = weights[n] * loss
+        metrics.append(of_chain)
+    whole = losses.pop(1)
+    if losses:
+        whole = whole + torch.stack(list(losses.values())).mean(0)
+    return whole, torch.cat(metrics, 1)

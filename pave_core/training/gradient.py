@@ -16,7 +16,7 @@ from ..batches import Batches
 from ..config.objective import PaveConfig
 from ..config.train import TrainConfig
 from ..flow.paving import CoarseStep, paved_transitions
-from ..objective.loss import decomposition_loss, segment_metrics
+from ..objective.loss import decomposition_loss
 from ..types import Cond, Gaussian, Policy, Rollout
 from .state import TrainState
 
@@ -65,7 +65,7 @@ class PolicyGradient:
     def add(self, observed: Sequence[Observed]) -> tuple[Tensor, dict[int, Tensor]]:
         """Add the gradient of some observed steps, N >= 1.
 
-        Returns their loss () and, for each chain n, their segment_metrics (N, 5), on the device.
+        Returns their loss () and, for each chain n, what it does (N, 5), on the device; see chain_loss().
         """
         chains = self._config.pave.weights()
         rows = self._batches.map(self._add_together, observed)  # (N, 1 + 5 C), C chains
@@ -74,7 +74,7 @@ class PolicyGradient:
     def _add_together(self, observed: Sequence[Observed]) -> Tensor:
         """Add the gradient of some observed steps, evaluated together: all of it, or an error and none.
 
-        Returns rows (n, 1 + 5 C) on the device, in any order: the loss of each, and the segment_metrics of its chains.
+        Returns rows (n, 1 + 5 C) on the device, in any order: the loss of each, and what its chains do.
         The loss is scaled where fp16 could not hold its gradient otherwise; the scale is halved, for good, when a
         gradient is not finite with it.
         """
@@ -82,23 +82,23 @@ class PolicyGradient:
         if self._config.pave.kl_weight > 0 and any(each.reference is None for each in together):
             with torch.no_grad(), self._policy.reference():
                 for each, transitions in zip(together, self._transitions(together), strict=True):
-                    each.keep(reference=transitions)
+                    each.keep_reference(transitions)
         parameters = list(self._state.parameters.values())
         while True:
             scale = max(self._policy.loss_scale / 2**self._state.scale_halvings, 1.0)
             with torch.enable_grad():
                 transitions = self._transitions(together)
-                losses = [each.losses(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
-                loss = torch.cat(losses).sum()
+                found = [each.losses(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
+                losses, metrics = map(torch.cat, zip(*found, strict=True))
+                loss = losses.sum()
                 gradients = torch.autograd.grad(scale * loss, parameters, allow_unused=True)
             if scale == 1 or not _overflows(gradients, loss):
                 break
             self._state.scale_halvings += 1
-        metrics = [each.metrics(p, self._config.pave) for each, p in zip(together, transitions, strict=True)]
-        rows = torch.cat([torch.cat(losses).detach().unsqueeze(1), torch.cat(metrics)], 1)
+        rows = torch.cat([losses.detach().unsqueeze(1), metrics], 1)
         if self._config.pave.updates_per_rollout > 1 and any(each.old is None for each in together):
             for each, p in zip(together, transitions, strict=True):
-                each.keep(old={n: p_n.detach() for n, p_n in p.items()})
+                each.keep_old(p)
         taught = [(p, gradient) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
         for p, _ in taught:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
@@ -136,35 +136,24 @@ class _Together:
         self.old = _joined([each.old for each in observed])
         self.reference = _joined([each.reference for each in observed])
 
-    def keep(self, **transitions: dict[int, Gaussian]) -> None:
-        """Remember `old` or `reference` transitions, here and for each observed step."""
-        for name, p in transitions.items():
-            setattr(self, name, p)
-            for i, each in enumerate(self._observed):
-                setattr(each, name, {n: Gaussian(p_n.mean[i : i + 1], p_n.std) for n, p_n in p.items()})
+    def keep_old(self, transitions: dict[int, Gaussian]) -> None:
+        """Remember the policy of the first update, here and for each observed step."""
+        self.old = {n: p.detach() for n, p in transitions.items()}
+        for each, of_step in zip(self._observed, _split(self.old), strict=True):
+            each.old = of_step
 
-    def losses(self, transitions: dict[int, Gaussian], config: PaveConfig) -> Tensor:
-        """The weighted loss of each: (n,)."""
-        return self._shares * decomposition_loss(
+    def keep_reference(self, transitions: dict[int, Gaussian]) -> None:
+        """Remember the reference, likewise."""
+        self.reference = transitions
+        for each, of_step in zip(self._observed, _split(transitions), strict=True):
+            each.reference = of_step
+
+    def losses(self, transitions: dict[int, Gaussian], config: PaveConfig) -> tuple[Tensor, Tensor]:
+        """The weighted loss of each, (n,), and what its C chains do: (n, 5 C)."""
+        losses, metrics = decomposition_loss(
             transitions, self._branches, self._advantages, config=config, old=self.old, reference=self.reference
         )
-
-    def metrics(self, transitions: dict[int, Gaussian], config: PaveConfig) -> Tensor:
-        """The segment_metrics of the C chains of each: (n, 5 C)."""
-        return torch.cat(
-            [
-                segment_metrics(
-                    p,
-                    self._branches,
-                    self._advantages,
-                    config=config,
-                    old=self.old[n] if self.old else None,
-                    reference=self.reference[n] if self.reference else None,
-                )
-                for n, p in transitions.items()
-            ],
-            1,
-        )
+        return self._shares * losses, metrics
 
 
 def _by_step(observed: Sequence[Observed]) -> list[list[Observed]]:
@@ -173,6 +162,12 @@ def _by_step(observed: Sequence[Observed]) -> list[list[Observed]]:
     for each in observed:
         groups[each.k].append(each)
     return list(groups.values())
+
+
+def _split(transitions: dict[int, Gaussian]) -> list[dict[int, Gaussian]]:
+    """{n: p^(n)} of each of the observed steps that are one in `transitions`."""
+    count = len(transitions[1].mean)
+    return [{n: Gaussian(p.mean[i : i + 1], p.std) for n, p in transitions.items()} for i in range(count)]
 
 
 def _joined(transitions: Sequence[dict[int, Gaussian] | None]) -> dict[int, Gaussian] | None:

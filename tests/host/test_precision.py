@@ -42,7 +42,7 @@ def gradient(policy, modules, scale):
     (p,) = paving.paved_transitions(velocity, [step], sigmas=SIGMAS, eta=0.8, segments=(2, 3))
     branches = p[1].sample(torch.randn(6, *policy.latent_shape, generator=generator)).detach()
     advantages = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0])
-    (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=objective.PaveConfig())
+    value, _ = loss.decomposition_loss(p, branches[None], advantages[None], config=objective.PaveConfig())
     (scale * value).backward()
     adapter = torch.cat([p.grad.flatten() for p in policy.parameters().values()]) / scale
     return adapter, outputs[0].grad
@@ -90,7 +90,7 @@ def test_the_gradient_at_the_output_survives_fp16_at_large_sizes(modules, size):
         )
         branches = p[1].sample(torch.randn(12, *shape, generator=generator)).detach()
         config = objective.PaveConfig(segments=())
-        (value,) = loss.decomposition_loss(p, branches[None], advantages[None], config=config)
+        value, _ = loss.decomposition_loss(p, branches[None], advantages[None], config=config)
         (g,) = torch.autograd.grad(value / 4, v)
         scaled = (g * 2 ** int(math.log2(math.prod(shape)))).half()
         lost = [(each == 0).float().mean().item() for each in (g.half(), scaled)]

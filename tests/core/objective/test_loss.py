@@ -10,7 +10,7 @@ from _flow import SHAPE, curved_velocity, linear_velocity, randn
 from pave_core.config.objective import PaveConfig
 from pave_core.flow.paving import CoarseStep, paved_transitions
 from pave_core.flow.schedule import shifted_sigmas
-from pave_core.objective.loss import chain_loss, decomposition_loss, segment_metrics
+from pave_core.objective.loss import chain_loss, decomposition_loss
 from pave_core.types import Gaussian
 
 RELEASED = PaveConfig()
@@ -39,7 +39,7 @@ def test_the_gradient_is_that_of_finite_differences_through_the_sub_steps():
         return terms[1] + (terms[2] + terms[3]) / 2
 
     leaf = W.clone().requires_grad_()
-    decomposition_loss(paved(curved_velocity(leaf), x, 2), y, advantages, config=RELEASED).backward()
+    decomposition_loss(paved(curved_velocity(leaf), x, 2), y, advantages, config=RELEASED)[0].backward()
     assert leaf.grad is not None
     numeric, h = torch.zeros_like(W), 1e-5
     for i in range(3):
@@ -54,7 +54,7 @@ def test_the_mean_carries_the_whole_gradient():
     """Against L_n as it is defined: - mean_i A_i exp(log p(y_i) - log p(y_i).detach())."""
     y, advantages = randn(1, 6, *SHAPE, seed=1), randn(1, 6, seed=2)
     mean, defined = (randn(1, *SHAPE, dtype=torch.float64).requires_grad_() for _ in range(2))
-    loss = chain_loss(Gaussian(mean, 0.3), y, advantages, config=RELEASED)
+    loss, _ = chain_loss(Gaussian(mean, 0.3), y, advantages, config=RELEASED)
     loss.backward()
     log_prob = Gaussian(defined, 0.3).log_prob(y[0])
     value = -(advantages[0] * torch.exp(log_prob - log_prob.detach())).mean()
@@ -79,8 +79,8 @@ def test_what_the_backward_pass_keeps_does_not_depend_on_the_group():
 def test_the_push_of_a_chain_is_the_length_of_its_mean_s_gradient():
     mean = randn(1, *SHAPE, dtype=torch.float32).requires_grad_()
     p, y, advantages = Gaussian(mean, 0.3), randn(1, 6, *SHAPE, seed=1), randn(1, 6, seed=2)
-    chain_loss(p, y, advantages, config=RELEASED).backward()
-    ((log_prob, std, push, kl, limited),) = segment_metrics(p, y, advantages, config=RELEASED)
+    loss, ((log_prob, std, push, kl, limited),) = chain_loss(p, y, advantages, config=RELEASED)
+    loss.backward()
     torch.testing.assert_close(push, mean.grad.norm())
     torch.testing.assert_close(log_prob, p.log_prob(y[0]).mean().detach())
     assert std == pytest.approx(0.3)
@@ -94,7 +94,7 @@ def test_the_weights_of_the_terms():
     def gradient(*weights):
         leaf = W.clone().requires_grad_()
         config = PaveConfig(plain_weight=weights[0], segment_weights=weights[1:]) if weights else RELEASED
-        decomposition_loss(paved(linear_velocity(leaf), x, 1), y, advantages, config=config).backward()
+        decomposition_loss(paved(linear_velocity(leaf), x, 1), y, advantages, config=config)[0].backward()
         return leaf.grad
 
     assert torch.equal(gradient(), gradient(1.0, 1.0, 1.0))
@@ -105,7 +105,7 @@ def test_the_weights_of_the_terms():
 def test_equal_rewards_give_no_gradient():
     W = randn(3, 3).requires_grad_()
     p = paved(linear_velocity(W), randn(1, *SHAPE), 1)
-    decomposition_loss(p, randn(1, 4, *SHAPE), torch.zeros(1, 4), config=RELEASED).backward()
+    decomposition_loss(p, randn(1, 4, *SHAPE), torch.zeros(1, 4), config=RELEASED)[0].backward()
     assert torch.equal(W.grad, torch.zeros(3, 3))
 
 
@@ -115,8 +115,7 @@ def test_the_losses_of_several_steps_are_those_of_each_alone():
 
     def of(rows):
         p = paved(curved_velocity(W), x[rows], 2)
-        losses = decomposition_loss(p, y[rows], advantages[rows], config=RELEASED)
-        metrics = torch.stack([segment_metrics(p[n], y[rows], advantages[rows], config=RELEASED) for n in p], 1)
+        losses, metrics = decomposition_loss(p, y[rows], advantages[rows], config=RELEASED)
         return losses, torch.autograd.grad(losses.sum(), W)[0], metrics
 
     together, alone = of(slice(0, 3)), [of(slice(i, i + 1)) for i in range(3)]

@@ -13,7 +13,7 @@ from _flow import SHAPE, curved_velocity, randn
 from pave_core.config.objective import PaveConfig
 from pave_core.flow.paving import CoarseStep, paved_transitions
 from pave_core.flow.schedule import shifted_sigmas
-from pave_core.objective.loss import chain_loss, decomposition_loss, segment_metrics
+from pave_core.objective.loss import chain_loss, decomposition_loss
 from pave_core.types import Gaussian
 
 STD = 0.3
@@ -51,11 +51,11 @@ def found_and_defined(config, objective):
     """((loss, gradient), (loss, gradient)) of chain_loss and of `objective`(ratios, advantages, mean, old)."""
     mean, old, y, advantages = situation()
     leaf, defined = mean.clone().requires_grad_(), mean.clone().requires_grad_()
-    (loss,) = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=Gaussian(old, STD))
+    loss, _ = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=Gaussian(old, STD))
     loss.backward()
     value = -objective(ratios(defined, old, y), advantages, defined, old).mean()
     value.backward()
-    return (loss.detach(), leaf.grad), (value.detach(), defined.grad)
+    return (loss[0].detach(), leaf.grad), (value.detach(), defined.grad)
 
 
 def test_the_situation_has_both_signs_on_both_sides():
@@ -102,7 +102,7 @@ def test_what_is_limited_is_counted():
     p, q = Gaussian(mean, STD), Gaussian(old, STD)
 
     def limited(**settings):
-        metrics = segment_metrics(p, y[None], advantages[None], config=PaveConfig(**settings), old=q)
+        _, metrics = chain_loss(p, y[None], advantages[None], config=PaveConfig(**settings), old=q)
         return metrics[0, -1].item() * len(y)
 
     assert limited() == 0
@@ -119,7 +119,7 @@ def test_at_the_policy_that_was_sampled_from_all_are_the_released_loss(ratio):
     results = []
     for config, old in ((PaveConfig(), None), (PaveConfig(ratio=ratio), Gaussian(mean, STD))):
         leaf = mean.clone().requires_grad_()
-        (loss,) = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=old)
+        loss, _ = chain_loss(Gaussian(leaf, STD), y[None], advantages[None], config=config, old=old)
         loss.backward()
         results.append((loss.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
@@ -131,14 +131,13 @@ def test_the_kl_term_is_torch_s_divergence_per_element():
     beta, p_ref = 0.7, Gaussian(reference, STD)
     leaf, defined = mean.clone().requires_grad_(), mean.clone().requires_grad_()
     y, nothing = y[None], torch.zeros(1, len(y), dtype=torch.float64)
-    (loss,) = chain_loss(Gaussian(leaf, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
+    loss, metrics = chain_loss(Gaussian(leaf, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
     loss.backward()
     whole = kl_divergence(Independent(elementwise(defined), 3), Independent(elementwise(reference), 3))
     value = beta * whole.squeeze() / reference.numel()
     value.backward()
-    torch.testing.assert_close(loss, value)
+    torch.testing.assert_close(loss[0], value)
     torch.testing.assert_close(leaf.grad, defined.grad)
-    metrics = segment_metrics(Gaussian(mean, STD), y, nothing, config=PaveConfig(kl_weight=beta), reference=p_ref)
     torch.testing.assert_close(metrics[0, 3], (value / beta).detach())
 
 
@@ -149,7 +148,7 @@ def test_the_kl_term_is_added_to_the_other_and_zero_at_the_reference():
         leaf = mean.clone().requires_grad_()
         p = Gaussian(leaf, STD)
         config, other = PaveConfig(kl_weight=kl_weight), Gaussian(reference, STD)
-        (loss,) = chain_loss(p, y[None], advantages[None], config=config, reference=other)
+        loss, _ = chain_loss(p, y[None], advantages[None], config=config, reference=other)
         loss.backward()
         return leaf.grad
 
@@ -190,7 +189,7 @@ def test_finite_differences_through_the_sub_steps_of_a_policy_that_has_moved(rat
         return terms[1] + (0.5 * terms[2] + 2.0 * terms[3]) / 2
 
     leaf = moved.clone().requires_grad_()
-    (loss,) = decomposition_loss(paved(leaf, x), y[None], advantages[None], config=config, old=old, reference=reference)
+    loss, _ = decomposition_loss(paved(leaf, x), y[None], advantages[None], config=config, old=old, reference=reference)
     loss.backward()
     assert loss.item() == pytest.approx(value(moved).item(), rel=1e-10)
     numeric, h = torch.zeros_like(W), 1e-6
@@ -215,9 +214,9 @@ def test_several_steps_are_those_of_each_alone(ratio):
         n = len(leaf)
         p, q, r = Gaussian(leaf, STD), Gaussian(old.expand_as(leaf), STD), Gaussian(-old.expand_as(leaf), STD)
         inputs = (p, y.expand(n, *y.shape), advantages.expand(n, -1))
-        losses = chain_loss(*inputs, config=config, old=q, reference=r)
+        losses, metrics = chain_loss(*inputs, config=config, old=q, reference=r)
         losses.sum().backward()
-        return losses.detach(), leaf.grad, segment_metrics(*inputs, config=config, old=q, reference=r)
+        return losses.detach(), leaf.grad, metrics
 
     together, alone = of(slice(0, 3)), [of(slice(i, i + 1)) for i in range(3)]
     for i in range(3):

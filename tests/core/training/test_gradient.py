@@ -85,16 +85,16 @@ def test_no_kl_term_is_lost_where_memory_runs_out(size):
 
 
 def test_memory_that_runs_out_after_the_gradient_adds_it_once(monkeypatch):
-    config, calls, metrics = config_of(updates_per_rollout=2), [], gradient_module.segment_metrics
+    config, calls, keep_old = config_of(updates_per_rollout=2), [], gradient_module._Together.keep_old
 
-    def breaks(*arguments, **named):
+    def breaks(*arguments):
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 2:
             raise OUT_OF_MEMORY
-        return metrics(*arguments, **named)
+        return keep_old(*arguments)
 
     whole = Accumulated(config)
-    monkeypatch.setattr(gradient_module, "segment_metrics", breaks)
+    monkeypatch.setattr(gradient_module._Together, "keep_old", breaks)
     found = Accumulated(config)
     assert_the_same(found, whole)
     assert found.batches.update.size == 4
