@@ -5,6 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from .host import preflight
+from .host.graphs import queue
+from .host.graphs.settings import check_wired
 from .host.policy.settings import RolloutSettings
 from .host.reward_check import check
 from .shared import schema
@@ -90,6 +92,10 @@ class PavePreflight(io.ComfyNode):
                 io.Boolean.Output(display_name="fits", tooltip="Whether every phase fits."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, policy=None) -> bool | str:
+        return queue.validated(check_wired)
 
     @classmethod
     def execute(

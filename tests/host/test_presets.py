@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from _host.client import PromptError
-from _training_graphs import choosing, looped, node, trained, with_settings
+from _training_graphs import SETTINGS, choosing, composed, looped, node, trained, with_settings
 from pave_core.config.presets import PRESETS, RENAMED, changes
 from pave_core.config.train import TrainConfig
 
@@ -143,6 +143,13 @@ def test_a_settings_node_without_later_inputs_has_their_defaults_or_its_preset_s
 def test_settings_on_wires_that_exclude_each_other_are_refused_when_they_are_queued(client, settings, message):
     with pytest.raises(PromptError, match=message):
         client.queue(with_settings(trained("refused"), **settings))
+
+
+def test_a_preflight_of_settings_that_exclude_each_other_is_refused_when_it_is_queued(client):
+    graph = with_settings(composed(), objective={"ratio": "clip"})
+    graph["check"] = node("PavePreflight", **SETTINGS, card=0.0, prompts_per_step=1)
+    with pytest.raises(PromptError, match=r"PavePreflight .*ratio: clip with updates_per_rollout 1"):
+        client.queue(graph)
 
 
 def test_what_comes_over_a_wire_from_elsewhere_is_refused_when_the_node_runs(client):
