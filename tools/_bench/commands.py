@@ -17,6 +17,8 @@ from .machine import described, machine
 
 RELEASED = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6), "rollout.group_size": 12}
 """The released code's rollout, as in the preset "fast", whose tails are in question."""
+SCALED = {"run.prompts_per_step": 1, "rollout.steps": 8, "rollout.branch_steps": (0, 2, 4)}
+"""What scaling begins with, besides the subject's own settings."""
 
 
 def speed(args: argparse.Namespace) -> int:
@@ -32,6 +34,7 @@ def speed(args: argparse.Namespace) -> int:
 
 def scaling(args: argparse.Namespace) -> int:
     """How the cost grows."""
+    args.settings = [*SCALED.items(), *args.settings]
     with _measuring(args) as (about, found):
         from .plots import plot_scaling
         from .scaling import measured_points

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .settings import Settings, replaced
+from .settings import replaced
 from .speed import measured
 from .subject import Subject
 
-BASE: Settings = {"run.prompts_per_step": 1, "rollout.steps": 8, "rollout.branch_steps": (0, 2, 4)}
-"""Besides the subject's own settings; each axis changes one of them."""
 AXES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "G": ("rollout.group_size", (4, 8, 12, 24, 48)),
     "T": ("rollout.steps", (8, 12, 16, 20, 28)),
@@ -19,7 +17,7 @@ AXES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "K": ("rollout.branch_steps", ((0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5))),
     "pixels": ("pixels", (1, 1.5, 2, 3)),  # of the subject's own side
 }
-"""{axis: (setting, values)}"""
+"""{axis: (setting, values)}: each changes one setting of the subject."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,14 @@ def measured_points(
     """The points of the axes `only` (none: all), of each the first `most`. ValueError for an unknown axis."""
     if unknown := set(only) - set(AXES):
         raise ValueError(f"{', '.join(sorted(unknown))}: choose among {', '.join(AXES)}")
-    base = replaced(subject.config, BASE)
     for axis in only or AXES:
         setting, values = AXES[axis]
         for value in values[:most]:
             if axis == "pixels":
-                value, config = round(value * subject.pixels), base
-                record = measured(subject, config, pairs=pairs, pixels=value, inside=0)
+                value = round(value * subject.pixels)
+                record = measured(subject, subject.config, pairs=pairs, pixels=value, inside=0)
             else:
-                record = measured(subject, replaced(base, {setting: value}), pairs=pairs, inside=0)
+                record = measured(subject, replaced(subject.config, {setting: value}), pairs=pairs, inside=0)
             yield _point(axis, value, record)
 
 
