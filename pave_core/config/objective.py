@@ -13,6 +13,7 @@ from .combinations import check_combinations
 from .fields import check, joined, setting
 
 Variance = Literal["reference", "matched", "span"]
+Residual = Literal["image", "noise"]
 Ratio = Literal["unclipped", "clip", "divergence mask"]
 _NO_NEGATIVE = "a negative weight would train away from the reward; the paper uses 1"
 
@@ -56,6 +57,14 @@ class PaveConfig:
         "gives them more weight than the plain step. matched: that of the plain step. span: one step at the mean "
         "velocity of the finer ones.",
         options=get_args(Variance),
+        expert=True,
+    )
+    residual: Residual = setting(
+        "image",
+        "What finer steps are held against. image: where the image is, as released. noise: as far from where they lead "
+        "as the image is from where the plain step led, which is the noise that was drawn. For branches both are the "
+        "same; trajectories of few steps need noise, or they learn the error of their large steps.",
+        options=get_args(Residual),
         expert=True,
     )
     updates_per_rollout: int = setting(

@@ -146,6 +146,14 @@ OPTIONS: dict[str, Option] = {
         "with segments empty; with cps, matched is reference",
         {"reference": {}, "matched": {}, "span": {}},
     ),
+    "residual": Option(
+        "of L_n, whose gradient is -1/G sum_i A_i e_i / (std_n^2 D) dmean_n: image: e_i = y_i - mean_n. noise: "
+        "e_i = y_i - mean_1 of the policy that drew, the noise itself. Between them is A_i (mean_1 - mean_n), which "
+        "is no reward's",
+        f"image: {PAVE} as released; noise: {OURS}",
+        "branches whose advantages sum to 0 have one mean_n, and the same gradient with both; with segments empty",
+        {"image": {}, "noise": {}},
+    ),
     "updates_per_rollout": Option(
         "as many optimizer steps with ratio_i = p(y_i) / p_old(y_i), p_old: the policy that drew",
         f"1: {PAVE} as released; {FLOW}, {DANCE} and {MIX} split the images of one rollout among 2 to 4 steps",

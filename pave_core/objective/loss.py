@@ -20,6 +20,14 @@ As std does not depend on the weights, the mean carries the whole gradient: for 
 
 so that time and memory of the backward pass do not depend on G.
 
+The images were drawn around mean_1. A chain of n sub-steps leads elsewhere, so that y_i - mean_n is the noise that was
+drawn and the gap mean_1 - mean_n between coarse and finer step. Where all images of a group leave one x_k, they have
+one gap, and as sum_i A_i = 0 it is in no gradient. Trajectories have an x_k each: A_i (mean_1 - mean_n) remains, which
+is no reward's, and draws the finer step to the coarse one where A_i > 0 and drives it away where A_i < 0. With residual
+"noise" the images are moved by the gap of the policy that drew them,
+
+    y_i^(n) = y_i - (mean_1,old - mean_n,old)           y_i^(n) - mean_n is the noise in a rollout's first update
+
 All functions take N observed steps at once: means (N, *S), branches (N, G, *S), advantages (N, G).
 """
 
@@ -113,9 +121,11 @@ def decomposition_loss(
     old, reference: {n: p^(n)} likewise. What chains do: as in chain_loss(), in the order of `transitions`.
     """
     weights, losses, metrics = config.weights(), {}, []
+    drew = old or transitions
     for n, p in transitions.items():
+        y = branches if config.residual == "image" else branches + (drew[n].mean - drew[1].mean).detach().unsqueeze(1)
         held_against = {"old": old[n] if old else None, "reference": reference[n] if reference else None}
-        loss, of_chain = chain_loss(p, branches, advantages, config=config, **held_against)
+        loss, of_chain = chain_loss(p, y, advantages, config=config, **held_against)
         losses[n] = weights[n] * loss
         metrics.append(of_chain)
     whole = losses.pop(1)

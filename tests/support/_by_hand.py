@@ -83,10 +83,10 @@ def loss_by_hand(
                 share = weights[place] / len(rollouts) / len(rollout.branch_steps) / len(rollout.branches[place])
                 for n, weight in chains.items():
                     density = chain(x, k, rollout.cond, n)
-                    log = density.log_prob(y).mean()
                     densities[p, place, i, n] = Normal(density.mean.detach(), density.stddev.detach())
-                    before = (old or densities)[p, place, i, n]
-                    ratio = (log - before.log_prob(y).mean()).exp()
+                    before, plain = ((old or densities)[p, place, i, m] for m in (n, 1))
+                    z = y if config.residual == "image" else before.mean + (y - plain.mean)
+                    ratio = (density.log_prob(z).mean() - before.log_prob(z).mean()).exp()
                     A = advantages[p][f, i]
                     value = A * ratio
                     if config.ratio == "clip":

@@ -168,11 +168,13 @@ def test_the_speed_table_says_what_was_missed():
     phases = {"rollout": {"seconds": 1.2, "floor": 1.0}, "update": {"seconds": 1.1, "floor": 1.0}}
     ratios = {"rollout / floor": 1.2, "update / floor": 1.1, "other share": 0.05}
     found = {"command": "speed", "model": "flux in miniature", "pixels": 64, "config": config, "machine": machine}
-    lines = speed_table({**found, "pairs": 7, "phases": phases, "ratios": ratios, "step_seconds": 2.3}).splitlines()
+    each = [{name: value + shift for name, value in ratios.items()} for shift in (-0.02, 0, 0.04)]
+    record = {**found, "pairs": 3, "phases": phases, "ratios": ratios, "each": each, "step_seconds": 2.3}
+    lines = speed_table(record).splitlines()
     assert "`python tools/bench.py speed --model flux`" in lines[0]
-    assert "| rollout / floor | 1.200 | 1.1 | missed |" in lines
-    assert "| update / floor | 1.100 | 1.15 | met |" in lines
-    assert "| other share | 0.050 | 0.05 | met |" in lines
+    assert "| rollout / floor | 1.200 | 1.18 to 1.24 | 1.1 | missed |" in lines
+    assert "| update / floor | 1.100 | 1.08 to 1.14 | 1.15 | met |" in lines
+    assert "| other share | 0.050 | 0.03 to 0.09 | 0.05 | met |" in lines
 
 
 def test_a_bar_in_a_cell_does_not_end_it():

@@ -118,7 +118,9 @@ def _others() -> dict[str, Experiment]:
         for what in ("GRPO", "{2,3}"):
             # Twice the prompts of branches, as a prompt has one group: as many images a step.
             settings = REGIMES[MAIN] | {"run.prompts_per_step": 4, "pave.segments": SEGMENTS[what]}
-            made[f"{MAIN} {what} {exploration}"] = {**settings, "rollout.exploration": exploration}
+            made[f"{MAIN} {what} {exploration}"] = settings = {**settings, "rollout.exploration": exploration}
+            if what != "GRPO":
+                made[f"{MAIN} {what} {exploration}, residual noise"] = {**settings, "pave.residual": "noise"}
     for ratio in ("unclipped", "clip", "divergence mask"):
         for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
             name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
@@ -164,7 +166,7 @@ COMPARISONS = (
         Comparison(
             f"exploration {kind}",
             f"Paving of {kind}",
-            (f"{MAIN} GRPO {kind}", f"{MAIN} {{2,3}} {kind}"),
+            _main(f"GRPO {kind}", f"{{2,3}} {kind}", f"{{2,3}} {kind}, residual noise"),
         )
         for kind in ("trajectories", "trajectories, one noise")
     ),

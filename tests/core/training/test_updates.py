@@ -71,6 +71,8 @@ def assert_same_change(found, expected, fresh, rtol=1e-3):
         ({"step_weights": (0.0, 2.0)}, {"exploration": "trajectories"}),
         ({"variance": "matched"}, {"exploration": "trajectories"}),
         ({"variance": "span"}, {"exploration": "trajectories, one noise"}),
+        ({"residual": "noise"}, {"exploration": "trajectories"}),
+        ({"residual": "noise", "variance": "matched"}, {"exploration": "trajectories, one noise"}),
         ({}, {"kernel": "cps"}),
         ({}, {"kernel": "dance"}),
         ({}, {"tail_solver": "multistep", "tail_steps": 3}),
@@ -86,8 +88,10 @@ def test_one_update_is_a_descent_on_the_loss_image_by_image(pave, rollout):
 
 @pytest.mark.parametrize(("exploration", "updates"), [("branches", 2), ("branches", 3), ("trajectories", 3)])
 @pytest.mark.parametrize("ratio", LIMITS)
-def test_more_updates_weigh_images_by_the_ratio_to_the_first(exploration, updates, ratio):
-    config = config_of({"updates_per_rollout": updates, **STEEP, **LIMITS[ratio]}, exploration=exploration)
+@pytest.mark.parametrize("residual", ["image", "noise"])
+def test_more_updates_weigh_images_by_the_ratio_to_the_first(exploration, updates, ratio, residual):
+    pave = {"updates_per_rollout": updates, "residual": residual, **STEEP, **LIMITS[ratio]}
+    config = config_of(pave, exploration=exploration)
     found, expected, metrics, fresh = compared(config, updates)
     assert_same_change(found, expected, fresh)
     limited = [metrics.segments[n].limited for n in (1, 2, 3)]
