@@ -108,8 +108,8 @@ def available_cores() -> int:
 
 
 def base_config() -> Any:
-    """The TrainConfig that experiments change."""
+    """The TrainConfig that experiments change: the defaults, which are the released code's."""
     load_core()
-    from pave_core.config.presets import PRESETS
+    from pave_core.config.train import TrainConfig
 
-    return PRESETS["quick"]
+    return TrainConfig()

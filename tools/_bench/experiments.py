@@ -1,7 +1,7 @@
 """What is compared: experiments on the bundled model, and the tables that they stand in.
 
-An experiment is a TrainConfig: the preset "quick" with other settings, and a budget of images to score. All have the
-same search for the learning rate, on seeds of its own.
+An experiment is a TrainConfig, the defaults with other settings, and a budget of images to score. All have the same
+search for the learning rate, on seeds of its own.
 
 Standard library only, as far as the pack's settings are.
 """

@@ -29,6 +29,7 @@ RolloutConfig = pack_module("pave_core.config.rollout").RolloutConfig
 evaluate = pack_module("pave_core.evaluation.evaluate").evaluate
 split_prompts = pack_module("pave_core.rollout.prompts").split_prompts
 train = pack_module("pave_core.training.loop").train
+TrainConfig = pack_module("pave_core.config.train").TrainConfig
 TrainState = pack_module("pave_core.training.state").TrainState
 
 HELD_OUT = 0.2
@@ -59,13 +60,13 @@ class Laboratory:
 
     def about(self, job: Job) -> dict[str, Any]:
         """What else a record is known by."""
-        digest = EXPERIMENTS[job.experiment].digest(self._subject.config, self._scale)
+        digest = EXPERIMENTS[job.experiment].digest(TrainConfig(), self._scale)
         return {"digest": digest, "scale": self._scale, "machine": self._machine}
 
     def run(self, job: Job) -> dict[str, Any]:
         """The record of a run. OutOfTime if the deadline passes."""
         config = EXPERIMENTS[job.experiment].config(
-            self._subject.config, seed=job.seed, learning_rate=job.learning_rate, scale=self._scale
+            TrainConfig(), seed=job.seed, learning_rate=job.learning_rate, scale=self._scale
         )
         started = time.process_time()
         with torch.inference_mode(), self._subject.policy(config) as policy:
