@@ -81,7 +81,11 @@ class Campaign:
         setting = Setting(args.inside, folder, args.json.with_suffix(".log"), deadline, args.scale)
         count = args.workers or available_cores()
         with Workers(count, setting) as workers:
-            for search, what in ((True, "runs that find learning rates"), (False, "runs that count")):
+            for search, what in (
+                (True, "runs at each learning rate"),
+                (True, "runs at the best learning rates"),
+                (False, "runs that count"),
+            ):
                 jobs = [job for job in self._jobs(experiments) if job.search == search]
                 print(f"{len(jobs)} {what}, {count} at once", flush=True)
                 started = time.time()

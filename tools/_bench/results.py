@@ -6,11 +6,12 @@ A record counts for the settings that it was made with (its digest): those of an
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .experiments import LEARNING_RATES, SEARCH_SEEDS, Experiment
+from .experiments import FINALISTS, LEARNING_RATES, SEARCH_SEEDS, Experiment
 from .jobs import Job
 from .statistics import Interval, interpolated, interval, paired
 
@@ -52,21 +53,35 @@ class Results:
         return self._records.get((experiment.name, experiment.digest(self._base, self._scale), job))
 
     def search(self, experiment: Experiment) -> list[Job]:
-        """The jobs that find its learning rate."""
-        return [Job(experiment.name, seed, rate, search=True) for seed in SEARCH_SEEDS for rate in LEARNING_RATES]
+        """The jobs that find its learning rate, as far as they are known: those of the finalists follow the others."""
+        first, *others = SEARCH_SEEDS
+        jobs = [Job(experiment.name, first, rate, search=True) for rate in LEARNING_RATES]
+        rewards = {job.learning_rate: self._reward(experiment, job) for job in jobs}
+        if None in rewards.values():
+            return jobs
+        best = sorted(LEARNING_RATES, key=lambda rate: rewards[rate], reverse=True)[:FINALISTS]
+        return jobs + [Job(experiment.name, seed, rate, search=True) for seed in others for rate in sorted(best)]
+
+    def _reward(self, experiment: Experiment, job: Job) -> float | None:
+        """The reward at the end of a run: None if it has not been run, minus infinity if it failed."""
+        record = self.of(experiment, job)
+        if record is None:
+            return None
+        return float("-inf") if "failed" in record else record["after"]["reward"]
 
     def learning_rate(self, experiment: Experiment) -> float | None:
-        """The rate with the highest mean reward in the search; None until it is complete, or if all failed."""
-        rewards: dict[float, list[float]] = {}
+        """The finalist with the highest mean reward; None until the search is complete, or if all failed."""
+        sums: dict[float, float] = dict.fromkeys(LEARNING_RATES, 0.0)
+        runs: Counter[float] = Counter()
         for job in self.search(experiment):
-            record = self.of(experiment, job)
-            if record is None:
+            reward = self._reward(experiment, job)
+            if reward is None:
                 return None
-            rewards.setdefault(job.learning_rate, []).append(
-                float("-inf") if "failed" in record else record["after"]["reward"]
-            )
-        best = max(rewards, key=lambda rate: sum(rewards[rate]))
-        return best if sum(rewards[best]) > float("-inf") else None
+            sums[job.learning_rate] += reward
+            runs[job.learning_rate] += 1
+        finalists = [rate for rate in LEARNING_RATES if runs[rate] == len(SEARCH_SEEDS)]
+        best = max(finalists, key=lambda rate: sums[rate], default=None)
+        return None if best is None or sums[best] == float("-inf") else best
 
     def runs(self, experiment: Experiment) -> dict[int, Record]:
         """{seed: its run at the chosen learning rate} of the runs that count and did not fail."""
