@@ -6,7 +6,7 @@ A record counts for the settings that it was made with (its digest): those of an
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,16 @@ class Results:
         return float("-inf") if "failed" in record else record["after"]["reward"]
 
     def learning_rate(self, experiment: Experiment) -> float | None:
-        """The finalist with the highest mean reward; None until the search is complete, or if all failed."""
-        sums: dict[float, float] = dict.fromkeys(LEARNING_RATES, 0.0)
-        runs: Counter[float] = Counter()
+        """The finalist whose worst run has the highest reward; None until the search is complete, or if all failed."""
+        rewards: dict[float, list[float]] = defaultdict(list)
         for job in self.search(experiment):
             reward = self._reward(experiment, job)
             if reward is None:
                 return None
-            sums[job.learning_rate] += reward
-            runs[job.learning_rate] += 1
-        finalists = [rate for rate in LEARNING_RATES if runs[rate] == len(SEARCH_SEEDS)]
-        best = max(finalists, key=lambda rate: sums[rate], default=None)
-        return None if best is None or sums[best] == float("-inf") else best
+            rewards[job.learning_rate].append(reward)
+        worst = {rate: min(found) for rate, found in rewards.items() if len(found) == len(SEARCH_SEEDS)}
+        best = max(worst, key=lambda rate: worst[rate], default=None)
+        return None if best is None or worst[best] == float("-inf") else best
 
     def runs(self, experiment: Experiment) -> dict[int, Record]:
         """{seed: its run at the chosen learning rate} of the runs that count and did not fail."""
