@@ -32,10 +32,10 @@ def record(
     }
 
 
-def searched(name: str) -> list[dict[str, Any]]:
+def searched(name: str, **other: Any) -> list[dict[str, Any]]:
     """A search that finds the second learning rate."""
     return [
-        record(name, seed, 0.6 + (rate == LEARNING_RATES[1]) * 0.1, rate=rate, search=True)
+        record(name, seed, 0.6 + (rate == LEARNING_RATES[1]) * 0.1, rate=rate, search=True, **other)
         for rate in LEARNING_RATES
         for seed in SEARCH_SEEDS
     ]

@@ -11,10 +11,10 @@ import torch
 
 from _bench.campaign import base_config
 from _bench.experiments import COMPARISONS, EXPERIMENTS, LEARNING_RATES, chosen
-from _bench.results import Results, append, load
+from _bench.results import append, load
 from _bench.settings import SettingError, parsed, replaced
 from _bench.watch import Watch, phases_of
-from _bench_records import GRPO, PAVED, record
+from _bench_records import GRPO, PAVED, searched
 from _cuda.calls import NetworkCalls
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
@@ -87,9 +87,8 @@ def test_learning_goes_on_where_it_was(comfyui, tmp_path):
     """The search is there already: only the run that counts is made, at the learning rate that was best."""
     file = tmp_path / "learning.jsonl"
     best = LEARNING_RATES[1]
-    for job in Results([], base_config()).search(EXPERIMENTS[GRPO]):
-        reward = 0.9 if job.learning_rate == best else 0.8
-        append(file, record(job.experiment, job.seed, reward, rate=job.learning_rate, search=True, scale=0.05))
+    for each in searched(GRPO, scale=0.05):
+        append(file, each)
     options = ("--json", file, "--only", GRPO, "--seeds", "1", "--scale", "0.05", "--workers", "1")
     printed = bench(comfyui, "learning", *options)
     assert "all runs are done" in printed

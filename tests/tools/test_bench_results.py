@@ -75,6 +75,26 @@ def test_the_learning_rate_is_that_of_the_search_and_other_runs_do_not_count():
     assert Results(searched(GRPO)[1:], base_config()).learning_rate(EXPERIMENTS[GRPO]) is None
 
 
+def test_the_best_rates_of_the_first_seed_are_tried_on_the_others():
+    first = [each for each in searched(GRPO) if each["seed"] == SEARCH_SEEDS[0]]
+    for each, reward in zip(first, (0.5, 0.7, 0.4, 0.8), strict=True):
+        each["after"] = {"reward": reward}
+    results = Results(first, base_config())
+    assert results.learning_rate(EXPERIMENTS[GRPO]) is None
+    left = [job for job in results.search(EXPERIMENTS[GRPO]) if results.of(EXPERIMENTS[GRPO], job) is None]
+    rates = (LEARNING_RATES[1], LEARNING_RATES[3])
+    assert left == [Job(GRPO, seed, rate, search=True) for seed in SEARCH_SEEDS[1:] for rate in rates]
+
+
+def test_the_rate_is_the_one_whose_worst_run_is_best():
+    higher = LEARNING_RATES[2]
+    search = searched(GRPO)
+    for each in search:
+        if each["learning_rate"] == higher:
+            each["after"] = {"reward": 0.1 if each["seed"] == SEARCH_SEEDS[1] else 0.9}
+    assert Results(search, base_config()).learning_rate(EXPERIMENTS[GRPO]) == LEARNING_RATES[1]
+
+
 def test_a_learning_rate_at_which_a_run_failed_is_not_chosen():
     search = searched(GRPO)
     for each in search:
