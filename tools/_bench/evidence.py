@@ -59,7 +59,7 @@ def table_of_learning(comparison: Comparison, results: Results) -> str:
     runs = run_of(comparison, results)
     first, *others = runs
     head = ["", "learning rate", "seeds", "seconds", "of the first's", *(f"{score} gained" for score in SCORES)]
-    head += [f"{score}, against the first, same {what}" for what in DIFFERENCES for score in SCORES]
+    head += [f"Δ {score}, same {what}" for what in DIFFERENCES for score in SCORES]
     rows = [head]
     for name, of_name in runs.items():
         row = [name, f"{results.learning_rate(EXPERIMENTS[name]):g}", str(len(of_name))]

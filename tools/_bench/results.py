@@ -56,8 +56,9 @@ class Results:
         """The jobs that find its learning rate, as far as they are known: those of the finalists follow the others."""
         first, *others = SEARCH_SEEDS
         jobs = [Job(experiment.name, first, rate, search=True) for rate in LEARNING_RATES]
-        rewards = {job.learning_rate: self._reward(experiment, job) for job in jobs}
-        if None in rewards.values():
+        found = {job.learning_rate: self._reward(experiment, job) for job in jobs}
+        rewards = {rate: reward for rate, reward in found.items() if reward is not None}
+        if len(rewards) < len(jobs):
             return jobs
         best = sorted(LEARNING_RATES, key=lambda rate: rewards[rate], reverse=True)[:FINALISTS]
         return jobs + [Job(experiment.name, seed, rate, search=True) for seed in others for rate in sorted(best)]
