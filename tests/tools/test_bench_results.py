@@ -6,8 +6,8 @@ import scipy.stats
 import torch
 
 from _bench.campaign import base_config
-from _bench.evidence import claim, run_of
-from _bench.experiments import EXPERIMENTS, LEARNING_RATES, SEARCH_SEEDS, Comparison
+from _bench.evidence import claim, run_of, table_of_learning
+from _bench.experiments import EQUAL_RATE, EXPERIMENTS, LEARNING_RATES, SEARCH_SEEDS, Comparison
 from _bench.jobs import Job
 from _bench.markdown import table
 from _bench.report import placed, speed_table, write
@@ -147,6 +147,21 @@ def test_a_claim_names_what_is_shown_with_its_interval_and_nothing_else():
     )
     mixed = run_of(PAIR, Results([*records, *counted(PAVED, [0.75, 0.66, 0.77, 0.68])], base_config()))
     assert claim(PAVED, GRPO, mixed).endswith("4 seeds, 1.00 [1.00, 1.00] times the seconds: no difference is shown.")
+
+
+def test_methods_that_differ_little_are_compared_at_one_rate_too():
+    comparison = Comparison("pair", "A pair", (GRPO, PAVED), equal_rate=True)
+    records = [*searched(GRPO), *searched(PAVED), *counted(GRPO, [0.7, 0.5, 0.9]), *counted(PAVED, [0.5, 0.9, 0.7])]
+    for name, add in ((GRPO, 0.0), (PAVED, 0.02)):
+        records += [record(name, seed, 0.8 + 0.1 * seed + add, rate=EQUAL_RATE) for seed in range(3)]
+    results = Results(records, base_config())
+    assert results.rates(EXPERIMENTS[GRPO]) == [LEARNING_RATES[1], EQUAL_RATE]
+    section = table_of_learning(comparison, results)
+    claimed = "reward higher with both at 0.0012, +0.020 [+0.020, +0.020]"
+    assert claimed in section
+    assert "same images" not in next(line for line in section.splitlines() if claimed in line)
+    alone = table_of_learning(PAIR, results)
+    assert "both at" not in alone
 
 
 def test_the_report_writes_tables_and_plots_in_their_places(tmp_path):

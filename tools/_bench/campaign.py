@@ -54,9 +54,7 @@ class Campaign:
         jobs = [job for each in experiments for job in results.search(each)]
         for seed in range(self._args.seeds):  # seed by seed, so that where time ends all have about as many
             for each in experiments:
-                rate = results.learning_rate(each)
-                if rate is not None:
-                    jobs.append(Job(each.name, seed, rate))
+                jobs += [Job(each.name, seed, rate) for rate in results.rates(each)]
         named = {each.name: each for each in experiments}
         return [job for job in jobs if results.of(named[job.experiment], job) is None]
 
@@ -65,11 +63,10 @@ class Campaign:
         results, left = self._results(), {}
         for each in experiments:
             open_search = sum(results.of(each, job) is None for job in results.search(each))
-            rate, seeds = results.learning_rate(each), range(self._args.seeds)
-            if open_search:
-                left[each.name] = open_search + len(seeds)
-            elif rate is not None:
-                left[each.name] = sum(results.of(each, Job(each.name, seed, rate)) is None for seed in seeds)
+            seeds = range(self._args.seeds)
+            counting = [Job(each.name, seed, rate) for rate in results.rates(each) for seed in seeds]
+            open_runs = sum(results.of(each, job) is None for job in counting)
+            left[each.name] = open_search + len(seeds) if open_search else open_runs
         return {name: count for name, count in left.items() if count}
 
     def _run(self, experiments: Sequence[Experiment], folder: Path) -> None:

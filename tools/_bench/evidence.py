@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from statistics import mean
 
-from .experiments import COMPARISONS, EXPERIMENTS, Comparison
+from .experiments import COMPARISONS, EQUAL_RATE, EXPERIMENTS, Comparison
 from .markdown import table
 from .results import Record, Results, at_equal_images, at_equal_seconds, gains, seconds_ratio
 from .statistics import Interval, interval
@@ -57,36 +57,54 @@ def times(found: Interval) -> str:
 def table_of_learning(comparison: Comparison, results: Results) -> str:
     """A section: the table of a comparison, and a sentence for each experiment but the first."""
     runs = run_of(comparison, results)
+    at_equal_rate = _at_equal_rate(comparison, results)
     first, *others = runs
     head = ["", "learning rate", "seeds", "seconds", "of the first's", *(f"{score} gained" for score in SCORES)]
     head += [f"Δ {score}, same {what}" for what in DIFFERENCES for score in SCORES]
+    head += [f"Δ {score}, both at {EQUAL_RATE:g}" for score in SCORES] if at_equal_rate else []
     rows = [head]
     for name, of_name in runs.items():
         row = [name, f"{results.learning_rate(EXPERIMENTS[name]):g}", str(len(of_name))]
         cost = seconds_ratio(of_name, runs[first])
         row += [f"{mean(record['seconds'] for record in of_name.values()):.1f}", "-" if cost is None else times(cost)]
         row += [shown(score, interval(gains(of_name, score))) for score in SCORES]
-        for difference in DIFFERENCES.values():
-            row += [shown(score, difference(of_name, runs[first], score)) if name != first else "" for score in SCORES]
+        found = [difference(of_name, runs[first], score) for difference in DIFFERENCES.values() for score in SCORES]
+        scores = list(SCORES) * len(DIFFERENCES)
+        if at_equal_rate:
+            found += [at_equal_images(at_equal_rate[name], at_equal_rate[first], score) for score in SCORES]
+            scores += SCORES
+        row += [shown(score, each) if name != first else "" for score, each in zip(scores, found, strict=True)]
         rows.append(row)
-    claims = [f"- {claim(name, first, runs)}" for name in others]
+    claims = [f"- {claim(name, first, runs, at_equal_rate)}" for name in others]
     command = f"`python tools/bench.py learning --only '{comparison.name}'`"
     picture = f"![{comparison.title}]({picture_of(comparison)})"
     return "\n\n".join([f"### {comparison.title}", table(rows), "\n".join(claims), command, picture])
 
 
-def claim(name: str, first: str, runs: Mapping[str, Runs]) -> str:
+def _at_equal_rate(comparison: Comparison, results: Results) -> dict[str, Runs]:
+    """{experiment: its runs by seed at EQUAL_RATE}, if a comparison looks at them."""
+    if not comparison.equal_rate:
+        return {}
+    return {name: results.runs(EXPERIMENTS[name], EQUAL_RATE) for name in comparison.experiments}
+
+
+def claim(name: str, first: str, runs: Mapping[str, Runs], at_equal_rate: Mapping[str, Runs] | None = None) -> str:
     """What was shown of an experiment against the first, in a sentence."""
-    shown_of = []
-    for what, difference in DIFFERENCES.items():
-        for score in SCORES:
-            found = difference(runs[name], runs[first], score)
-            if found is not None and found.says:
-                shown_of.append(f"{score} {found.says} after the same {what}, {shown(score, found)}")
+    found = [
+        (score, f"after the same {what}", difference(runs[name], runs[first], score))
+        for what, difference in DIFFERENCES.items()
+        for score in SCORES
+    ]
+    if at_equal_rate:
+        found += [
+            (score, f"with both at {EQUAL_RATE:g}", at_equal_images(at_equal_rate[name], at_equal_rate[first], score))
+            for score in SCORES
+        ]
+    said = [f"{score} {each.says} {where}, {shown(score, each)}" for score, where, each in found if each and each.says]
     seeds = len(runs[name].keys() & runs[first].keys())
     cost = seconds_ratio(runs[name], runs[first])
     at = f"{seeds} seeds" + ("" if cost is None else f", {times(cost)} times the seconds")
-    return f"{name} against {first}, {at}: {'; '.join(shown_of) or 'no difference is shown'}."
+    return f"{name} against {first}, {at}: {'; '.join(said) or 'no difference is shown'}."
 
 
 def picture_of(comparison: Comparison) -> str:

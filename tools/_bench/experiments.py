@@ -26,6 +26,8 @@ SEARCH_SEEDS = (1000, 1001, 1002)
 """Of the search for the learning rate: no run that counts has them. All rates have the first, the best the others."""
 FINALISTS = 2
 """So many rates are tried on all search seeds. Chosen is the one whose worst run is best: people have one run."""
+EQUAL_RATE = 1.2e-3
+"""Where methods differ little, their runs at one rate differ less by chance than runs at the best rate of each."""
 REWARDS = ("clip", "preference")
 """What the runs learn from: a mix of equal weights, each normalised within its group (see learning.py)."""
 
@@ -84,6 +86,7 @@ class Comparison:
     name: str  # for --only, and for the heading's anchor
     title: str
     experiments: tuple[str, ...]
+    equal_rate: bool = False  # whether they are compared at EQUAL_RATE too
 
 
 REGIMES: dict[str, Settings] = {
@@ -148,13 +151,15 @@ def _main(*parts: str) -> tuple[str, ...]:
 
 COMPARISONS = (
     *(
-        Comparison(f"segments {where}", f"Segments at {where}", tuple(f"{where} {what}" for what in SEGMENTS))
+        Comparison(
+            f"segments {where}", f"Segments at {where}", tuple(f"{where} {what}" for what in SEGMENTS), equal_rate=True
+        )
         for where in REGIMES
     ),
-    Comparison("variance", "Variance of the chains", _main("{2,3}", "{2,3} matched", "{2,3} span")),
+    Comparison("variance", "Variance of the chains", _main("{2,3}", "{2,3} matched", "{2,3} span"), equal_rate=True),
     Comparison("kernel GRPO", "Kernels, without paving", _main("GRPO", "GRPO cps", "GRPO dance")),
     Comparison("kernel {2,3}", "Kernels, with paving", _main("{2,3}", "{2,3} cps", "{2,3} dance")),
-    Comparison("kernel cps", "Paving with the cps kernel", _main("GRPO cps", "{2,3} cps")),
+    Comparison("kernel cps", "Paving with the cps kernel", _main("GRPO cps", "{2,3} cps"), equal_rate=True),
     Comparison("kernel dance", "Paving with the dance kernel", _main("GRPO dance", "{2,3} dance")),
     *(
         Comparison(
@@ -188,6 +193,11 @@ COMPARISONS = (
         (f"{RELEASED} {{2,3}}", f"{RELEASED} {{2,3}} fast"),
     ),
 )
+
+
+def compared_at_equal_rate(experiment: Experiment) -> bool:
+    """Whether an experiment has runs at EQUAL_RATE too."""
+    return any(each.equal_rate and experiment.name in each.experiments for each in COMPARISONS)
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .experiments import FINALISTS, LEARNING_RATES, SEARCH_SEEDS, Experiment
+from .experiments import (
+    EQUAL_RATE,
+    FINALISTS,
+    LEARNING_RATES,
+    SEARCH_SEEDS,
+    Experiment,
+    compared_at_equal_rate,
+)
 from .jobs import Job
 from .statistics import Interval, interpolated, interval, paired
 
@@ -52,6 +59,13 @@ class Results:
         """The record of a job, if it has been run."""
         return self._records.get((experiment.name, experiment.digest(self._base, self._scale), job))
 
+    def rates(self, experiment: Experiment) -> list[float]:
+        """The learning rates of the runs that count; none until the search is complete."""
+        found = self.learning_rate(experiment)
+        if found is None:
+            return []
+        return [found, EQUAL_RATE] if compared_at_equal_rate(experiment) and found != EQUAL_RATE else [found]
+
     def search(self, experiment: Experiment) -> list[Job]:
         """The jobs that find its learning rate, as far as they are known: those of the finalists follow the others."""
         first, *others = SEARCH_SEEDS
@@ -82,9 +96,9 @@ class Results:
         best = max(worst, key=lambda rate: worst[rate], default=None)
         return None if best is None or worst[best] == float("-inf") else best
 
-    def runs(self, experiment: Experiment) -> dict[int, Record]:
-        """{seed: its run at the chosen learning rate} of the runs that count and did not fail."""
-        rate = self.learning_rate(experiment)
+    def runs(self, experiment: Experiment, rate: float | None = None) -> dict[int, Record]:
+        """{seed: its run} of the runs that count and did not fail, at a learning rate; None: the chosen one."""
+        rate = rate or self.learning_rate(experiment)
         digest = experiment.digest(self._base, self._scale)
         return {
             job.seed: record
