@@ -13,7 +13,7 @@ from .combinations import check_combinations
 from .fields import check, joined, setting
 
 Variance = Literal["reference", "matched", "span"]
-Residual = Literal["image", "noise"]
+Residual = Literal["noise", "image"]
 Ratio = Literal["unclipped", "clip", "divergence mask"]
 _NO_NEGATIVE = "a negative weight would train away from the reward; the paper uses 1"
 
@@ -60,10 +60,10 @@ class PaveConfig:
         expert=True,
     )
     residual: Residual = setting(
-        "image",
-        "What finer steps are held against. image: where the image is, as released. noise: as far from where they lead "
-        "as the image is from where the plain step led, which is the noise that was drawn. For branches both are the "
-        "same; trajectories of few steps need noise, or they learn the error of their large steps.",
+        "noise",
+        "What finer steps are held against. image: where the image is, as published. noise: as far from where they "
+        "lead as the image is from where the plain step led, which is the noise that was drawn. For branches both are "
+        "the same; trajectories with image learn the error of their large steps too.",
         options=get_args(Residual),
         expert=True,
     )

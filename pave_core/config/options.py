@@ -148,11 +148,11 @@ OPTIONS: dict[str, Option] = {
     ),
     "residual": Option(
         "of L_n, whose gradient is -1/G sum_i A_i e_i / (std_n^2 D) dmean_n: image: e_i = y_i - mean_n. noise: "
-        "e_i = y_i - mean_1 of the policy that drew, the noise itself. They differ by A_i (mean_1 - mean_n), which comes "
-        "from no reward",
-        f"image: {PAVE} as released; noise: {OURS}",
+        "e_i = y_i - mean_1 of the policy that drew, the noise itself. They differ by A_i (mean_1 - mean_n), which "
+        "comes from no reward",
+        f"image: {PAVE}; noise: {OURS}",
         "branches whose advantages sum to 0 have one mean_n, and the same gradient with both; with segments empty",
-        {"image": {}, "noise": {}},
+        {"noise": {}, "image": {}},
     ),
     "updates_per_rollout": Option(
         "as many optimizer steps with ratio_i = p(y_i) / p_old(y_i), p_old: the policy that drew",

@@ -95,7 +95,8 @@ ABOUT: dict[str, About] = {
         "Pave-GRPO as its paper writes it: trajectories, a clipped ratio, a KL term",
         "arXiv 2606.01636, Algorithm 1 on the project page",
         "Clip range, KL weight and the number of updates are not published: clip_range is Flow-GRPO's, 2 updates a "
-        "rollout the least at which a clip acts, kl_weight Flow-GRPO's 0.01 to 0.04 times a |dt| of about 0.03.",
+        "rollout the least at which a clip acts, kl_weight Flow-GRPO's 0.01 to 0.04 times a |dt| of about 0.03. As it "
+        "is written residual would be image, which taught the bundled model far less than noise: docs/BENCHMARKS.md.",
     ),
     "pave, half price": About(
         "half the denoising steps",

@@ -125,7 +125,7 @@ def _others() -> dict[str, Experiment]:
             settings = REGIMES[MAIN] | {"run.prompts_per_step": 4, "pave.segments": SEGMENTS[what]}
             made[f"{MAIN} {what} {exploration}"] = settings = {**settings, "rollout.exploration": exploration}
             if what != "GRPO":
-                made[f"{MAIN} {what} {exploration}, residual noise"] = {**settings, "pave.residual": "noise"}
+                made[f"{MAIN} {what} {exploration}, residual image"] = {**settings, "pave.residual": "image"}
     for ratio in ("unclipped", "clip", "divergence mask"):
         for updates in (2, 4):  # in a first update nothing is limited: all three are the regime's {2,3} itself
             name = f"{MAIN} {{2,3}} {ratio}, {updates} updates"
@@ -173,7 +173,7 @@ COMPARISONS = (
         Comparison(
             f"exploration {kind}",
             f"Paving of {kind}",
-            _main(f"GRPO {kind}", f"{{2,3}} {kind}", f"{{2,3}} {kind}, residual noise"),
+            _main(f"GRPO {kind}", f"{{2,3}} {kind}", f"{{2,3}} {kind}, residual image"),
         )
         for kind in ("trajectories", "trajectories, one noise")
     ),

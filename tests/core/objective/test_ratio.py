@@ -166,21 +166,23 @@ def paved(W, x, segments=(2, 3)):
     return transitions
 
 
+@pytest.mark.parametrize("residual", ["noise", "image"])
 @pytest.mark.parametrize(("ratio", "limit"), [("unclipped", {}), ("clip", {"clip_range": 1e-3})])
-def test_finite_differences_through_the_sub_steps_of_a_policy_that_has_moved(ratio, limit):
+def test_finite_differences_through_the_sub_steps_of_a_policy_that_has_moved(ratio, limit, residual):
     """The value of the loss with three chains, an old policy and a reference; its gradient is that of the value."""
     x, y = randn(1, *SHAPE, dtype=torch.float64), randn(4, *SHAPE, seed=1, dtype=torch.float64)
     advantages = torch.tensor([1.0, -0.5, 0.25, -0.75], dtype=torch.float64)
     W, moved, base = (randn(3, 3, seed=2, dtype=torch.float64) * 0.5 + shift for shift in (0.0, 0.02, -0.05))
     old, reference = paved(W, x), paved(base, x)
-    config = PaveConfig(segment_weights=(0.5, 2.0), kl_weight=0.3, ratio=ratio, **limit)
+    config = PaveConfig(segment_weights=(0.5, 2.0), kl_weight=0.3, ratio=ratio, residual=residual, **limit)
 
     def value(W):
         """By torch.distributions."""
         terms = {}
         for n, p in paved(W, x).items():
             densities = [Normal(q.mean, q.std) for q in (p, old[n], reference[n])]
-            logs = [density.log_prob(y).flatten(1).mean(1) for density in densities]
+            z = y if residual == "image" else y - old[1].mean + old[n].mean
+            logs = [density.log_prob(z).flatten(1).mean(1) for density in densities]
             r = (logs[0] - logs[1]).exp()
             f = advantages * r
             if limit:

@@ -69,7 +69,7 @@ def test_every_option_of_the_rollout_resumes_bit_for_bit(tmp_path, rollout):
     [
         {"variance": "matched"},
         {"variance": "span"},
-        {"residual": "noise", "updates_per_rollout": 2},
+        {"residual": "image", "updates_per_rollout": 2},
         {"updates_per_rollout": 2},
         {"updates_per_rollout": 3, "ratio": "clip"},
         {"updates_per_rollout": 2, "ratio": "divergence mask"},
