@@ -6,6 +6,7 @@
     python tools/bench.py learning                the experiments on the bundled model, several at once
     python tools/bench.py learning --only segments --minutes 8
     python tools/bench.py tails                   do cheaper tails rank the images of a group as full tails do?
+    python tools/bench.py gradients               do finer steps teach anything else than plain ones?
     python tools/bench.py report                  docs/BENCHMARKS.md and its plots, from what was measured
 
 Uses the quickstart's environment (COMFYUI_PATH or --comfyui for another ComfyUI, --here for the Python that runs this).
@@ -87,6 +88,10 @@ def parse_args() -> argparse.Namespace:
     tails = command("tails", "do cheaper tails rank the images of a group as full tails do?", "tails.json")
     _add_subject(tails)
     tails.add_argument("--prompts", type=int, default=12, metavar="N", help="one rollout each (default: 12)")
+
+    gradients = command("gradients", "how alike are the gradients of plain steps and of finer ones?", "gradients.json")
+    _add_subject(gradients)
+    gradients.add_argument("--prompts", type=int, default=16, metavar="N", help="one rollout each (default: 16)")
 
     learning = command("learning", "the experiments on the bundled model, several at once", "learning.jsonl")
     learning.add_argument("--only", nargs="+", default=(), metavar="NAME", help="some comparisons or experiments")

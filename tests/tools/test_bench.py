@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from _bench.campaign import base_config
-from _bench.experiments import COMPARISONS, EXPERIMENTS, LEARNING_RATES, chosen
+from _bench.experiments import COMPARISONS, EQUAL_RATE, EXPERIMENTS, LEARNING_RATES, chosen
 from _bench.results import append, load
 from _bench.settings import SettingError, parsed, replaced
 from _bench.watch import Watch, phases_of
@@ -83,8 +83,21 @@ def test_tails_are_ranked_by_the_same_branches(comfyui, tmp_path):
 
 
 @pytest.mark.slow
+def test_gradients_of_the_chains_are_compared_with_the_plain_steps(comfyui, tmp_path):
+    file = tmp_path / "gradients.json"
+    options = ("--set", "rollout.group_size=4", "--set", "pave.segments=[2]")
+    bench(comfyui, "gradients", "--prompts", "2", "--json", file, *options)
+    found = json.loads(file.read_text(encoding="utf-8"))["alignments"]
+    steps = [(3, 0), *((4, k) for k in (0, 1)), *((8, k) for k in (0, 2, 4)), *((16, k) for k in (0, 2, 4, 6))]
+    assert [(each["T"], each["k"], each["n"]) for each in found] == [(T, k, 2) for T, k in steps]
+    for each in found:
+        assert 0.5 < each["cosine"] <= 1  # other branches, or those of another step, would be at about 0
+        assert each["halves"] < each["cosine"]
+
+
+@pytest.mark.slow
 def test_learning_goes_on_where_it_was(comfyui, tmp_path):
-    """The search is there already: only the run that counts is made, at the learning rate that was best."""
+    """The search is there already: only the runs that count are made, at the best learning rate and the common one."""
     file = tmp_path / "learning.jsonl"
     best = LEARNING_RATES[1]
     for each in searched(GRPO, scale=0.05):
@@ -92,7 +105,8 @@ def test_learning_goes_on_where_it_was(comfyui, tmp_path):
     options = ("--json", file, "--only", GRPO, "--seeds", "1", "--scale", "0.05", "--workers", "1")
     printed = bench(comfyui, "learning", *options)
     assert "all runs are done" in printed
-    (own,) = [each for each in load([file]) if not each["search"]]
+    own, other = [each for each in load([file]) if not each["search"]]
+    assert (other["seed"], other["learning_rate"]) == (0, EQUAL_RATE)
     assert (own["experiment"], own["seed"], own["learning_rate"], own["steps"]) == (GRPO, 0, best, 2)
     assert own["images"] == 2 * 4 * 8  # steps x prompts x G
     assert [point[0] for point in own["curve"]] == [0, 1, 2]

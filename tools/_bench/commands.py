@@ -63,6 +63,19 @@ def tails(args: argparse.Namespace) -> int:
     return 0
 
 
+def gradients(args: argparse.Namespace) -> int:
+    """How alike the gradients of plain steps and chains are."""
+    with _measuring(args) as (about, found):
+        from .alignment import measured_alignments
+
+        alignments = []
+        for each in measured_alignments(found, prompts=args.prompts):
+            alignments.append(vars(each))
+            print(each.line(), flush=True)
+        save(args.json, {**about, "alignments": alignments})
+    return 0
+
+
 def learning(args: argparse.Namespace) -> int:
     """The experiments."""
     from .campaign import Campaign

@@ -57,19 +57,23 @@ def measured_ranks(subject: Subject, *, prompts: int) -> Iterator[Ranks]:
     with torch.inference_mode(), subject.policy(config) as policy:
         policy.sigmas(steps)
         conds = encoded(policy, chosen)
-        full = {prompt: _advantages(subject, policy, config, prompt, cond) for prompt, cond in conds.items()}
+        full = {
+            prompt: advantages_of_rollout(subject, policy, config, prompt, cond)[1] for prompt, cond in conds.items()
+        }
         for solver, tail_steps in kinds:
             cheap = replaced(config, {"rollout.tail_solver": solver, "rollout.tail_steps": tail_steps})
             found = [
-                mean_spearman(_advantages(subject, policy, cheap, prompt, cond).tolist(), full[prompt].tolist())
+                mean_spearman(
+                    advantages_of_rollout(subject, policy, cheap, prompt, cond)[1].tolist(), full[prompt].tolist()
+                )
                 for prompt, cond in conds.items()
             ]
             of_all = interval(found)
             yield Ranks(solver, tail_steps, of_all.mean, of_all.low, of_all.high, of_all.n)
 
 
-def _advantages(subject: Subject, policy: Any, config: Any, prompt: str, cond: Any) -> Tensor:
-    """The advantages (K, G) of the images of one rollout, whose branches depend on the prompt alone."""
+def advantages_of_rollout(subject: Subject, policy: Any, config: Any, prompt: str, cond: Any) -> tuple[Any, Tensor]:
+    """A rollout, whose branches depend on the prompt alone, and the advantages (K, G) of its images."""
     batches = RunBatches.of(config.rollout, config.memory)
     (rollout,) = sample_rollouts(
         policy,
@@ -82,4 +86,4 @@ def _advantages(subject: Subject, policy: Any, config: Any, prompt: str, cond: A
     _, K, G = rollout.finals.shape[:3]
     images = batches.decode.map(subject.decoder().decode, rollout.finals.flatten(0, 2))
     scores = subject.reward.score(images, [prompt] * len(images))
-    return advantages_of(scores.view(K, G), config.pave.advantage_clip)
+    return rollout, advantages_of(scores.view(K, G), config.pave.advantage_clip)

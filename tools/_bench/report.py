@@ -42,6 +42,8 @@ def write(docs: Path, *, learning: Sequence[Path], folder: Path) -> None:
         )
     if ranks := _records(folder, "tails"):
         written["tails"] = "\n\n".join(map(tails_table, ranks.values()))
+    if alignments := _records(folder, "gradients"):
+        written["gradients"] = "\n\n".join(map(gradients_table, alignments.values()))
     results = Results(load(learning), base_config())
     if measured := measured_comparisons(results):
         overview = f"![Every paired difference with its interval]({ALL})"
@@ -118,6 +120,22 @@ def tails_table(record: Record) -> str:
         bounds = f"[{each['low']:.3f}, {each['high']:.3f}]"
         rows.append((each["solver"], str(each["tail_steps"]), f"{each['spearman']:.3f}", bounds, str(each["prompts"])))
     return f"{_about(record)}\n\n{table(rows)}"
+
+
+def gradients_table(record: Record) -> str:
+    """How alike the gradients of plain steps and chains are."""
+    rows: list[Sequence[str]] = [("T, k, n", "cosine", "95 % interval", "plain step, halves of the prompts", "prompts")]
+    for each in record["alignments"]:
+        bounds, halves = f"[{each['low']:.3f}, {each['high']:.3f}]", f"{each['halves']:.3f}"
+        rows.append(
+            (f"{each['T']}, {each['k']}, {each['n']}", f"{each['cosine']:.3f}", bounds, halves, str(each["prompts"]))
+        )
+    config = record["config"]
+    about = (
+        f"**{record['model']}**, G {config['rollout']['group_size']}, S {config['pave']['segments']} "
+        f"(`python tools/bench.py {record['command']}`)."
+    )
+    return f"{about}\n\n{table(rows)}"
 
 
 def scaling_table(record: Record) -> str:
