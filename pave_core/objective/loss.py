@@ -90,14 +90,17 @@ def chain_loss(
     config: PaveConfig,
     old: Gaussian | None = None,
     reference: Gaussian | None = None,
+    gap: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """L_n (N,) of p = p^(n), and what chain n does: (N, 5), the fields of SegmentMetrics, constants on the device.
 
     The value of L_n would say nothing: it is - mean_i A_i, always about 0. old: as in surrogate(). reference: p^(n) of
-    the reference; None: without the KL term.
+    the reference; None: without the KL term. gap: mean_1,old - mean_n,old (N, *S), by which the images are moved; None:
+    they are left where they are. What chain n does is said of the images where they are.
     """
-    value, weights = surrogate(p, branches, advantages, old=old, config=config)
-    push = mean_gradient(p, branches, weights)
+    y = branches if gap is None else branches - gap.unsqueeze(1)
+    value, weights = surrogate(p, y, advantages, old=old, config=config)
+    push = mean_gradient(p, y, weights)
     loss = ((p.mean - p.mean.detach()) * push).flatten(1).sum(1) - value.mean(1)
     kl = torch.zeros_like(loss) if reference is None else p.divergence(reference)
     with torch.no_grad():
@@ -123,9 +126,9 @@ def decomposition_loss(
     weights, losses, metrics = config.weights(), {}, []
     drew = old or transitions
     for n, p in transitions.items():
-        y = branches if config.residual == "image" else branches + (drew[n].mean - drew[1].mean).detach().unsqueeze(1)
+        gap = (drew[1].mean - drew[n].mean).detach() if config.residual == "noise" else None
         held_against = {"old": old[n] if old else None, "reference": reference[n] if reference else None}
-        loss, of_chain = chain_loss(p, y, advantages, config=config, **held_against)
+        loss, of_chain = chain_loss(p, branches, advantages, config=config, gap=gap, **held_against)
         losses[n] = weights[n] * loss
         metrics.append(of_chain)
     whole = losses.pop(1)

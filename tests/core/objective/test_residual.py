@@ -6,7 +6,7 @@ import torch
 from pave_core.config.objective import PaveConfig
 from pave_core.flow.paving import CoarseStep, paved_transitions
 from pave_core.flow.schedule import shifted_sigmas
-from pave_core.objective.loss import decomposition_loss
+from pave_core.objective.loss import decomposition_loss, log_probs
 
 N, G, SHAPE, SEGMENTS = 3, 4, (3, 2, 2), (2, 3)
 
@@ -74,10 +74,13 @@ def test_advantages_that_sum_to_zero_make_both_the_same(situation):
     torch.testing.assert_close(gradient(centred, "noise"), gradient(centred, "image"))
 
 
-def test_every_chain_finds_the_image_as_likely_as_the_plain_step_but_for_its_std(situation):
+def test_how_likely_a_chain_finds_the_images_is_said_of_them_where_they_are(situation):
     W, x, noise, advantages = situation
     p = paved(W, x)
     y = p[1].mean.unsqueeze(1) + p[1].std * noise
-    _, metrics = decomposition_loss(p, y, advantages, config=PaveConfig(segments=SEGMENTS, residual="noise"))
-    log_prob, std = metrics.view(N, len(p), -1)[..., :2].unbind(-1)
-    torch.testing.assert_close(log_prob * std**2, (log_prob * std**2)[:, :1].expand(-1, len(p)))
+    for residual in ("image", "noise"):
+        config = PaveConfig(segments=SEGMENTS, residual=residual)
+        _, metrics = decomposition_loss(p, y, advantages, config=config)
+        log_prob = metrics.view(N, len(p), -1)[..., 0]
+        for place, p_n in enumerate(p.values()):
+            torch.testing.assert_close(log_prob[:, place], log_probs(p_n, y).mean(1))
