@@ -615,7 +615,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "text_config_overrides": {
                 "hidden_size": 48,
                 "intermediate_size": 96,
-                "num_hidden_layers": 2,
+                "num_hidden_layers": 4,  # enough for the bytes to show that they are computed again
                 "num_attention_heads": 2,
                 "num_key_value_heads": 1,
                 "head_dim": 24,
