@@ -29,16 +29,8 @@ ADDED_LATER = (
     *("check_reward", "check_gradient", "frames"),
     *("exploration", "kernel", "window_every", "window_stride", "tail_solver", "tail_steps", "coarser_tails"),
     *("contrast", "candidates"),
-    *(
-        "variance",
-        "residual",
-        "updates_per_rollout",
-        "ratio",
-        "clip_range",
-        "max_divergence",
-        "kl_weight",
-        "step_weights",
-    ),
+    *("variance", "residual", "updates_per_rollout", "ratio", "clip_range", "max_divergence"),
+    *("kl_weight", "step_weights"),
     *("global_advantage", "ema_decay"),
 )
 """Widgets that graphs saved by an older version do not have, in the order in which they were added.

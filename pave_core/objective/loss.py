@@ -126,7 +126,8 @@ def decomposition_loss(
     weights, losses, metrics = config.weights(), {}, []
     drew = old or transitions
     for n, p in transitions.items():
-        gap = (drew[1].mean - drew[n].mean).detach() if config.residual == "noise" else None
+        moved = n > 1 and config.residual == "noise"
+        gap = (drew[1].mean - drew[n].mean).detach() if moved else None
         held_against = {"old": old[n] if old else None, "reference": reference[n] if reference else None}
         loss, of_chain = chain_loss(p, branches, advantages, config=config, gap=gap, **held_against)
         losses[n] = weights[n] * loss

@@ -16,20 +16,16 @@ from torch.nn.functional import cosine_similarity
 
 from _cuda.host import pack_module
 
+from .experiments import REGIMES, RELEASED_STEPS
 from .ranks import advantages_of_rollout
-from .settings import Settings, replaced
+from .settings import replaced
 from .statistics import interval
-from .subject import Subject, captions, encoded
+from .subject import Subject, encoded, some_captions
 
 paving = pack_module("pave_core.flow.paving")
 mean_gradient = pack_module("pave_core.objective.loss").mean_gradient
 
-STEPS: tuple[Settings, ...] = (
-    {"rollout.steps": 3, "rollout.branch_steps": (0,)},
-    {"rollout.steps": 4, "rollout.branch_steps": (0, 1)},
-    {"rollout.steps": 8, "rollout.branch_steps": (0, 2, 4)},
-    {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6)},
-)
+STEPS = (REGIMES["T3 K0"], REGIMES["T4 K01"], REGIMES["T8 K024"], RELEASED_STEPS)
 
 
 @dataclass(frozen=True)
@@ -55,14 +51,13 @@ class Alignment:
 
 def measured_alignments(subject: Subject, *, prompts: int) -> Iterator[Alignment]:
     """Those of the base model, for each of STEPS, by one rollout of each of so many prompts."""
-    chosen = captions()[:: max(1, len(captions()) // prompts)][:prompts]
     for settings in STEPS:
         config = replaced(subject.config, settings)
         T, K, segments = config.rollout.steps, config.rollout.branch_steps, config.pave.segments
         with torch.inference_mode(), subject.policy(config) as policy:
             policy.sigmas(T)
             found: dict[tuple[int, int], list[Tensor]] = {(k, n): [] for k in K for n in (1, *segments)}
-            for prompt, cond in encoded(policy, chosen).items():
+            for prompt, cond in encoded(policy, some_captions(prompts)).items():
                 rollout, advantages = advantages_of_rollout(subject, policy, config, prompt, cond)
                 for place, k in enumerate(K):
                     gradients = _gradients(policy, config, rollout, place, advantages)

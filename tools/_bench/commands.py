@@ -6,16 +6,17 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from _host.server import has_accelerator
 
+from .experiments import RELEASED_STEPS
 from .machine import described, machine
 
-RELEASED = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6), "rollout.group_size": 12}
+RELEASED = RELEASED_STEPS | {"rollout.group_size": 12}
 """The released code's rollout, as in the preset "fast", whose tails are in question."""
 SCALED = {"run.prompts_per_step": 1, "rollout.steps": 8, "rollout.branch_steps": (0, 2, 4)}
 """What scaling begins with, besides the subject's own settings."""
@@ -39,11 +40,8 @@ def scaling(args: argparse.Namespace) -> int:
         from .plots import plot_scaling
         from .scaling import measured_points
 
-        points = []
-        for point in measured_points(found, only=args.only, most=args.most, pairs=args.pairs):
-            points.append(vars(point))
-            print(point.line(), flush=True)
-        record = {**about, "points": points}
+        points = measured_points(found, only=args.only, most=args.most, pairs=args.pairs)
+        record = {**about, "points": _printed(points)}
         save(args.json, record)
         plot_scaling(record, args.plot)
     return 0
@@ -55,11 +53,7 @@ def tails(args: argparse.Namespace) -> int:
     with _measuring(args) as (about, found):
         from .ranks import measured_ranks
 
-        ranks = []
-        for each in measured_ranks(found, prompts=args.prompts):
-            ranks.append(vars(each))
-            print(each.line(), flush=True)
-        save(args.json, {**about, "ranks": ranks})
+        save(args.json, {**about, "ranks": _printed(measured_ranks(found, prompts=args.prompts))})
     return 0
 
 
@@ -68,11 +62,7 @@ def gradients(args: argparse.Namespace) -> int:
     with _measuring(args) as (about, found):
         from .alignment import measured_alignments
 
-        alignments = []
-        for each in measured_alignments(found, prompts=args.prompts):
-            alignments.append(vars(each))
-            print(each.line(), flush=True)
-        save(args.json, {**about, "alignments": alignments})
+        save(args.json, {**about, "alignments": _printed(measured_alignments(found, prompts=args.prompts))})
     return 0
 
 
@@ -111,6 +101,15 @@ def _measuring(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Any]]
         print(f"{described(on)}, {found.name}: {_shown(found.config)}", flush=True)
         about = {"command": args.command, "machine": on, "model": found.name, "pixels": found.pixels}
         yield {**about, "config": found.config.to_dict()}, found
+
+
+def _printed(measured: Iterable[Any]) -> list[dict[str, Any]]:
+    """The fields of what is measured, each of which is printed as it comes."""
+    records = []
+    for each in measured:
+        records.append(vars(each))
+        print(each.line(), flush=True)
+    return records
 
 
 def _shown(config: Any) -> str:

@@ -60,20 +60,15 @@ def table_of_learning(comparison: Comparison, results: Results) -> str:
     at_equal_rate = _at_equal_rate(comparison, results)
     first, *others = runs
     head = ["", "learning rate", "seeds", "seconds", "of the first's", *(f"{score} gained" for score in SCORES)]
-    head += [f"Δ {score}, same {what}" for what in DIFFERENCES for score in SCORES]
-    head += [f"Δ {score}, both at {EQUAL_RATE:g}" for score in SCORES] if at_equal_rate else []
+    head += [f"Δ {score}, {where}" for score, where, _ in _differences(first, first, runs, at_equal_rate)]
     rows = [head]
     for name, of_name in runs.items():
         row = [name, f"{results.learning_rate(EXPERIMENTS[name]):g}", str(len(of_name))]
         cost = seconds_ratio(of_name, runs[first])
         row += [f"{mean(record['seconds'] for record in of_name.values()):.1f}", "-" if cost is None else times(cost)]
         row += [shown(score, interval(gains(of_name, score))) for score in SCORES]
-        found = [difference(of_name, runs[first], score) for difference in DIFFERENCES.values() for score in SCORES]
-        scores = list(SCORES) * len(DIFFERENCES)
-        if at_equal_rate:
-            found += [at_equal_images(at_equal_rate[name], at_equal_rate[first], score) for score in SCORES]
-            scores += SCORES
-        row += [shown(score, each) if name != first else "" for score, each in zip(scores, found, strict=True)]
+        found = _differences(name, first, runs, at_equal_rate)
+        row += [shown(score, each) if name != first else "" for score, _, each in found]
         rows.append(row)
     claims = [f"- {claim(name, first, runs, at_equal_rate)}" for name in others]
     command = f"`python tools/bench.py learning --only '{comparison.name}'`"
@@ -88,19 +83,28 @@ def _at_equal_rate(comparison: Comparison, results: Results) -> dict[str, Runs]:
     return {name: results.runs(EXPERIMENTS[name], EQUAL_RATE) for name in comparison.experiments}
 
 
-def claim(name: str, first: str, runs: Mapping[str, Runs], at_equal_rate: Mapping[str, Runs] | None = None) -> str:
-    """What was shown of an experiment against the first, in a sentence."""
+def _differences(
+    name: str, first: str, runs: Mapping[str, Runs], at_equal_rate: Mapping[str, Runs]
+) -> list[tuple[str, str, Interval | None]]:
+    """(score, what both have alike, the paired difference of an experiment from the first)."""
     found = [
-        (score, f"after the same {what}", difference(runs[name], runs[first], score))
+        (score, f"same {what}", difference(runs[name], runs[first], score))
         for what, difference in DIFFERENCES.items()
         for score in SCORES
     ]
     if at_equal_rate:
-        found += [
-            (score, f"with both at {EQUAL_RATE:g}", at_equal_images(at_equal_rate[name], at_equal_rate[first], score))
-            for score in SCORES
-        ]
-    said = [f"{score} {each.says} {where}, {shown(score, each)}" for score, where, each in found if each and each.says]
+        own, other = at_equal_rate[name], at_equal_rate[first]
+        found += [(score, f"both at {EQUAL_RATE:g}", at_equal_images(own, other, score)) for score in SCORES]
+    return found
+
+
+def claim(name: str, first: str, runs: Mapping[str, Runs], at_equal_rate: Mapping[str, Runs] | None = None) -> str:
+    """What was shown of an experiment against the first, in a sentence."""
+    said = [
+        f"{score} {each.says} {'after the' if where.startswith('same') else 'with'} {where}, {shown(score, each)}"
+        for score, where, each in _differences(name, first, runs, at_equal_rate or {})
+        if each and each.says
+    ]
     seeds = len(runs[name].keys() & runs[first].keys())
     cost = seconds_ratio(runs[name], runs[first])
     at = f"{seeds} seeds" + ("" if cost is None else f", {times(cost)} times the seconds")

@@ -97,6 +97,7 @@ REGIMES: dict[str, Settings] = {
 }
 RELEASED = "T16 K0246"
 """The released code's steps, of which cheaper tails save the most."""
+RELEASED_STEPS: Settings = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6)}
 SEGMENTS: dict[str, tuple[int, ...]] = {"GRPO": (), "{2}": (2,), "{2,3}": (2, 3), "{2,3,4}": (2, 3, 4)}
 MAIN = "T4 K01"
 """The regime of most tables that are not about segments: few steps, the branch steps at high noise."""
@@ -135,7 +136,7 @@ def _others() -> dict[str, Experiment]:
     contrast = {"rollout.contrast": 4}
     for what, settings in (("half tails", half), ("contrast", contrast), ("half tails, contrast", half | contrast)):
         made[f"{DEFAULT} {{2,3}} {what}"] = {**default, **settings}
-    released = {"rollout.steps": 16, "rollout.branch_steps": (0, 2, 4, 6), "run.prompts_per_step": 1}
+    released = RELEASED_STEPS | {"run.prompts_per_step": 1}
     made[f"{RELEASED} {{2,3}}"] = released | {"pave.segments": SEGMENTS["{2,3}"]}
     made[f"{RELEASED} {{2,3}} fast"] = made[f"{RELEASED} {{2,3}}"] | half
     return {name: Experiment(name, settings) for name, settings in made.items()}

@@ -18,7 +18,7 @@ from _cuda.host import pack_module
 
 from .settings import replaced
 from .statistics import interval, mean_spearman
-from .subject import Subject, captions, encoded
+from .subject import Subject, encoded, some_captions
 
 sample_rollouts = pack_module("pave_core.rollout.sample").sample_rollouts
 advantages_of = pack_module("pave_core.objective.advantage").advantages_of
@@ -53,10 +53,9 @@ def measured_ranks(subject: Subject, *, prompts: int) -> Iterator[Ranks]:
     config = subject.config
     steps = config.rollout.steps
     kinds = [(solver, round(steps / share)) for share in SHARES for solver in ("multistep", "euler")]
-    chosen = captions()[:: max(1, len(captions()) // prompts)][:prompts]
     with torch.inference_mode(), subject.policy(config) as policy:
         policy.sigmas(steps)
-        conds = encoded(policy, chosen)
+        conds = encoded(policy, some_captions(prompts))
         full = {
             prompt: advantages_of_rollout(subject, policy, config, prompt, cond)[1] for prompt, cond in conds.items()
         }

@@ -88,6 +88,12 @@ def captions() -> list[str]:
     return shapes.canonical_captions()
 
 
+def some_captions(count: int) -> list[str]:
+    """So many of them, from all over the list."""
+    every = captions()
+    return every[:: max(1, len(every) // count)][:count]
+
+
 def compute() -> Any:
     """Where the networks of rewards compute: on the host's device."""
     return pack_module("pave_core.rewards.networks.compute").Compute(pack_module("nodes.host.placement").visiting)
