@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, TrainingError
+from ..errors import ConfigError, TrainingError, shortened
 from .http.answers import Answer, Unscored
 from .http.apis import Api
 from .http.endpoint import Endpoint
@@ -120,18 +120,13 @@ class Judge:
             return
         counts = ", ".join(f"{reason} ({count} times)" for reason, count in reasons.most_common(3))
         worst = next(failure for failure in failed if failure.reason == reasons.most_common(1)[0][0])
-        reply = f"; a reply: {shortened(worst.reply)!r}" if worst.reply else ""
+        line = " ".join(worst.reply.split())
+        reply = f"; a reply: {shortened(line, SHOWN)!r}" if line else ""
         address = self.endpoint.url(self.api.path)
         message = f"judge: {len(failed)} of {total} images got no score from {address}: {counts}{reply}: {worst.remedy}"
         if 2 * len(failed) >= total:
             raise TrainingError(message)
         logger.warning(f"Pave-GRPO {message}")
-
-
-def shortened(text: str) -> str:
-    """The text on one line; a long one without its middle."""
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN else f"{line[: SHOWN // 2]} ... {line[-SHOWN // 2 :]}"
 
 
 def _parsed(text: str) -> Any:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from .. import __version__
 from ..config.train import TrainConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, shortened
 from ..policies.lora_file import RECIPE_KEY
 from ..scoring.score import describe
 from ..types import RunPolicy
@@ -95,15 +95,10 @@ def _check_equal(saved: Any, now: Any, where: str) -> None:
                 "model: the checkpoint was made with another base model: connect the model that the run began with, or "
                 "set resume to none"
             )
+        was, new = (shortened(json.dumps(value), 80) for value in (saved, now))
         raise ConfigError(
-            f"{where}: the checkpoint was made with {_short(saved)}, now it is {_short(now)}: set it back, or set "
-            "resume to none"
+            f"{where}: the checkpoint was made with {was}, now it is {new}: set it back, or set resume to none"
         )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
