@@ -21,11 +21,21 @@ from _host.package import load_core  # noqa: E402
 load_core()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the shared server: `python tools/test.py --fast` leaves them out."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long proofs too: those marked long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that use the shared server: `python tools/test.py --fast` leaves them out. Long ones are left out
+    without --long.
+    """
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
     python tools/test.py                      everything
     python tools/test.py tests/core -k sde    arguments go to pytest
+    python tools/test.py tests/reliability -s --long    the long proofs too: kills, hostile prompts, thousands of steps
     python tools/test.py --fast               what takes minutes is left out: server, browser, long runs, pyright
     python tools/test.py --comfyui PATH       pytest alone, against this ComfyUI instead of the private one
 
