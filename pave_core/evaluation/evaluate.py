@@ -16,6 +16,7 @@ from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import score
 from ..types import Cond, Decoder, Policy, Reward
+from .looks import Looks
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Evaluation:
     total: Tensor  # (N,) weighted raw sum
     judge: Tensor | None  # (N,) the judge's scores, never trained on
     held_out: Tensor | None = None  # (N,) the scores of the guard's reward, never trained on
+    looks: Looks | None = None  # of the images; None where nobody looked
 
     def to_dict(self) -> dict[str, object]:
         """The mean scores, as JSON values."""
@@ -77,4 +79,13 @@ def evaluate(
     scores = reward.score(images, prompts)
     judged = score(judge, images, prompts) if judge is not None else None
     guarded = judged if held_out is judge else score(held_out, images, prompts) if held_out is not None else None
-    return Evaluation(prompts, tuple(seeds) * len(conds), images, dict(scores.values), scores.total(), judged, guarded)
+    return Evaluation(
+        prompts,
+        tuple(seeds) * len(conds),
+        images,
+        dict(scores.values),
+        scores.total(),
+        judged,
+        guarded,
+        Looks.of(images),
+    )

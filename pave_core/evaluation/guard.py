@@ -148,7 +148,13 @@ class Baseline:
                     "training node, or set max_drift or max_change above 0"
                 )
             return cls(None, 1.0, watched)
-        spread = before.held_out[before.held_out.isfinite()].std().item()
+        scored = before.held_out[before.held_out.isfinite()]
+        if len(scored) < 2:
+            raise ConfigError(
+                f"guard: its reward scored {len(scored)} of {len(before.held_out)} held-out images: at least two must "
+                "be; look into the log, hold out more prompts, or raise evaluation_seeds"
+            )
+        spread = scored.std().item()
         if not spread > 0:
             raise ConfigError(
                 f"guard: its reward gives all {len(before.held_out)} held-out images the same number: it cannot see "

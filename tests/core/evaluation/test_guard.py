@@ -132,6 +132,10 @@ def test_what_shows_nothing_is_refused():
     assert Baseline.of(evaluation(), GuardConfig(max_change=0.1)).held_out is None
     with pytest.raises(ConfigError, match="^guard: its reward gives all 4 held-out images the same number"):
         Baseline.of(evaluation(1.0, 1.0, 1.0, 1.0), GuardConfig())
+    nan = float("nan")
+    for scores, shown in (((nan, nan, nan, nan), 0), ((nan, 1.0, nan, nan), 1)):
+        with pytest.raises(ConfigError, match=f"^guard: its reward scored {shown} of 4 held-out images: at least two"):
+            Baseline.of(evaluation(*scores), GuardConfig())
 
 
 def test_the_guard_goes_by_its_own_reward_or_the_judge():
