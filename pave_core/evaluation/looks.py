@@ -27,6 +27,8 @@ LEAST = 0.1
 """The smallest mean that a change is divided by, as the guard's."""
 LARGE_DRIFT = 0.75
 LITTLE_VARIETY = 0.5
+LEAST_APART = 0.05
+"""The smallest distance that a drift is divided by: images of a single prompt may be nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Change:
         for name, base in before.statistics.items():
             mean, now = base.mean().item(), after.statistics[name].mean().item()
             statistics[name] = (mean, now, (now - mean) / max(base.std().item(), 1e-6))
-        apart = max(_apart(before.small), 1e-6)
+        apart = _apart(before.small)
         moved = (after.small - before.small).abs().mean().item()
-        return cls(statistics, moved / apart, _apart(after.small) / apart)
+        return cls(statistics, moved / max(apart, LEAST_APART), _apart(after.small) / max(apart, 1e-6))
 
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON values."""
@@ -85,7 +87,7 @@ class Change:
         if self.variety < LITTLE_VARIETY:
             moved.append(f"the images differ from each other by {self.variety:.0%} of what they did")
         if self.drift > LARGE_DRIFT:
-            moved.append(f"each is {self.drift:.1f} times as far from what it was as the base model's from each other")
+            moved.append(f"each has moved {self.drift:.1f} times as far as two images of the base model lie apart")
         if not moved:
             return None
         return (

@@ -209,7 +209,9 @@ def context_windows(model):
     from comfy.context_windows import ContextSchedules
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-    newer = {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
+    newer = (
+        {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
+    )
     inputs = {"context_length": 4, "context_overlap": 2, "context_stride": 1, "closed_loop": False, "dim": 2} | newer
     schedule = ContextSchedules.UNIFORM_STANDARD
     made = ContextWindowsManualNode.execute(model, context_schedule=schedule, fuse_method="pyramid", **inputs)

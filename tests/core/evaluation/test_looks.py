@@ -47,7 +47,7 @@ def test_each_statistic_is_the_reward_s_own():
         (lambda images: images.mean((1, 2), keepdim=True).expand_as(images), ["contrast", "(-100%)", "sharpness"]),
         (lambda images: (0.5 * images).clamp(0.0, 0.1), ["brightness", "contrast"]),
         (lambda images: images[:1].expand_as(images), ["differ from each other by 0% of what they did"]),
-        (lambda images: 1 - images, ["times as far from what it was as the base model's from each other"]),
+        (lambda images: 1 - images, ["times as far as two images of the base model lie apart"]),
         (lambda images: images + 0.1 * torch.randn(images.shape, generator=seeded(2)), ["sharpness"]),
     ],
     ids=["shapes gone", "dark", "all one", "inverted", "noise"],
