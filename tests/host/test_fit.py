@@ -111,6 +111,21 @@ def test_a_pack_s_cache_is_known_by_the_name_of_its_function(policy_of, with_mod
         policy_of(with_model(TeaCache().apply(stock.model, way)))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["TaylorSeerLite", "ApplyFBCacheOnModel", "MagCache", "AdaCacheNode", "CacheDiT", "PyramidAttentionBroadcast"],
+)
+def test_other_packs_caches_are_known_too(policy_of, with_model, modules, stock, name):
+    def calls(apply_model, args):
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    calls.__qualname__ = f"{name}.patch.<locals>.wrapper"
+    model = stock.model.clone()
+    model.set_model_unet_function_wrapper(calls)
+    with pytest.raises(modules.errors.ConfigError, match=f"^model: a node has put '{name}.* skips calls"):
+        policy_of(with_model(model))
+
+
 def test_a_wrapper_that_skips_nothing_is_left_in(policy_of, with_model, modules, stock, draw):
     def twice(apply_model, args):
         return 2 * apply_model(args["input"], args["timestep"], **args["c"])

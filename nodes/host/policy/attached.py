@@ -15,7 +15,11 @@ from ....pave_core.errors import ConfigError
 from .fit import name_of
 
 _FEW_STEPS = re.compile(r"turbo|schnell|lightning|lcm|hyper|(?<!cfg.)distill|klein(?!.*base)", re.IGNORECASE)
-_SKIPPING = re.compile(r"(tea|easy|lazy|mag|fb|first_?block|taylor|dual_?block|wave_?speed|db)_?cache|cache_?dit", re.I)
+_SKIPPING = re.compile(
+    r"(tea|easy|lazy|mag|fb|first_?block|taylor|dual_?block|wave_?speed|db|ada|deep|faster|smooth)_?cache|cache_?dit|"
+    r"taylor_?seer|pyramid_?attention_?broadcast",
+    re.IGNORECASE,
+)
 """The caches that skip calls of the network, by what the host and packs call them."""
 _COMPILED = "torch.compile"  # the key of the host's wrapper; comfy_api.torch_helpers
 
