@@ -27,10 +27,11 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..errors import ConfigError, TrainingError, quoted
+from ..errors import ConfigError, quoted
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.guard import Reading
 from ..files import (
+    WriteError,
     append_records,
     finite,
     read_records,
@@ -78,6 +79,7 @@ class RunFolder:
         self._readings = path / "guard.jsonl"
         self._evaluations = path / "evaluations.json"
         self._warn = warn
+        self._warned: set[str] = set()  # of what could not be written
         self._lock = FileLock(path / "in_use.lock", timeout=0, thread_local=False)
 
     @classmethod
@@ -270,9 +272,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _report(self, file: Path) -> Iterator[None]:
-        """Inside, `file` is written; where that fails, a warning says so."""
+        """Inside, `file` is written; where that fails, a warning says so, once."""
         try:
             yield
-        except (OSError, TrainingError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else str(error)
-            self._warn(f"{file} could not be written ({reason}): the run goes on without it")
+        except (OSError, WriteError) as error:
+            reason = error.reason if isinstance(error, WriteError) else reason_of(error)
+            text = f"{file} could not be written ({reason}): the run goes on without it"
+            if text not in self._warned:
+                self._warned.add(text)
+                self._warn(text)
