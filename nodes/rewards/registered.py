@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...pave_core.errors import quoted
 from ...pave_core.rewards import registry
 from ..shared import schema
 
@@ -37,9 +38,7 @@ class PaveRegisteredReward(io.ComfyNode):
     def validate_inputs(cls, reward: str | None = None) -> bool | str:
         if reward is None or reward in registry.registered():
             return True
-        return (
-            f"reward: {reward!r} is not offered by any pack in custom_nodes: install one that registers it, and restart"
-        )
+        return f"reward: {quoted(reward)} is not offered by any pack in custom_nodes: install one that registers it, and restart"
 
     @classmethod
     def execute(cls, reward: str) -> io.NodeOutput:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from .mix import RewardMix, Scores
 
 
@@ -43,7 +43,7 @@ def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, bes
             raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
         return Scores({name: values}, (weight,))
     if name in beside.values:
-        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: choose another")
+        raise ConfigError(f"name: {quoted(name)} is the name of scores that these are added to: choose another")
     for other, theirs in beside.values.items():
         if len(theirs) != len(values):
             raise ConfigError(
@@ -62,5 +62,6 @@ def _numbers(values: Sequence[object]) -> Iterator[float]:
             yield float(value)
         else:
             raise ConfigError(
-                f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number per image"
+                f"numbers: {quoted(value)} is not a number: connect a FLOAT or INT output that gives one number per "
+                "image"
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batches import Batches
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..types import Reward
 from .groups import zero_spread
 from .score import batches_of, describe, score
@@ -75,7 +75,7 @@ class RewardMix:
             )
         if self.normalise not in get_args(Normalise):
             raise ConfigError(
-                f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}"
+                f"normalise: {quoted(self.normalise)} is not known: choose one of {', '.join(get_args(Normalise))}"
             )
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
@@ -83,8 +83,8 @@ class RewardMix:
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:
                 raise ConfigError(
-                    f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise "
-                    "its weight"
+                    f"reward: {quoted(reward.name)} is in the mix {described.count(own)} times: connect it once and "
+                    "raise its weight"
                 )
 
     @property
