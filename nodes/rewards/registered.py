@@ -38,7 +38,10 @@ class PaveRegisteredReward(io.ComfyNode):
     def validate_inputs(cls, reward: str | None = None) -> bool | str:
         if reward is None or reward in registry.registered():
             return True
-        return f"reward: {quoted(reward)} is not offered by any pack in custom_nodes: install one that registers it, and restart"
+        return (
+            f"reward: {quoted(reward)} is not offered by any pack in custom_nodes: install one that registers it, and "
+            "restart"
+        )
 
     @classmethod
     def execute(cls, reward: str) -> io.NodeOutput:

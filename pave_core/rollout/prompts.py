@@ -20,8 +20,7 @@ MAX_PROMPT = 5000
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts to train on and prompts that are only evaluated. ConfigError for too many, or for one that is too "
-    "long."""
+    """Prompts to train on and prompts that are only evaluated. ConfigError for too many, or one that is too long."""
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]

@@ -66,7 +66,7 @@ def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     _check_equal(kept, asked, "")
 
 
-def load_recipe(path: Path) -> dict[str, Any]:
+def load_recipe(path: Path) -> Mapping[str, Any]:
     """The recipe in the header of a LoRA file. ConfigError if the file cannot be read or holds no valid recipe."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -84,7 +84,8 @@ def load_recipe(path: Path) -> dict[str, Any]:
         if len(text) > MAX_RECIPE:
             raise ConfigError(f"recipe: {len(text)} characters are more than {MAX_RECIPE}")
         recipe = _mapping("recipe", json.loads(text))
-        config_of(recipe), prompts_of(recipe)
+        config_of(recipe)
+        prompts_of(recipe)
         return recipe
     except (ValueError, RecursionError) as error:
         raise ConfigError(
@@ -98,8 +99,7 @@ def config_of(recipe: Mapping[str, Any]) -> TrainConfig:
 
 
 def prompts_of(recipe: Mapping[str, Any]) -> PromptSet:
-    """The prompts in a recipe. ConfigError for anything but lists of texts (see PromptSet), and for none to train "
-    "on."""
+    """The prompts in a recipe. ConfigError for anything but lists of texts (see PromptSet), or none to train on."""
     train, held_out = (recipe.get(name) for name in ("prompts", "held_out"))
     if not isinstance(train, list) or not isinstance(held_out, list) or not train:
         raise ConfigError("prompts: the recipe has no list of prompts, or none of held-out prompts")
