@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Literal, get_args
 
 import torch
@@ -77,6 +78,8 @@ class RewardMix:
             raise ConfigError(
                 f"normalise: {quoted(self.normalise)} is not known: choose one of {', '.join(get_args(Normalise))}"
             )
+        if not all(map(isfinite, self.weights)):
+            raise ConfigError(f"weights: {quoted(self.weights)} are not all finite: give numbers")
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
         described = [describe(reward) for reward in self.rewards]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from _training_graphs import Graph, looped, node, with_settings
+from _training_graphs import Graph, choosing, contrasting, looped, node, with_settings
 
 PATIENCE = 20.0
 """Seconds after which a prompt hangs."""
@@ -129,13 +129,29 @@ def allows(kind: Any, extras: dict[str, Any], optional: bool, value: Any) -> boo
     return math.isfinite(number) and in_range and (kind != "INT" or number == int(number))
 
 
+LOOPS = {"PaveLoopBegin", "PaveLoopEnd", "PaveCandidates", "PaveChoosePrompts", "PaveContrast"}
+"""Nodes whose graph is a whole loop."""
+
+
 def base_of(kind: str, info: dict[str, Any]) -> tuple[Graph, str]:
     """A small graph that has a node of the class `kind`, and that node's id."""
+    chosen = {
+        "PaveCandidates": {"candidates": 2},
+        "PaveChoosePrompts": {"candidates": 2},
+        "PaveContrast": {"contrast": 2},
+    }
     loop = with_settings(
         looped("hostile", iterations=1),
-        rollout={"branch_steps": "0", "group_size": 2},
+        rollout={"branch_steps": "0", "group_size": 3} | chosen.get(kind, {}),
         begin={"check_reward": False, "check_gradient": False, "evaluation_seeds": 1, "prompts_per_step": 1},
     )
+    if kind in ("PaveCandidates", "PaveChoosePrompts"):
+        loop = choosing(loop)
+    elif kind == "PaveContrast":
+        loop = contrasting(loop)
+    elif kind not in LOOPS:
+        begin = {"state": ["begin", 0]}
+        loop = with_settings(loop, draw=begin, loss=begin, finish={"state": ["step", 0]})
     of_loop = next((name for name, each in loop.items() if each["class_type"] == kind), None)
     if of_loop is not None:
         return loop, of_loop
@@ -145,7 +161,6 @@ def base_of(kind: str, info: dict[str, Any]) -> tuple[Graph, str]:
         "memory": node("PaveMemory", preset="custom", checkpointing="off", recompute_chains=False, decode_batch=4) | {},
         "guard": node("PaveGuard", every=10, action="stop", max_drop=0.2, max_drift=0.0, max_change=0.0),
         "statistic": node("PaveImageStatistic", images=["image", 0], statistic="mean"),
-        "candidates": node("PaveCandidates", state=["begin", 0]),
     }
     parts["memory"]["inputs"] |= {"decode_batch": 4, "offload": 0.0}
     parts["train"] = node(
@@ -190,7 +205,6 @@ def cases(object_info: dict[str, Any], seed: int = 0) -> list[Case]:
         if not kind.startswith("Pave") or info.get("category", "").split("/")[0] != "Pave-GRPO":
             continue
         graph, target = base_of(kind, info)
-        in_loop = kind in ("PaveLoopBegin", "PaveLoopEnd")
         for name, (type_, extras, optional) in inputs_of(info).items():
             for value in values_for(type_, extras):
                 sensible = isinstance(value, list) or allows(type_, extras, optional, value)
@@ -201,7 +215,7 @@ def cases(object_info: dict[str, Any], seed: int = 0) -> list[Case]:
                 changed["wrong"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
                 if wired and value[0] == "tiny":
                     changed["tiny"] = node("PaveTinyModel")
-                if in_loop:
+                if kind in LOOPS:
                     kept = pruned(changed, "finish", output=True)
                 else:
                     kept = pruned(changed, target, output=bool(info.get("output_node")))
@@ -245,9 +259,15 @@ def tried(server, case: Case) -> Outcome:
     ours = [error["details"] for error in problems if error["type"] == "custom_validation_failed"]
     if any("custom_nodes" in line for error in raw for line in error["extra_info"].get("traceback", ())):
         return Outcome("raw exception of ours at validation", tuple(error["details"] for error in raw))
-    if status != 200:
+    if status == 200 and problems:  # the host runs what else is in the graph
+        post(server, "/queue", {"delete": [answer["prompt_id"]]})
+        post(server, "/interrupt", {"prompt_id": answer["prompt_id"]})
+    if problems or status != 200:
         if raw:
             return Outcome("host's own exception at validation", tuple(error["details"][:200] for error in raw))
+        named = any(error["details"].partition(" - ")[2].startswith(case.name) for error in problems)
+        if ours and not named and not any(error["details"].startswith(case.name) for error in problems):
+            return Outcome("rejected for another reason", tuple(ours))
         return Outcome("rejected, clear" if ours else "rejected by the host", tuple(ours))
     return _ended(server, case, answer["prompt_id"])
 
