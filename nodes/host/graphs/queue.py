@@ -13,13 +13,14 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ....pave_core.errors import ConfigError
+from .expansion import wire_outside
 from .graph import Graph
 
 _posted: ContextVar[Graph | None] = ContextVar("pave_posted_prompt", default=None)
 
 
 def register() -> None:
-    """Keep each posted prompt while the host validates it, which it does in the same task."""
+    """Keep each posted prompt while the host validates it, which it does in the same task; and see wire_outside()."""
 
     def remember(request: dict[str, Any]) -> dict[str, Any]:
         prompt = request.get("prompt")
@@ -27,6 +28,8 @@ def register() -> None:
             isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
         )
         _posted.set(prompt if whole else None)  # what is not whole, the host itself refuses
+        if whole:
+            wire_outside(prompt)
         return request
 
     PromptServer.instance.add_on_prompt_handler(remember)

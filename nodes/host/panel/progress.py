@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from comfy_api.latest import ComfyAPISync
+from comfy_execution.progress import NodeState, get_progress_state
 from server import PromptServer
 
 from ....pave_core.images import picture
@@ -30,3 +31,15 @@ class NodeProgress(Reporter):
         values = {name: getattr(metrics, name) for name in SENT}
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         PromptServer.instance.send_sync("pave.step", event | numbers)
+
+
+def forget_finished(prefix: str) -> None:
+    """Drop the finished nodes whose ids begin with `prefix` from what the host tells the page with each event.
+
+    It names every node that has run, so that the events of a loop would grow with its iterations. There is no public
+    way to drop one; a host that keeps them elsewhere keeps them.
+    """
+    nodes = getattr(get_progress_state(), "nodes", {})
+    for node in [node for node, entry in nodes.items() if node.startswith(prefix)]:
+        if nodes[node]["state"] == NodeState.Finished:
+            del nodes[node]
