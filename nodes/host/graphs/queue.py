@@ -28,7 +28,7 @@ def register() -> None:
             isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
         )
         _posted.set(prompt if whole else None)  # what is not whole, the host itself refuses
-        if whole:
+        if isinstance(prompt, dict) and whole:
             wire_outside(prompt)
         return request
 
