@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
-from comfy_execution.graph import ExecutionBlocker
 
 from ...pave_core.errors import ConfigError
 from ..host.graphs import checks, queue
-from ..host.graphs.expansion import Loop, next_iterations
+from ..host.graphs.expansion import NOT_RUN, Loop, next_iterations
 from ..host.panel.progress import forget_finished
 from ..shared import schema
 
@@ -64,7 +63,7 @@ class PaveLoopBegin(io.ComfyNode):
         if iterations == 0:
             prompt = cls.hidden.dynprompt
             checks.check_no_iterations({node: prompt.get_node(node) for node in prompt.all_node_ids()}, loop.begin)
-            return io.NodeOutput(loop, *3 * [ExecutionBlocker(None)])  # the host does not run what depends on it
+            return io.NodeOutput(loop, *3 * [NOT_RUN])
         return io.NodeOutput(loop, state, value, 0)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
 from ..batches import SMALLER, explained
 from ..errors import ConfigError
-from ..types import Cond, RunPolicy
+from ..types import Cond, Progress, RunPolicy, nobody
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ def split_prompts(prompts: list[str], held_out: float, seed: int) -> PromptSet:
     return PromptSet(train, tuple(p for i, p in enumerate(prompts) if i in kept))
 
 
-def encode_all(policy: RunPolicy, prompts: Iterable[str]) -> dict[str, Cond]:
+def encode_all(policy: RunPolicy, prompts: Collection[str], progress: Progress = nobody) -> dict[str, Cond]:
     """{prompt: its conditioning}. The policy is probed after the first: there may be thousands."""
     conds: dict[str, Cond] = {}
     for prompt in prompts:
         conds[prompt] = policy.encode(prompt)
+        progress("encoding", len(conds), len(prompts))
         if len(conds) == 1:
             with explained("the first call of the network", SMALLER):
                 policy.probe(conds[prompt])

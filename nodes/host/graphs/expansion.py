@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from comfy_execution.graph import DynamicPrompt, get_input_info
+from comfy_execution.graph import DynamicPrompt, ExecutionBlocker, get_input_info
 from comfy_execution.graph_utils import is_link
 
 import nodes as host_nodes
@@ -30,6 +30,8 @@ CARRIED = ("state", "value")
 """The inputs of Pave Loop End whose values Pave Loop Begin gives out in the next iteration."""
 OUTPUT_SLOTS = {"loop": 0, "state": 1, "value": 2, "iteration": 3}
 """The outputs of Pave Loop Begin, by slot."""
+NOT_RUN = ExecutionBlocker(None)
+"""In place of an output: the host runs nothing that depends on it, and says nothing."""
 MOST_LOOPS = 32
 """In a graph with more, wire_outside() does nothing: it looks at the whole graph for each, while the server waits."""
 
@@ -166,7 +168,7 @@ def wires_outside(body: Graph, begin: str, end: str) -> dict[str, Wire]:
 def _takes_values(class_type: str, name: str) -> bool:
     """Whether a node may get a value in place of a wire: not where it decides itself whether to ask for it."""
     _, category, options = get_input_info(host_nodes.NODE_CLASS_MAPPINGS[class_type], name)  # pyright: ignore[reportAttributeAccessIssue]
-    return category is not None and not (options.get("lazy") or options.get("rawLink"))
+    return category is not None and options is not None and not (options.get("lazy") or options.get("rawLink"))
 
 
 def wire_outside(graph: dict[str, Any]) -> None:
