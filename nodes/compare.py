@@ -54,6 +54,7 @@ class PaveCompare(io.ComfyNode):
                     tooltip="The rewards, in total and by prompt, with the gain and its standard error.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -81,6 +82,7 @@ class PaveCompare(io.ComfyNode):
             steps=steps,
             batch_size=batch_size,
             labels=(label_a, label_b),
+            node_id=cls.hidden.unique_id,
         )
         return io.NodeOutput(grid, table)
 

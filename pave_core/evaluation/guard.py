@@ -22,7 +22,6 @@ from torch import Tensor
 
 from ..config.fields import check, setting
 from ..errors import ConfigError, quoted
-from ..rewards.statistics import STATISTICS
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import describe
@@ -30,7 +29,6 @@ from ..types import Reward
 from .evaluate import Evaluation
 
 Action = Literal["stop", "lower learning rate"]
-WATCHED_STATISTICS = ("saturation", "contrast", "flatness")
 LEAST_BASE = 0.1
 """The smallest value that a change is divided by: small changes of a statistic that begins near 0 are no alarm."""
 
@@ -150,7 +148,7 @@ class Baseline:
     @classmethod
     def of(cls, before: Evaluation, config: GuardConfig) -> Baseline:
         """The baseline from the base model's evaluation. ConfigError if the guard could never raise an alarm."""
-        watched = statistics(before.images)
+        watched = means(before.statistics)
         if before.held_out is None:
             if not (config.max_drift or config.max_change):
                 raise ConfigError(
@@ -186,16 +184,16 @@ def read(
         drop = (highest - now) / base.spread
     changes = {
         name: (value - base.statistics[name]) / max(base.statistics[name], LEAST_BASE)
-        for name, value in statistics(evaluation.images).items()
+        for name, value in means(evaluation.statistics).items()
     }
     alarms = tuple(_alarms(config, now, drop=drop, drift=drift, changes=changes))
     highest_yet = best.step == 0 or now is None or best.held_out is None or now > best.held_out
     return Reading(step, now, drop, drift, changes, alarms, not alarms and highest_yet)
 
 
-def statistics(images: Tensor) -> dict[str, float]:
-    """The mean of each watched statistic over images (N, H, W, 3)."""
-    return {name: STATISTICS[name](images).mean().item() for name in WATCHED_STATISTICS}
+def means(statistics: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each statistic (N,) over the images."""
+    return {name: values.mean().item() for name, values in statistics.items()}
 
 
 def _alarms(

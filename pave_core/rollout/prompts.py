@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from ..batches import SMALLER, explained
 from ..config.fields import check_text
 from ..errors import ConfigError, quoted
-from ..types import Cond, RunPolicy
+from ..types import Cond, Progress, RunPolicy, nobody
 
 MAX_PROMPTS = 10_000
 MAX_PROMPT = 5000
@@ -69,11 +69,12 @@ def split_prompts(prompts: list[str], held_out: float, seed: int) -> PromptSet:
     return PromptSet(train, tuple(p for i, p in enumerate(prompts) if i in kept))
 
 
-def encode_all(policy: RunPolicy, prompts: Iterable[str]) -> dict[str, Cond]:
+def encode_all(policy: RunPolicy, prompts: Collection[str], progress: Progress = nobody) -> dict[str, Cond]:
     """{prompt: its conditioning}. The policy is probed after the first: there may be thousands."""
     conds: dict[str, Cond] = {}
     for prompt in prompts:
         conds[prompt] = policy.encode(prompt)
+        progress("encoding", len(conds), len(prompts))
         if len(conds) == 1:
             with explained("the first call of the network", SMALLER):
                 policy.probe(conds[prompt])

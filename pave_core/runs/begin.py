@@ -95,7 +95,7 @@ def _begin(
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
         for remark in policy.remarks():
             log.message(remark, warning=True)
-        conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)))
+        conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)), log.progress)
         if preflight is not None:
             found = preflight(conds[max(task.prompts.train, key=len)])
             log.message(found.line)
@@ -114,7 +114,7 @@ def _begin(
                 _check(task.reward, policy, decoder, conds=training, task=task, batches=batches, log=log)
             evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
             measurements, watch = _measure(
-                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh
+                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh, log=log
             )
     history = []
     if checkpoint is not None:
@@ -181,7 +181,9 @@ def _check(
     log: Reporter,
 ) -> None:
     """ConfigError where the reward cannot tell the images of the untrained policy apart."""
-    check = check_reward(policy, decoder, reward=reward, conds=conds, config=task.config, batches=batches)
+    check = check_reward(
+        policy, decoder, reward=reward, conds=conds, config=task.config, batches=batches, progress=log.progress
+    )
     log.message(f"reward check\n{check.text()}")
     if check.problem:
         raise ConfigError(
@@ -199,12 +201,15 @@ def _measure(
     conds: Mapping[str, Cond],
     batches: RunBatches,
     fresh: Checkpoint,
+    log: Reporter,
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
     ConfigError if the reward cannot tell the base model's images apart, or if the guard could never raise an alarm.
     """
     guard, rollout = task.settings.guard, task.config.rollout
+    prompts, seeds = len(conds), len(task.settings.seeds)
+    log.message(f"measuring {prompts} prompts x {seeds} seeds = {prompts * seeds} images, here and after the last step")
     measure = partial(
         evaluate,
         policy,
@@ -216,6 +221,7 @@ def _measure(
         seeds=task.settings.seeds,
         config=rollout,
         batches=batches,
+        progress=log.progress,
     )
     watch = None
     with policy.reference():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ class Reporter(Protocol):
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Step `metrics.step` of `steps` is complete."""
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        """`done` of `whole` are done of what takes long beside the steps: "encoding", "measuring". Often called."""
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         """{name: number} was measured after `step`; None for a number that was not finite, or not measured."""
@@ -39,6 +43,9 @@ class Everyone(Reporter):
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         self._tell(lambda each: each.step(metrics, steps))
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        self._tell(lambda each: each.progress(what, done, whole))
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         self._tell(lambda each: each.numbers(step, numbers))
@@ -116,7 +123,17 @@ class TensorBoard(Reporter):
 
 
 class LogLines(Reporter):
-    """The log: one line per step, and the messages."""
+    """The log: one line per step, the messages, and progress, every SECONDS."""
+
+    SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        if time.monotonic() - self._said >= self.SECONDS:
+            self._said = time.monotonic()
+            logger.info(f"Pave-GRPO {what} {done} of {whole}")
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         seconds = sum(metrics.seconds.values())

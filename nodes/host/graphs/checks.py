@@ -35,12 +35,26 @@ def check_loop_begin(graph: Graph, begin: str) -> None:
         )
     if len(ends) > 1:
         raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends[:CROWD])}): keep one")
+    if graph[begin]["inputs"].get("iterations") == 0:
+        check_no_iterations(graph, begin)
+
+
+def check_no_iterations(graph: Graph, begin: str) -> None:
+    """ConfigError where a value goes around this loop: without an iteration, nothing in the loop can give it."""
+    body = descendants(graph, begin) | {begin}
+    for node in graph:
+        value = _wire(graph, node, "value")
+        if graph[node]["class_type"] == LOOP_END and loop_of(graph, node) == begin and value and value[0] in body:
+            raise ConfigError(
+                f"iterations: 0 makes no iteration, and node {value[0]} in the loop is to give a value: disconnect "
+                "value of Pave Loop End"
+            )
 
 
 def check_loop_end(graph: Graph, end: str) -> None:
     """ConfigError where the wires of a Pave Loop End are crossed with those of another loop."""
     check_crowd(graph, end)
-    begin = _loop_of(graph, end)
+    begin = loop_of(graph, end)
     if begin is None:
         return  # not connected, which the host says itself
     body = descendants(graph, begin)
@@ -53,7 +67,7 @@ def check_loop_end(graph: Graph, end: str) -> None:
     inside = descendants(graph, begin, past=lambda node: node != end) & ancestors(graph, [end])
     for node in inside:
         if graph[node]["class_type"] == LOOP_BEGIN and not any(
-            graph[other]["class_type"] == LOOP_END and other != end and _loop_of(graph, other) == node
+            graph[other]["class_type"] == LOOP_END and other != end and loop_of(graph, other) == node
             for other in inside
         ):
             raise ConfigError(
@@ -63,7 +77,7 @@ def check_loop_end(graph: Graph, end: str) -> None:
     loop_body(graph, begin, end, lambda node: False)
 
 
-def _loop_of(graph: Graph, end: str) -> str | None:
+def loop_of(graph: Graph, end: str) -> str | None:
     """The Pave Loop Begin that a Pave Loop End is connected to."""
     begin = _wire(graph, end, "loop")
     return begin[0] if begin else None

@@ -13,6 +13,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ....pave_core.errors import ConfigError
+from .expansion import wire_outside
 from .graph import Graph, Wired
 
 Inputs = Mapping[str, Any]
@@ -22,7 +23,7 @@ _posted: ContextVar[tuple[Wired, Mapping[str, Inputs]] | None] = ContextVar("pav
 
 
 def register() -> None:
-    """Keep each posted prompt while the host validates it, which it does in the same task."""
+    """Keep each posted prompt while the host validates it, which it does in the same task; and see wire_outside()."""
 
     def remember(request: dict[str, Any]) -> dict[str, Any]:
         prompt: Any = request.get("prompt")
@@ -30,6 +31,7 @@ def register() -> None:
         if isinstance(prompt, dict) and all(
             isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
         ):
+            wire_outside(prompt)
             _posted.set((Wired(prompt), {name: dict(node["inputs"]) for name, node in prompt.items()}))
         return request
 

@@ -87,7 +87,7 @@ def test_a_run_begins_with_the_base_measured_and_a_folder_of_its_own(begin, plac
     assert list(run.conds) == list(PROMPTS[:2])
     before = run.measurements.before
     assert before.prompts == PROMPTS[2:] * len(SEEDS)
-    assert torch.equal(before.judge, Redness()(before.images, []))
+    torch.testing.assert_close(before.judge, Redness()(before.images / 255, []), atol=1 / 255, rtol=0)  # in 8 bits
     told = caplog.text
     assert "Pave-GRPO reward check" in told
     assert "This reward can tell your images apart" in told
