@@ -18,7 +18,7 @@ HOST = {
 FLOORS = (
     # the ground: used by all
     ("pave_core", "pave_core.errors", "pave_core.seeds", "pave_core.types"),
-    ("pave_core.batches", "pave_core.files", "pave_core.images"),
+    ("pave_core.batches", "pave_core.files", "pave_core.images", "pave_core.packages"),
     # the method
     ("pave_core.config.*",),
     ("pave_core.memory.*",),

@@ -25,7 +25,7 @@ class PaveOCR(io.ComfyNode):
             terms=["text rendering", "read text", "spelling", "typography"],
             description="Reward: how much of the quoted text of the prompt can be read in the image, such as OPEN of: "
             'a shop sign that says "OPEN". From 0 (nothing) to 1 (all). Needs the package rapidocr: '
-            "python -m pip install -r requirements-ocr.txt.",
+            "python -m pip install --no-deps -r requirements-ocr.txt.",
             outputs=[schema.reward_output()],
         )
 

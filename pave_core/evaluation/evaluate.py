@@ -6,7 +6,7 @@ There may be thousands of images: they are scored in portions, and only those th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,19 +16,18 @@ from ..config.rollout import RolloutConfig
 from ..errors import NOT_FINITE, TrainingError
 from ..flow.solvers import ode
 from ..images import eight_bit
-from ..rewards.statistics import STATISTICS
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score
 from ..types import Cond, Decoder, Policy, Progress, Reward, nobody
+from .looks import Looks
 
 PORTION = 64
 """Images that are scored at once. A multiple of a network's usual batch sizes, which so stay what they are."""
 SHOWN_PROMPTS = 6
 """The prompts whose images are kept."""
-WATCHED_STATISTICS = ("saturation", "contrast", "flatness")
-"""What is measured of each image, for the guard."""
+_SMALL = "small"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Evaluation:
     total: Tensor  # (N,) weighted raw sum
     judge: Tensor | None  # (N,) the judge's scores, never trained on
     held_out: Tensor | None = None  # (N,) the scores of the guard's reward, never trained on
-    statistics: Mapping[str, Tensor] = field(default_factory=dict)  # of WATCHED_STATISTICS: name -> (N,)
+    looks: Looks | None = None  # of the images; None where nobody looked
     kept: tuple[int, ...] | None = None  # n, which of the N images are kept; None: all
 
     def image(self, i: int) -> Tensor:
@@ -108,10 +107,11 @@ def evaluate(
         judged = None if judge is None else score(judge, images, texts)
         guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
         found.add("watched", {"judge": judged, "held_out": guarded})
-        found.add("statistics", {name: STATISTICS[name](images) for name in WATCHED_STATISTICS})
+        looks = Looks.of(images)
+        found.add("looks", looks.statistics | {_SMALL: looks.small})
         here = [i - first for i in kept if first <= i < first + len(images)]
         found.add("images", {"kept": torch.from_numpy(eight_bit(images[here]))})
-    scores, watched = found.whole("scores"), found.whole("watched")
+    scores, watched, looks = found.whole("scores"), found.whole("watched"), found.whole("looks")
     return Evaluation(
         prompts,
         tuple(seeds) * len(conds),
@@ -120,7 +120,7 @@ def evaluate(
         Scores(scores, reward.weights, reward.normalise).total(),
         watched.get("judge"),
         watched.get("judge" if held_out is judge else "held_out"),
-        found.whole("statistics"),
+        Looks(small=looks.pop(_SMALL), statistics=looks),
         kept,
     )
 

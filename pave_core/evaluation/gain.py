@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..scoring.groups import mean
 from .evaluate import Evaluation
+from .looks import Change
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,19 @@ class Comparison:
     rewards: dict[str, Gain]
     judge: tuple[float, float] | None  # the judge's means, before and after
     images: int  # how many each evaluation has
+    change: Change | None = None  # of the images; None where nobody looked
 
     @classmethod
     def of(cls, before: Evaluation, after: Evaluation) -> Comparison:
         """Compare `after` with `before`."""
         judged = before.judge is not None and after.judge is not None
+        looked = before.looks is not None and after.looks is not None
         return cls(
             total=Gain.of(before.total, after.total),
             rewards={name: Gain.of(before.scores[name], after.scores[name]) for name in before.scores},
             judge=(mean(before.judge), mean(after.judge)) if judged else None,  # pyright: ignore[reportArgumentType]
             images=len(before.prompts),
+            change=Change.of(before.looks, after.looks) if looked else None,  # pyright: ignore[reportArgumentType]
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class Comparison:
             "judge_after": judge_after,
             "rewards": {name: vars(gain) for name, gain in self.rewards.items()},
             "held_out_images": self.images,
+            "image_change": None if self.change is None else self.change.to_dict(),
         }
 
 

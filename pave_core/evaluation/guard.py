@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from torch import Tensor
-
 from ..config.fields import check, setting
 from ..errors import ConfigError, quoted
 from ..scoring.groups import mean
@@ -27,8 +25,10 @@ from ..scoring.mix import RewardMix
 from ..scoring.score import describe
 from ..types import Reward
 from .evaluate import Evaluation
+from .looks import Looks
 
 Action = Literal["stop", "lower learning rate"]
+WATCHED_STATISTICS = ("saturation", "contrast", "flatness")
 LEAST_BASE = 0.1
 """The smallest value that a change is divided by: small changes of a statistic that begins near 0 are no alarm."""
 
@@ -148,7 +148,7 @@ class Baseline:
     @classmethod
     def of(cls, before: Evaluation, config: GuardConfig) -> Baseline:
         """The baseline from the base model's evaluation. ConfigError if the guard could never raise an alarm."""
-        watched = means(before.statistics)
+        watched = means(before.looks)
         if before.held_out is None:
             if not (config.max_drift or config.max_change):
                 raise ConfigError(
@@ -156,7 +156,13 @@ class Baseline:
                     "training node, or set max_drift or max_change above 0"
                 )
             return cls(None, 1.0, watched)
-        spread = before.held_out[before.held_out.isfinite()].std().item()
+        scored = before.held_out[before.held_out.isfinite()]
+        if len(scored) < 2:
+            raise ConfigError(
+                f"guard: its reward scored {len(scored)} of {len(before.held_out)} held-out images: at least two must "
+                "be; look into the log, hold out more prompts, or raise evaluation_seeds"
+            )
+        spread = scored.std().item()
         if not spread > 0:
             raise ConfigError(
                 f"guard: its reward gives all {len(before.held_out)} held-out images the same number: it cannot see "
@@ -184,16 +190,16 @@ def read(
         drop = (highest - now) / base.spread
     changes = {
         name: (value - base.statistics[name]) / max(base.statistics[name], LEAST_BASE)
-        for name, value in means(evaluation.statistics).items()
+        for name, value in means(evaluation.looks).items()
     }
     alarms = tuple(_alarms(config, now, drop=drop, drift=drift, changes=changes))
     highest_yet = best.step == 0 or now is None or best.held_out is None or now > best.held_out
     return Reading(step, now, drop, drift, changes, alarms, not alarms and highest_yet)
 
 
-def means(statistics: Mapping[str, Tensor]) -> dict[str, float]:
-    """The mean of each statistic (N,) over the images."""
-    return {name: values.mean().item() for name, values in statistics.items()}
+def means(looks: Looks | None) -> dict[str, float]:
+    """The mean of each watched statistic over the images; empty where nobody looked at them."""
+    return {} if looks is None else {name: looks.statistics[name].mean().item() for name in WATCHED_STATISTICS}
 
 
 def _alarms(

@@ -1,4 +1,4 @@
-"""The LoRA adapter: peft layers put into a flow model and taken out again, and their export in the host's key format.
+"""The LoRA adapter: layers put into a flow model and taken out again, and their export in the host's key format.
 
     y = W x + (alpha / rank) B A x          arXiv 2106.09685, eq. 3
 
@@ -12,47 +12,57 @@ move, patch and unpatch the base model in between.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import inject_adapter_in_model
-from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from ..config.adapter import LoraConfig
 from .targets import find_targets, linear_layers, ranks_of
 
-_ADAPTER = "pave"
 
+class _LoraLinear(nn.Module):
+    """A linear layer and its adapter, which computes in the dtype of the layer's output.
 
-class _LoraLinear(PeftLinear):
-    """peft's layer, computed in the dtype of the base layer's output; peft computes in that of the parameters."""
+    Not peft's: that imports whatever quantisation packages are installed, and a broken one ended every training.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.matrices: tuple[Tensor, ...] = ()  # A and B, which take a while to find in peft's dictionaries of modules
+    def __init__(self, base_layer: nn.Module, *, rank: int, scale: float, device: torch.device) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = int(base_layer.in_features), int(base_layer.out_features)  # pyright: ignore[reportArgumentType]
+        self.lora_A = nn.Parameter(torch.empty(rank, self.in_features, device=device, dtype=torch.float32))
+        self.lora_B = nn.Parameter(torch.zeros(self.out_features, rank, device=device, dtype=torch.float32))
+        self.scale = scale
+        self.disabled = False
         self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None  # what the transposes were made from, and they
+
+    @property
+    def weight(self) -> Any:
+        """The layer's own weight, which networks ask for its dtype."""
+        return self.base_layer.weight
+
+    @property
+    def bias(self) -> Any:
+        """The layer's own bias."""
+        return self.base_layer.bias
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = self.base_layer(x, *args, **kwargs)
-        if self._disable_adapters:
+        if self.disabled:
             return y
         inputs, outputs = x.reshape(-1, x.shape[-1]).to(y.dtype), y.reshape(-1, y.shape[-1])
-        scale = self.scaling[_ADAPTER]
         if torch.is_grad_enabled():
-            A, B = (matrix.to(y.dtype) for matrix in self.matrices)
-            return torch.addmm(outputs, inputs @ A.t(), B.t(), alpha=scale).view_as(y)
+            A, B = self.lora_A.to(y.dtype), self.lora_B.to(y.dtype)
+            return torch.addmm(outputs, inputs @ A.t(), B.t(), alpha=self.scale).view_as(y)
         A_t, B_t = self._transposed(y.dtype)
-        return outputs.addmm_(inputs @ A_t, B_t, alpha=scale).view_as(y)  # in place saves a copy of all outputs
+        return outputs.addmm_(inputs @ A_t, B_t, alpha=self.scale).view_as(y)  # in place saves a copy of all outputs
 
     def _transposed(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """A^T and B^T in `dtype`, without gradient: made once for each of their values, not in each call."""
-        A, B = self.matrices
+        A, B = self.lora_A, self.lora_B
         now = (A._version, B._version, A.device, dtype)
         if self._kept is None or self._kept[0] != now:
             self._kept = now, (A.to(dtype).t(), B.to(dtype).t())
@@ -79,34 +89,23 @@ class LoraAdapter:
         every = linear_layers(model)
         layers = {name: every[name] for name in find_targets(model, config.targets)}
         self._ranks = ranks_of(layers, config.rank)
-        # A pattern, since peft takes the names of a list for the ends of names.
-        names = "|".join(map(re.escape, layers))
-        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # pyright: ignore[reportArgumentType]
-        peft_config._register_custom_module(dict.fromkeys({type(layer) for layer in layers.values()}, _LoraLinear))
-        with torch.random.fork_rng(devices=[]):
-            inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
-        delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
         self._model = model
-        self._layers: dict[str, _LoraLinear] = {name: model.get_submodule(name) for name in layers}  # pyright: ignore[reportAttributeAccessIssue]
-        for name, layer in self._layers.items():
-            self._initialise(layer, self._ranks[name], generator=generator, device=device)
+        self._layers = {
+            name: _LoraLinear(layer, rank=self._ranks[name], scale=config.alpha / config.rank, device=device)
+            for name, layer in layers.items()
+        }
+        for layer in self._layers.values():
+            self._initialise(layer.lora_A, generator)
+        self.attach()
 
-    def _initialise(self, layer: _LoraLinear, rank: int, *, generator: torch.Generator, device: torch.device) -> None:
-        if rank < self.config.rank:
-            layer.lora_A[_ADAPTER] = skip_init(nn.Linear, layer.in_features, rank, bias=False)
-            layer.lora_B[_ADAPTER] = skip_init(nn.Linear, rank, layer.out_features, bias=False)
-        A, B = _matrices(layer)
-        for matrix in (A, B):
-            matrix.to(device=device, dtype=torch.float32).requires_grad_(True)
-        values = torch.empty(A.weight.shape)
+    def _initialise(self, A: Tensor, generator: torch.Generator) -> None:
+        values = torch.empty(A.shape)
         if self.config.init == "gaussian":
-            values.normal_(0, 1 / rank, generator=generator)
+            values.normal_(0, 1 / len(A), generator=generator)
         else:
             nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
         with torch.no_grad():
-            A.weight.copy_(values)
-            B.weight.zero_()
-        layer.matrices = (A.weight, B.weight)
+            A.copy_(values)
 
     def attach(self) -> None:
         """Put the adapter's layers in, and freeze the base model's own parameters."""
@@ -117,7 +116,7 @@ class LoraAdapter:
     def detach(self) -> None:
         """Put the model's own layers back."""
         for name, layer in self._layers.items():
-            _set_submodule(self._model, name, layer.get_base_layer())
+            _set_submodule(self._model, name, layer.base_layer)
 
     @property
     def narrow(self) -> dict[str, int]:
@@ -127,7 +126,7 @@ class LoraAdapter:
     def leave_out(self, layers: Collection[str]) -> None:
         """Take layers, by their names, out of the adapter for good."""
         for name in layers:
-            _set_submodule(self._model, name, self._layers.pop(name).get_base_layer())
+            _set_submodule(self._model, name, self._layers.pop(name).base_layer)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -140,15 +139,14 @@ class LoraAdapter:
 
     def _enable(self, on: bool) -> None:
         for layer in self._layers.values():
-            layer._disable_adapters = not on
+            layer.disabled = not on
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """{"<module>.lora_A.weight": (rank, in), "<module>.lora_B.weight": (out, rank)}, in the order of the layers."""
-        found: dict[str, Tensor] = {}
+        found: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
-            A, B = _matrices(layer)
-            found |= {f"{name}.lora_A.weight": A.weight, f"{name}.lora_B.weight": B.weight}
-        return cast("dict[str, nn.Parameter]", found)
+            found |= {f"{name}.lora_A.weight": layer.lora_A, f"{name}.lora_B.weight": layer.lora_B}
+        return found
 
     def export(self, values: Mapping[str, Tensor] | None = None, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
         """CPU copies under the host's universal keys: `<prefix><module>.lora_A.weight`, `.lora_B.weight` and `.alpha`.
@@ -167,11 +165,6 @@ class LoraAdapter:
 def layer_of(parameter: str) -> str:
     """The layer of a parameter, by its name in LoraAdapter.parameters()."""
     return parameter.rsplit(".lora_", 1)[0]
-
-
-def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:
-    """The linear layers A, with a weight of (rank, in), and B, of (out, rank)."""
-    return cast(nn.Linear, layer.lora_A[_ADAPTER]), cast(nn.Linear, layer.lora_B[_ADAPTER])
 
 
 def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:

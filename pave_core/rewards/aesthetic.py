@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..packages import needed
 from .networks.clip import build, read_clip
 from .networks.clip_config import read_config
 from .networks.compute import ON_CPU, Compute
@@ -84,7 +85,8 @@ class AestheticV25:
     name = "aesthetic v2.5"
 
     def __init__(self, siglip: Path, head: Path, compute: Compute = ON_CPU) -> None:
-        from transformers import SiglipVisionConfig, SiglipVisionModel
+        with needed("siglip_weights", "transformers"):
+            from transformers import SiglipVisionConfig, SiglipVisionModel
 
         what = f"the aesthetic head v2.5: choose {HEAD_V25} of {HEAD_V25_SOURCE}"
         layers = _load_head(head, "scoring_head.", width=1152, places=(0, 2, 4, 6, 8), what=what)

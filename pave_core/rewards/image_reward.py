@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..packages import needed
 from .networks.compute import ON_CPU, Compute
 from .networks.network import empty_weights, load_into, mlp
 from .networks.preprocess import Preprocess
@@ -121,9 +122,10 @@ class _Blip(nn.Module):
     """The network of ImageReward. A new one has no weights."""
 
     def __init__(self) -> None:
-        from transformers import BlipTextConfig, BlipVisionConfig
-        from transformers.models.blip.modeling_blip import BlipVisionModel
-        from transformers.models.blip.modeling_blip_text import BlipTextModel
+        with needed("checkpoint", "transformers"):
+            from transformers import BlipTextConfig, BlipVisionConfig
+            from transformers.models.blip.modeling_blip import BlipVisionModel
+            from transformers.models.blip.modeling_blip_text import BlipTextModel
 
         super().__init__()
         with empty_weights():
@@ -158,8 +160,9 @@ def read_vocabulary(path: Path) -> Any:
 
     ConfigError unless its size and its special tokens are those of bert-base-uncased.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.implementations import BertWordPieceTokenizer
+    with needed("vocabulary", "tokenizers"):
+        from tokenizers import Tokenizer
+        from tokenizers.implementations import BertWordPieceTokenizer
 
     remedy = f"choose {VOCABULARY} of {VOCABULARY_SOURCE}"
     if not path.is_file():

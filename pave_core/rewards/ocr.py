@@ -14,10 +14,9 @@ They run on the CPU, image by image, so that a score does not depend on the othe
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,18 @@ from torch import Tensor
 
 from ..errors import ConfigError, quoted
 from ..images import picture
+from ..packages import needed, pip, release
 
 QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」')
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-ocr.txt"
 OLDEST = (3, 10)  # older ones download a font while they read
+MODULES = {"onnxruntime": "onnxruntime", "cv2": "opencv-python-headless"}
+"""What rapidocr runs on, each with the package to install where no other brings it: {module: package}."""
 MAX_THREADS = 4
 
 
 class OCR:
-    """RapidOCR as a reward. ConfigError where it is not installed, too old, or without its networks."""
+    """RapidOCR as a reward. ConfigError where it is not installed, too old, broken, or without its networks."""
 
     name = "ocr"
 
@@ -98,14 +100,13 @@ def bundled_models() -> dict[str, Path]:
 
     ConfigError where the package is missing, older than OLDEST or without them.
     """
-    for package in ("rapidocr", "onnxruntime"):
-        if find_spec(package) is None:
-            raise ConfigError(f"ocr: the package {package} is not installed: {_install()}")
+    if missing := [module for module in ("rapidocr", *MODULES) if find_spec(module) is None]:
+        raise ConfigError(f"ocr: {' and '.join(missing)} cannot be found: {_install()}")
     try:
         version, files = metadata.version("rapidocr"), metadata.files("rapidocr") or []
     except metadata.PackageNotFoundError as error:  # a bare folder on the path
         raise ConfigError(f"ocr: rapidocr was not installed by pip: {_install()}") from error
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+    if release(version)[:2] < OLDEST:
         raise ConfigError(f"ocr: rapidocr {version} is older than {'.'.join(map(str, OLDEST))}: {_install()}")
     found = {
         task: [Path(str(file.locate())) for file in files if file.match(f"rapidocr/models/*_{task}_*.onnx")]
@@ -113,20 +114,23 @@ def bundled_models() -> dict[str, Path]:
     }
     if not all(len(paths) == 1 and paths[0].is_file() for paths in found.values()):
         raise ConfigError(
-            f"ocr: rapidocr is installed without its networks: {_install('--force-reinstall --no-deps rapidocr')}"
+            f"ocr: rapidocr is installed without its networks: {pip('--force-reinstall --no-deps rapidocr')}"
         )
     return {task: paths[0] for task, paths in found.items()}
 
 
-def _install(what: str = f'-r "{REQUIREMENTS}"') -> str:
-    return f'run "{sys.executable}" -m pip install {what} and restart'
+def _install() -> str:
+    """How to install what is missing, and nothing over an onnxruntime-gpu or an OpenCV that is there."""
+    missing = [package for module, package in MODULES.items() if find_spec(module) is None]
+    return pip(" ".join(["--no-deps", f'-r "{REQUIREMENTS}"', *missing]))
 
 
 def _engine(models: dict[str, Path]) -> Any:
-    try:
+    for module, package in MODULES.items():
+        with needed("ocr", *metadata.packages_distributions().get(module, [package])):
+            import_module(module)
+    with needed("ocr", "rapidocr>=3.10"):
         from rapidocr import RapidOCR
-    except ImportError as error:  # it needs OpenCV, which another pack may have broken
-        raise ConfigError(f"ocr: rapidocr cannot be imported ({error}): {_install()}") from error
     settings = {
         "Global.use_cls": False,
         "Global.text_score": 0.0,

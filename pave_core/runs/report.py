@@ -134,6 +134,8 @@ def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
         ]
     if comparison.judge is not None:
         lines.append("judge, never trained on: {:.4f} -> {:.4f}".format(*comparison.judge))
+    changed = None if comparison.change is None else comparison.change.text()
+    lines += [] if changed is None else [changed]
     if gain <= 2 * total.se:
         lines.append(
             "The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images "

@@ -21,6 +21,8 @@ Normalise = Literal["within group", "raw"]
 
 def require_spread(scores: Mapping[str, Tensor]) -> None:
     """ConfigError if every reward gave all images the same number: nothing can be learnt from that."""
+    if all(bool(values.isnan().all()) for values in scores.values()):
+        raise ConfigError(f"reward: {', '.join(scores)} scored none of the images: the log says why")
     if all(len(values) > 1 and bool(zero_spread(values.flatten())) for values in scores.values()):
         shown = ", ".join(f"{name} = {values.flatten()[0].item():.6g}" for name, values in scores.items())
         count = len(next(iter(scores.values())).flatten())

@@ -46,7 +46,7 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str], batches: Batch
         value, prompt = scores[bad[0]].item(), prompts[bad[0]]
         raise TrainingError(
             f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: "
-            f"{quoted(prompt)}): it must be finite"
+            f"{quoted(prompt)}): it must be finite; a network needs a precision of fp32 or bf16"
         )
     return scores
 
@@ -73,9 +73,8 @@ def check_images(reward: str, images: Tensor, prompts: Sequence[str]) -> None:
     if not (isfinite(low) and isfinite(high)):
         raise ConfigError(f"{where} values that are not finite: {NOT_FINITE}")
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-        raise ConfigError(
-            f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; divide 8-bit values by 255"
-        )
+        remedy = "divide 8-bit values by 255" if high > 2 and low >= 0 else "clamp them to that"
+        raise ConfigError(f"{where} values from {low:.4g} to {high:.4g}: images hold values from 0 to 1; {remedy}")
 
 
 def describe(reward: Reward) -> dict[str, object]:

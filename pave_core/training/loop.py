@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..config.train import TrainConfig
-from ..errors import TrainingError
+from ..errors import NOT_FINITE, TrainingError
 from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix
 from ..types import Cond, Decoder, Policy
@@ -65,6 +65,6 @@ def require_progress(state: TrainState) -> None:
     """TrainingError after MAX_SKIPPED_IN_A_ROW skipped steps."""
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
         raise TrainingError(
-            f"step {state.step}: the loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row: "
-            "lower learning_rate or eta, or run the model in a wider dtype; the weights before those steps are kept"
+            f"step {state.step}: the images, the loss or its gradient were not finite in {state.skipped_in_a_row} "
+            f"steps in a row: {NOT_FINITE}; else lower learning_rate or eta. The weights before those steps are kept"
         )

@@ -2,6 +2,8 @@
 patches and wrappers.
 """
 
+import inspect
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -155,8 +157,7 @@ def test_conditioning_that_is_scheduled_counts_in_a_batch_of_several_sigmas(make
 
 def patched(stock, change):
     model = stock.model.clone()
-    change(model)
-    return model
+    return change(model) or model
 
 
 def strength_by_time(model):
@@ -193,9 +194,53 @@ def attention_patch(model):
     model.set_model_unet_function_wrapper(lambda apply, args: 0.9 * apply(args["input"], args["timestep"], **args["c"]))
 
 
+def step_by_equality(model):
+    """As packs find their step: the place in the schedule of exactly this noise level."""
+
+    def scale(args):
+        (place,) = (args["model_options"]["transformer_options"]["sample_sigmas"] == args["sigma"][0]).nonzero()[0]
+        return args["denoised"] * (1 + 0.1 * place.item())
+
+    model.set_model_sampler_post_cfg_function(scale)
+
+
+def context_windows(model):
+    """The host's: four rows of the latent at a time, at other places in each step."""
+    from comfy.context_windows import ContextSchedules
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    newer = (
+        {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
+    )
+    inputs = {"context_length": 4, "context_overlap": 2, "context_stride": 1, "closed_loop": False, "dim": 2} | newer
+    schedule = ContextSchedules.UNIFORM_STANDARD
+    made = ContextWindowsManualNode.execute(model, context_schedule=schedule, fuse_method="pyramid", **inputs)
+    return made.result[0]
+
+
+@pytest.mark.parametrize("change", [strength_by_time, step_by_equality, context_windows], ids=lambda f: f.__name__)
+def test_a_patch_finds_its_step_also_between_the_levels_of_the_schedule_and_in_a_batch(make_policy, stock, change):
+    """The finer steps of the loss: what acts by the step is in the step that they lie in."""
+    with make_policy(model=patched(stock, change)) as policy, torch.no_grad():
+        levels = policy.sigmas(STEPS)
+        conds = [policy.encode(PROMPT), policy.encode("a blue star")] * 2
+        x = torch.randn(4, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+        between = 0.5 * (levels[1] + levels[2])
+        sigma = torch.tensor([levels[1], between, levels[2], between])
+        together = policy.velocity(x, sigma, conds)
+        alone = [policy.velocity(x[i, None], sigma[i, None], [cond]) for i, cond in enumerate(conds)]
+        close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("change", [strength_by_time, step_by_equality, context_windows], ids=lambda f: f.__name__)
+def test_it_trains_with_a_patch_that_looks_for_its_step(make_policy, train_briefly, stock, change):
+    with make_policy(model=patched(stock, change)) as policy:
+        assert not any(metrics.skipped for metrics in train_briefly(policy))
+
+
 @pytest.mark.parametrize(
     "change",
-    [strength_by_time, prediction_wrapper, network_wrapper, attention_patch],
+    [strength_by_time, step_by_equality, context_windows, prediction_wrapper, network_wrapper, attention_patch],
     ids=lambda change: change.__name__,
 )
 def test_patches_and_wrappers_on_the_model_count(make_policy, draw, stock, change):

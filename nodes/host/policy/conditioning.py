@@ -40,6 +40,11 @@ class Prepared:
             return True
         return any(_holds_anything(value) for name, value in self.options.items() if name != "to_load_options")
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a call takes a single item: the host's context windows look up the step of one."""
+        return self.options.get("context_handler") is not None
+
     def keyframed_hooks(self) -> Iterator[comfy.hooks.Hook]:
         """The hooks whose strength depends on the time step, each once."""
         found = {

@@ -63,7 +63,8 @@ class Joining:
 def _calls(prepared: Sequence[Prepared], sigmas: Sequence[float]) -> Calls:
     rows: dict[Hashable, list[int]] = {}
     for i, (each, sigma) in enumerate(zip(prepared, sigmas, strict=True)):
-        key = (each, sigma) if each.follows_sigma else structure(each) or each
+        alone = i if each.one_by_one else None
+        key = (each, sigma, alone) if each.follows_sigma else structure(each) or each
         rows.setdefault(key, []).append(i)
     return [(of, _joined([prepared[i] for i in of])) for of in rows.values()]
 

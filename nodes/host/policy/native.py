@@ -53,6 +53,8 @@ from .settings import Picture, PolicySettings
 _INJECTION = "pave_lora"
 LARGE = 2**30
 """Bytes of a model from which "auto" checkpoints its blocks where nothing else is known."""
+SAME_LEVEL = 1e-5
+"""By how much, relative to it, a noise level may differ from the schedule's by rounding."""
 MEASURED_SIDES = (128, 256, 384)
 """Pixels of an image's side at which measure() measures."""
 
@@ -247,12 +249,23 @@ class NativePolicy:
         guider.set_cfg(self._settings.guidance.cfg)
         guider.inner_model, guider.conds, guider.model_options = self._patcher.model, prepared.conds, prepared.options
         options = comfy.model_patcher.create_model_options_clone(prepared.options)
-        options.setdefault("transformer_options", {})["sample_sigmas"] = self._sample_sigmas
+        options.setdefault("transformer_options", {})["sample_sigmas"] = self._schedule_seen(prepared, level[0])
         if torch.is_grad_enabled():
             options["transformer_options"] = attention_with_gradient(options["transformer_options"])
         with taking_gradients() if torch.is_grad_enabled() else nullcontext():
             denoised = guider(y, level, model_options=options, seed=0)
         return velocity(x, sigma, self._coordinates.data(denoised))
+
+    def _schedule_seen(self, prepared: Prepared, level: Tensor) -> Tensor:
+        """The schedule in which a patch looks up the noise level of a call, to tell which step it is in.
+
+        The finer steps of the loss are on no schedule: theirs stands in for that of the step that they lie in.
+        """
+        schedule = self._sample_sigmas
+        if not prepared.follows_sigma:
+            return schedule
+        step = max(0, int((schedule >= level * (1 - SAME_LEVEL)).sum()) - 1)
+        return torch.cat([schedule[:step], level[None].to(schedule), schedule[step + 1 :]])
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The adapter's parameters by name."""

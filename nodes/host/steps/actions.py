@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ....pave_core.errors import ConfigError
+from ....pave_core.errors import NOT_FINITE, ConfigError
 from ....pave_core.pictures.sheets import group_sheet
 from ....pave_core.runs.settings import Task
 from ....pave_core.scoring.mix import Scores
@@ -49,8 +49,8 @@ def _sampled(owner: StepRun, rollouts: list[Rollout], images: Tensor, anchors: T
     run = owner.run
     if not owner.step.finite:
         logger.warning(
-            f"Pave-GRPO step {run.state.step + 1}: the images are not finite; they are scored as black and the step "
-            "will be skipped"
+            f"Pave-GRPO step {run.state.step + 1}: the images are not finite ({NOT_FINITE}); they are scored as black "
+            "and the step will be skipped"
         )
         images, anchors = (pictures.nan_to_num(0.0, 0.0, 0.0) for pictures in (images, anchors))
     M, F, G = rollouts[0].finals.shape[:3]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
-from .clip_config import Config
+from ...packages import needed
+from .clip_config import OPEN_CLIP, Config
 from .clip_keys import OPENAI_ONLY, is_huggingface, to_open_clip
 from .compute import Compute
 from .network import empty_weights, load_into
@@ -74,10 +75,11 @@ class Clip:
 
 def build(config: Config) -> nn.Module:
     """The network of a config, without weights. ConfigError where the installed open_clip cannot build it."""
-    import open_clip
+    with needed("architecture", *OPEN_CLIP):
+        from open_clip import CLIP, CustomTextCLIP, __version__
 
     model = config["model_cfg"]
-    kind = open_clip.CustomTextCLIP if model.get("custom_text") else open_clip.CLIP
+    kind = CustomTextCLIP if model.get("custom_text") else CLIP
     arguments = {key: value for key, value in model.items() if key != "custom_text"}
     arguments["vision_cfg"] = model["vision_cfg"] | {"timm_model_pretrained": False}
     try:
@@ -88,9 +90,8 @@ def build(config: Config) -> nn.Module:
             with torch.inference_mode(False):
                 return kind(**arguments)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-        version = open_clip.__version__
         raise ConfigError(
-            f"architecture: open_clip {version} cannot build it ({error}): update open_clip, or choose another"
+            f"architecture: open_clip {__version__} cannot build it ({error}): update open_clip, or choose another"
         ) from error
 
 
@@ -112,7 +113,8 @@ def _shaped_for(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tenso
 
     The text tower may be one level deeper, and the logit scale and bias a scalar or a vector.
     """
-    from open_clip.model import convert_to_custom_text_state_dict
+    with needed("architecture", *OPEN_CLIP):
+        from open_clip.model import convert_to_custom_text_state_dict
 
     if not hasattr(network, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
@@ -125,7 +127,8 @@ def _shaped_for(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tenso
 
 
 def _tokenizer(model_config: Config) -> Any:
-    from open_clip.tokenizer import SimpleTokenizer
+    with needed("architecture", *OPEN_CLIP):
+        from open_clip.tokenizer import SimpleTokenizer
 
     text = model_config["text_cfg"]
     return SimpleTokenizer(context_length=text.get("context_length", 77), **(text.get("tokenizer_kwargs") or {}))

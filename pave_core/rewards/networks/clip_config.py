@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, quoted
+from ...packages import needed
 from .preprocess import Preprocess
 
 Config = Mapping[str, Any]
 """open_clip's config of an architecture: {"model_cfg": ..., "preprocess_cfg": ...}."""
+OPEN_CLIP = ("open_clip_torch>=2.32", "timm>=1.0.17")
+"""What open_clip's networks need, as pip reads it."""
 
 
 @lru_cache(1)
@@ -21,8 +24,15 @@ def architectures() -> tuple[str, ...]:
 
     They are read from its files, since importing it takes seconds and this is called while the host starts.
     """
-    configs = {name: json.loads(path.read_text("utf-8")) for name, path in sorted(_config_files().items())}
-    return tuple(name for name, config in configs.items() if _refusal(config) is None)
+    return tuple(name for name, path in sorted(_config_files().items()) if _usable(path))
+
+
+def _usable(path: Path) -> bool:
+    """Whether a config of open_clip's own needs no download. A damaged one, or one of another form, is left out."""
+    try:
+        return _refusal(json.loads(path.read_text("utf-8"))) is None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 @lru_cache(1)
@@ -30,7 +40,10 @@ def _config_files() -> dict[str, Path]:
     """The config files that open_clip brings along, by the names of their architectures."""
     from importlib.util import find_spec
 
-    spec = find_spec("open_clip")
+    try:
+        spec = find_spec("open_clip")
+    except ValueError:  # another pack has put a stand-in there
+        spec = None
     folders = spec.submodule_search_locations if spec else None
     return {path.stem: path for path in Path(folders[0]).glob("model_configs/*.json")} if folders else {}
 
@@ -85,10 +98,11 @@ def _refusal(model_config: Config) -> str | None:
 
 def _published_preprocessing(architecture: str) -> dict[str, Any]:
     """How images are prepared for an architecture's published weights, in the settings on which all of these agree."""
-    import open_clip
+    with needed("architecture", *OPEN_CLIP):
+        from open_clip import get_pretrained_cfg, list_pretrained_tags_by_model
 
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    configs = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
+    tags = list_pretrained_tags_by_model(architecture)
+    configs = [get_pretrained_cfg(architecture, tag) for tag in tags]
     found = {}
     for key in ("mean", "std", "resize_mode", "interpolation"):
         values = {config.get(key) for config in configs}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...packages import needed
 from .compute import PRECISIONS
 
 _SHOWN = 3  # names in a message
@@ -21,7 +22,8 @@ def empty_weights() -> Iterator[None]:
 
     None of their tensors is an inference tensor, even where the caller is in inference mode.
     """
-    from accelerate import init_empty_weights
+    with needed("reward", "accelerate>=0.26"):
+        from accelerate import init_empty_weights
 
     with torch.inference_mode(False), torch.no_grad(), init_empty_weights(include_buffers=False):
         yield

@@ -9,6 +9,8 @@ from scipy import stats
 from _toy import SEEDS, Brightness, Redness, Shy, ToyTraining, toy_config
 from pave_core.evaluation.evaluate import Evaluation, evaluate
 from pave_core.evaluation.gain import Comparison, comparison_table, paired_gain
+from pave_core.evaluation.looks import Change
+from pave_core.rewards.statistics import STATISTICS
 from pave_core.scoring.mix import RewardMix
 
 
@@ -67,7 +69,12 @@ def test_a_comparison_is_written_under_the_keys_of_summary_json():
             }
         },
         "held_out_images": 12,
+        "image_change": Change.of(before.looks, after.looks).to_dict(),
     }
+    assert record["image_change"]["brightness"]["before"] == pytest.approx(
+        STATISTICS["brightness"](before.images / 255).mean(),
+        abs=0.5 / 255,  # kept in 8 bits
+    )
 
 
 def test_without_a_judge_there_is_none_in_the_comparison():

@@ -1,6 +1,5 @@
 """The OCR reward with its real networks, on text that Pillow renders."""
 
-import builtins
 import importlib
 import socket
 import subprocess
@@ -208,14 +207,17 @@ def test_newer_versions_are_taken(monkeypatch, version):
     assert OCR().name == "ocr"
 
 
-@pytest.mark.parametrize("package", ["rapidocr", "onnxruntime"])
+@pytest.mark.parametrize("package", ["rapidocr", "onnxruntime", "cv2"])
 def test_a_missing_package_is_said_with_the_command_for_this_python(monkeypatch, package):
     monkeypatch.setattr("pave_core.rewards.ocr.find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(
-        ConfigError, match=f"ocr: the package {package} is not installed: run .* -r .*requirements-ocr.txt. and restart"
+        ConfigError, match=f"ocr: {package} cannot be found: run .* --no-deps -r .*requirements-ocr.txt.* and restart"
     ) as error:
         OCR()
     assert sys.executable in str(error.value)
+    # A module that is there may come from onnxruntime-gpu, which pip would install the other one over.
+    assert ('txt" onnxruntime and' in str(error.value)) == (package == "onnxruntime")
+    assert ("opencv-python-headless" in str(error.value)) == (package == "cv2")
 
 
 def test_networks_that_are_gone_are_not_fetched_but_refused(monkeypatch):
@@ -227,16 +229,20 @@ def test_networks_that_are_gone_are_not_fetched_but_refused(monkeypatch):
         OCR()
 
 
-def test_a_broken_opencv_is_said(monkeypatch):
-    real = builtins.__import__
-
-    def broken(name, *args, **kwargs):
-        if name == "rapidocr":
-            raise ImportError("libGL.so.1: cannot open shared object file")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(ConfigError, match=r"ocr: rapidocr cannot be imported \(libGL.so.1.*\): run"):
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("cv2", "opencv-contrib-python"), ("onnxruntime", "onnxruntime-gpu"), ("rapidocr", "rapidocr")],
+)
+def test_a_broken_package_is_said_by_the_name_that_pip_knows_it_by(monkeypatch, tmp_path, module, package):
+    (tmp_path / module).mkdir()
+    (tmp_path / module / "__init__.py").write_text("raise OSError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in [name for name in sys.modules if name.partition(".")[0] in ("rapidocr", module)]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {module: [package]})
+    monkeypatch.setattr(metadata, "version", lambda name: "3.10.0")
+    line = rf'ocr: {package} cannot be imported \(OSError: libGL.*\): run .* --force-reinstall --no-deps "{package}'
+    with pytest.raises(ConfigError, match=line):
         OCR()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pave_core.evaluation.gain import Comparison, Gain
 from pave_core.evaluation.guard import Reading
+from pave_core.evaluation.looks import Change
 from pave_core.runs.report import GuardSummary, RunSummary
 
 FILES = {"run_folder": "runs/a", "lora": "loras/a", "curve": "runs/a/curve.png"}
@@ -30,8 +31,8 @@ def summary(history=None, comparison=None, guard=None, held_out_prompts=2):
     )
 
 
-def comparison(total=TOTAL, rewards=None, judge=None):
-    return Comparison(total, rewards or {"a": total}, judge, 12)
+def comparison(total=TOTAL, rewards=None, judge=None, change=None):
+    return Comparison(total, rewards or {"a": total}, judge, 12, change)
 
 
 def said(*arguments, **more):
@@ -74,6 +75,14 @@ def test_summary_json_holds_comparison_numbers_guard_and_files_side_by_side():
     assert {name: found[name] for name in FILES} == FILES
     assert "comparison" not in found
     assert summary().to_dict()["guard"] is None
+
+
+@pytest.mark.parametrize(("now", "told"), [(0.05, True), (0.2, False)])
+def test_images_that_changed_much_are_told_beside_the_gain(now, told):
+    change = Change({"contrast": (0.21, now, (now - 0.21) / 0.03)}, drift=0.4, variety=0.9)
+    gain, *rest = said(comparison=comparison(change=change))
+    assert "gain +0.5000" in gain
+    assert [line[:64] for line in rest] == told * ["- the images have changed much: contrast 0.21 -> 0.05 (-76%). Lo"]
 
 
 def test_a_gain_is_told_with_its_error():
