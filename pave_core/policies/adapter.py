@@ -83,6 +83,7 @@ class LoraAdapter:
         names = "|".join(map(re.escape, layers))
         peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # pyright: ignore[reportArgumentType]
         peft_config._register_custom_module(dict.fromkeys({type(layer) for layer in layers.values()}, _LoraLinear))
+        self._trainable = _trainable(model)  # peft freezes them
         with torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, model, adapter_name=_ADAPTER)
         delattr(model, "peft_config")  # peft's own record; detach() must leave nothing behind
@@ -110,14 +111,19 @@ class LoraAdapter:
 
     def attach(self) -> None:
         """Put the adapter's layers in, and freeze the base model's own parameters."""
+        self._trainable = _trainable(self._model)
         self._model.requires_grad_(False)
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer)
 
     def detach(self) -> None:
-        """Put the model's own layers back."""
+        """Put the model's own layers back, and unfreeze what was not frozen."""
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer.get_base_layer())
+        with torch.inference_mode():  # the only mode in which weights that were made in it can be unfrozen
+            for parameter in self._trainable:
+                parameter.requires_grad_(True)
+        self._trainable = []
 
     @property
     def narrow(self) -> dict[str, int]:
@@ -172,6 +178,10 @@ def layer_of(parameter: str) -> str:
 def _matrices(layer: PeftLinear) -> tuple[nn.Linear, nn.Linear]:
     """The linear layers A, with a weight of (rank, in), and B, of (out, rank)."""
     return cast(nn.Linear, layer.lora_A[_ADAPTER]), cast(nn.Linear, layer.lora_B[_ADAPTER])
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
