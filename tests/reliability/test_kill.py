@@ -94,6 +94,7 @@ def after_the_kill(output: Path, run: str = RUN) -> int | None:
     """The step that can be resumed from; where there is one, the LoRA is there, whole, and no older."""
     done = step_of(output, run)
     if done is not None:
+        assert lora_of(output, run).is_file(), f"a checkpoint of step {done} without a LoRA"
         step = header(lora_of(output, run), "pave_recipe")["step"]
         assert load_file(lora_of(output, run))
         guarded = (output / "pave" / run / "best.safetensors").is_file()  # then the LoRA is of the best step
@@ -166,7 +167,7 @@ def test_a_run_killed_anywhere_is_the_run_that_was_not(forked_host, whole, tmp_p
     for case, (where, how) in enumerate(cases):
         try:
             ends.append((where, kill_and_resume(forked_host, tmp_path / f"case{case}", kind, reference, **how)))
-        except AssertionError as error:
+        except Exception as error:
             wrong.append((where, str(error).splitlines()[0][:300]))
     table(f"{kind}: {len(events)} events, {len(cases)} kills", [*ends, *(("WRONG", *row) for row in wrong)])
     table(f"{kind}, counted", sorted(Counter(end.split(" at ")[0] for _, end in ends).items()))

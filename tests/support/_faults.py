@@ -57,7 +57,7 @@ class Plan:
     """The faults of one program, and its log."""
 
     def __init__(self, plan: Path, below: Path):
-        self.file, self.below = plan, os.path.realpath(below)
+        self.file, self.below = plan, below.resolve()
         self._log = _os_open(f"{plan}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._lock = threading.RLock()
         self._seen: dict[str, int] = {}  # how often each rule of the plan as it is now has matched
@@ -80,9 +80,9 @@ class Plan:
         """`path` below the watched folder; None if it is elsewhere, or an open file's number."""
         if isinstance(path, int):
             return None
-        folder, last = os.path.split(os.path.abspath(os.fsdecode(path)))
-        full = os.path.join(os.path.realpath(folder), last)
-        return os.path.relpath(full, self.below) if full.startswith(self.below + os.sep) else None
+        plain = Path(os.fsdecode(path)).absolute()
+        full = plain.parent.resolve() / plain.name  # a link itself is not followed
+        return full.relative_to(self.below).as_posix() if self.below in full.parents else None
 
     def strike(self, event: str) -> dict[str, Any] | None:
         """The rule that strikes at this event, if one does. The event is logged."""
@@ -110,7 +110,7 @@ class Plan:
                 time.sleep(0.01)
             self.say("  released")
         elif what in ("vanish", "rename"):
-            for run in sorted(Path(self.below, "pave").glob(rule.get("run", "*"))):
+            for run in sorted((self.below / "pave").glob(rule.get("run", "*"))):
                 (shutil.rmtree if what == "vanish" else _moved_away)(run)
         else:
             number = getattr(errno, what)

@@ -45,13 +45,11 @@ def small(kind: str, *, resume: str = "none", iterations: int = STEPS, name: str
         graph["finish"]["inputs"]["state"] = ["end_of_loop", 0]
         graph["trained"] = graph.pop("finish")
     else:
-        graph["trained"] = node(
-            "PaveTrainAdvanced", **wires | settings, iterations=iterations, reward=["reward", 0]
-        )
+        graph["trained"] = node("PaveTrainAdvanced", **wires | settings, iterations=iterations, reward=["reward", 0])
     if kind == "guarded":
         graph["judge"] = node("PaveColour", red=0.0, green=0.5, blue=1.0, softness=0.5)
         graph["guard"] = node(
-            "PaveGuard", every=2, action="lower learning rate", max_drop=1.5, max_drift=0.0, max_change=0.0
+            "PaveGuard", every=2, action="lower learning rate", max_drop=1.5, max_drift=0.0, max_change=0.1
         )
         graph["trained"]["inputs"] |= {"judge": ["judge", 0], "guard": ["guard", 0]}
     summary = 4 if kind == "drawn" else 5
