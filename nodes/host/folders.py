@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import folder_paths
@@ -67,8 +68,12 @@ def likely(names: list[str], parts: tuple[str, ...]) -> str | None:
 
 
 def places() -> Places:
-    """Where runs are kept. Their LoRAs are in output/loras/pave, which the host's loaders list after a refresh."""
-    return Places(Path(folder_paths.get_output_directory()) / "pave", _loras() / "pave")
+    """Where runs are kept. Their LoRAs are in output/loras/pave, which the host's loaders list after a refresh.
+
+    The spare place is not in the host's own temp folder, which it empties when it starts.
+    """
+    runs = Path(folder_paths.get_output_directory()) / "pave"
+    return Places(runs, _loras() / "pave", Path(tempfile.gettempdir()) / "pave-grpo")
 
 
 def resumable_runs() -> list[str]:

@@ -125,8 +125,18 @@ class Reading:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:
-        """The inverse of to_dict."""
-        return cls(**{**values, "alarms": tuple(values["alarms"])})
+        """The inverse of to_dict. ValueError, TypeError or KeyError for what cannot be a reading."""
+        reading = cls(**{**values, "alarms": tuple(values["alarms"])})
+        numbers = (reading.held_out, reading.drop, reading.drift, *reading.changes.values())
+        right = (
+            type(reading.step) is int
+            and type(reading.best) is bool
+            and all(number is None or isinstance(number, int | float) for number in numbers)
+            and all(isinstance(alarm, str) for alarm in reading.alarms)
+        )
+        if not right:
+            raise ValueError("not a reading of the guard")
+        return reading
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ....pave_core.training.loop import require_progress
 from ....pave_core.training.metrics import StepMetrics
 from ....pave_core.training.step import TrainingStep
 from ....pave_core.types import Rollout
+from .. import shutdown
 from ..panel.progress import NodeProgress
 from ..train import RunResult, finish
 from .cache import ticket_of
@@ -49,6 +50,7 @@ class StepRun:
         self._ticket = ticket_of(progress.node_id)
         self._sampled: list[Sampled] = []
         self._result: tuple[int, RunResult] | None = None
+        self._under_way = shutdown.begun()
         self._saver = asyncio.get_running_loop().create_task(self._keep_at_the_end())
 
     def state(self) -> State:
@@ -118,8 +120,13 @@ class StepRun:
         try:
             await asyncio.Event().wait()
         finally:
-            if self._result is None or self._result[0] != self.run.state.step:
-                self.run.stop("ended before Pave Finish")
+            try:
+                if self._result is None or self._result[0] != self.run.state.step:
+                    self.run.stop("ended before Pave Finish")
+                else:
+                    self.run.close()
+            finally:
+                shutdown.ended(self._under_way)
 
 
 @dataclass(frozen=True)
