@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,12 +84,18 @@ def safe_loras(*folders: Path) -> list[Path]:
         file
         for folder in folders
         for file in folder.rglob("*.safetensors")
-        if not file.name.startswith(("checkpoint", "best"))
+        if "checkpoint" not in file.name and not file.name.startswith("best")
     ]
 
 
-def go_on(host: ForkedHost, output: Path, kind: str = "plain", run: str = RUN) -> str:
-    """The disk is well: resume the run, or begin it anew where it left no checkpoint; the name of the run."""
+def go_on(host: ForkedHost, output: Path, temp: Path, kind: str = "plain", run: str = RUN) -> str:
+    """The disk is well: resume the run as its messages say, or begin it anew where it left no checkpoint; its name.
+
+    A checkpoint that went to the folder for temporary files is moved to its place.
+    """
+    for spare in temp.rglob("*.checkpoint.safetensors"):
+        (output / "pave" / run).mkdir(parents=True, exist_ok=True)
+        shutil.move(spare, output / "pave" / run / "checkpoint.safetensors")
     done = step_of(output, run)
     resumed = {} if done is None else {"resume": run, "iterations": STEPS - done if kind == "drawn" else STEPS}
     end = host.run(output, small(kind, **resumed), show="end")
@@ -143,7 +150,7 @@ def befallen(host: ForkedHost, output: Path, phase: str, error: str, whole: Any)
         if newest != lora_of(output):
             assert any(str(newest) in text for text in messages(end)), "no message says where the LoRA is"
             said += f", LoRA in {newest.parent.name}/"
-    run = go_on(host, output, kind)
+    run = go_on(host, output, temp, kind)
     assert differences(whole(kind), left(output, run)) == []
     assert [file.name for file in output.rglob("*.part") if run in str(file)] == []
     return phase, error, said, "then equal"
@@ -184,7 +191,7 @@ def test_a_file_that_another_program_holds_open_does_not_end_the_run(forked_host
     assert any(differences({"lora": load_file(path)}, {"lora": whole("plain")["lora"]}) == [] for path in beside), (
         "no LoRA of the last step"
     )
-    assert differences(whole("plain"), left(output, go_on(forked_host, output))) == []
+    assert differences(whole("plain"), left(output, go_on(forked_host, output, temp))) == []
     table("in use", [(file, len(end.faults), [str(path.relative_to(tmp_path)) for path in beside])])
 
 

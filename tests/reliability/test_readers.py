@@ -66,7 +66,7 @@ def begin(folder: Path, *, resume: str = "none", heard: Hears | None = None) -> 
         ToyPolicy(config.lora, config.run.seed),
         ToyDecoder(),
         task=Task(config, settings, PromptSet(PROMPTS[:2], PROMPTS[2:]), RewardMix.of(Brightness())),
-        places=Places(folder / "runs", folder / "loras"),
+        places=Places(folder / "runs", folder / "loras", folder / "spare"),
         reporters=[] if heard is None else [heard],
     )
 
@@ -403,7 +403,7 @@ REPORTS = ("metrics.jsonl", "evaluations.json", "guard.jsonl")
 GOOD = {
     CHECKPOINT: {"refused", "warned", "equal"},
     BEST: {"refused", "warned", "equal"},
-    **dict.fromkeys(REPORTS, {"warned", "equal", "unnoticed"}),
+    **{key: {"warned", "equal", "unnoticed"} for key in REPORTS},
 }
 """What may come of damage to a file. A report never refuses: the run goes on."""
 
