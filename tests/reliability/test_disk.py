@@ -23,7 +23,7 @@ from _small_runs import RUN, STEPS, differences, header, left, lora_of, small, s
 
 pytestmark = pytest.mark.slow
 ERRORS = ("ENOSPC", "EROFS", "EACCES", "EIO")
-WRITES = "^(open|write|fsync|replace|mkdir|unlink) "
+WRITES = "^(open|write|fsync|replace|mkdir) "
 ANY = WRITES + ".*"
 LORA = WRITES + "loras/"
 CHECKPOINT = WRITES + ".*/checkpoint[^/]*$"

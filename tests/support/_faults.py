@@ -139,9 +139,8 @@ def _moved_away(folder: Path) -> None:
 class _File:
     """A file that is open for writing: its writes are events."""
 
-    def __init__(self, file: Any, plan: Plan, name: str, names: dict[int, str]):
+    def __init__(self, file: Any, plan: Plan, name: str):
         self.__dict__.update(_file=file, _plan=plan, _name=name)
-        names[file.fileno()] = name
 
     def write(self, data: Any) -> Any:
         def half() -> None:
@@ -179,21 +178,18 @@ class _File:
 def install(plan: Path, below: Path) -> Plan:
     """Wrap the functions that write and move files, for paths below `below`. For the rest of this process."""
     made = Plan(plan, below)
-    names: dict[int, str] = {}  # by file descriptor: what fsync is about
 
     def opened(file, mode="r", *more, **other):
         name = made.name(file)
         if name is None or not set(mode) & set("wax+"):
             return _open(file, mode, *more, **other)
-        return _File(made.around(f"open {name}", lambda: _open(file, mode, *more, **other)), made, name, names)
+        return _File(made.around(f"open {name}", lambda: _open(file, mode, *more, **other)), made, name)
 
     def os_opened(path, flags, *more, **other):
         name = made.name(path)
         if name is None or not flags & (os.O_WRONLY | os.O_RDWR):
             return _os_open(path, flags, *more, **other)
-        number = made.around(f"open {name}", lambda: _os_open(path, flags, *more, **other))
-        names[number] = name
-        return number
+        return made.around(f"open {name}", lambda: _os_open(path, flags, *more, **other))
 
     def moved(real):
         def move(source, target, **other):
@@ -207,7 +203,8 @@ def install(plan: Path, below: Path) -> Plan:
     def of_path(kind, real):
         def act(path, *more, **other):
             name = None if other.get("dir_fd") is not None else made.name(path)
-            if name is None:
+            there = os.path.lexists(path)  # then a system says so, whatever else is wrong
+            if name is None or there is (kind == "mkdir"):
                 return real(path, *more, **other)
             return made.around(f"{kind} {name}", lambda: real(path, *more, **other))
 
@@ -215,7 +212,10 @@ def install(plan: Path, below: Path) -> Plan:
 
     def synced(number):
         number = number if isinstance(number, int) else number.fileno()
-        name = names.get(number)
+        try:
+            name = made.name(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:  # another system than Linux
+            name = None
         return _fsync(number) if name is None else made.around(f"fsync {name}", lambda: _fsync(number))
 
     io.open = builtins.open = opened
