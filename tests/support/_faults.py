@@ -213,7 +213,7 @@ def install(plan: Path, below: Path) -> Plan:
     def synced(number):
         number = number if isinstance(number, int) else number.fileno()
         try:
-            name = made.name(os.readlink(f"/proc/self/fd/{number}"))
+            name = made.name(Path(f"/proc/self/fd/{number}").readlink())
         except OSError:  # another system than Linux
             name = None
         return _fsync(number) if name is None else made.around(f"fsync {name}", lambda: _fsync(number))
