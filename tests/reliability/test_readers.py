@@ -322,7 +322,10 @@ def of_a_checkpoint(file: str, count: int, seed: int) -> Iterator[Case]:
     for counter in ("updates", "skipped", "halvings"):
         for value in HOSTILE:
             yield Case(file, f"{counter} = {repr(value)[:20]}", with_header(set_in(("counters", counter), value)))
-    for path in (("recipe", "config"), ("recipe", "config", "rollout"), ("recipe", "config", "rollout", "eta")):
+    recipe = (
+        [("config",), ("config", "rollout"), ("config", "rollout", "eta")] if file == CHECKPOINT else [("held_out",)]
+    )
+    for path in (("recipe", *rest) for rest in recipe):
         for value in (*HOSTILE, ...):
             what = "missing" if value is ... else repr(value)[:20]
             yield Case(file, f"{'.'.join(path)} = {what}", with_header(set_in(path, value)))
