@@ -46,11 +46,13 @@ class PaveCheckReward(io.ComfyNode):
                 io.Boolean.Output(display_name="can_teach", tooltip="Whether the reward can tell the images apart."),
                 io.Image.Output(display_name="sheet", tooltip="The groups that were generated, each sorted by reward."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, policy, prompts, reward, seed, rollout=None) -> io.NodeOutput:
-        result, sheet = check(policy, rollout or RolloutSettings(), prompts=prompts, reward=reward, seed=seed)
+        rollout, node_id = rollout or RolloutSettings(), cls.hidden.unique_id
+        result, sheet = check(policy, rollout, prompts=prompts, reward=reward, seed=seed, node_id=node_id)
         return io.NodeOutput(result.text(), result.problem is None, sheet, ui=ui.PreviewText(result.text()))
 
 

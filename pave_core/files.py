@@ -3,68 +3,130 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, TrainingError
+from .errors import ConfigError, TrainingError, quoted
 
+PART = ".part"
+"""The end of the name of a file that is being written."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|(COM|LPT)[0-9])\s*(\..*)?", re.IGNORECASE)
+"""Names of devices, which Windows takes for those with any ending too."""
 
 
 def safe_name(field: str, name: str) -> str:
     """`name`, stripped, if it is a plain file name; else a ConfigError about `field`.
 
-    Plain: at most 100 letters, digits, spaces, '.', '_' and '-', a letter or digit first and no '.' last.
+    Plain: at most 100 letters, digits, spaces, '.', '_' and '-', a letter or digit first and no '.' last, and no name
+    that Windows keeps for devices.
     """
-    name = name.strip()
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    plain = name.strip() if isinstance(name, str) else ""
+    if not _NAME.fullmatch(plain) or plain.endswith("."):
         raise ConfigError(
-            f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a "
-            "folder"
+            f"{field}: {quoted(name)} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without "
+            "a folder"
         )
-    return name
+    if _RESERVED.fullmatch(plain):
+        raise ConfigError(f"{field}: {quoted(name)} is a device on Windows, never a file: choose another name")
+    return plain
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, or leave what was there and raise a TrainingError with the file and the reason."""
-    part = path.with_name(path.name + ".part")
+class WriteError(TrainingError):
+    """A file could not be written; what was there before is as it was. reason: why, and what to do."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.reason = reason_of(error)
+        super().__init__(f"could not write {path}: {self.reason}")
+
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EROFS: "the disk is read-only: make it writable, or start ComfyUI with another --output-directory",
+    errno.EACCES: "access is denied: close the programs that have it open, and look at its permissions",
+    errno.EPERM: "access is denied: close the programs that have it open, and look at its permissions",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+}
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be read or written, and what to do where that is known."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+def write_atomically(path: Path, data: bytes, *, previous: Path | None = None) -> None:
+    """Write `data` to `path`, or leave what was there and raise WriteError. Missing folders are made.
+
+    previous: where the file that was there before is moved; None: it is replaced.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        if previous is not None and path.exists():
+            path.replace(previous)
+        try:
+            part.replace(path)
+        except OSError:
+            if previous is not None and not path.exists():
+                previous.replace(path)
+            raise
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise TrainingError(
-            f"could not write {path}: {error.strerror or error}; what was there before is intact: free some space and "
-            "resume"
-        ) from error
+        raise WriteError(path, error) from error
 
 
-def append_record(file: Path, record: Mapping[str, Any]) -> None:
-    """Append `record` to a .jsonl file."""
+def remove_parts(folder: Path, name: str = "") -> None:
+    """Remove what a crash has left of files that were being written: of the file `name`, or of all in `folder`."""
+    for part in folder.glob(f"{glob.escape(name)}*{PART}"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def records_text(records: Iterable[Mapping[str, Any]]) -> str:
+    """Records as the text of a .jsonl file."""
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def append_records(file: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append records to a .jsonl file. Missing folders are made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
+        lines.write(records_text(records))
 
 
-def rewind(file: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the records of a .jsonl file whose "step" is beyond `step`, and return those that remain.
+def read_records(file: Path) -> tuple[list[Any], bool]:
+    """(the values of the lines of a .jsonl file, whether all lines are whole).
 
-    They are of steps after the last checkpoint, which a resumed run makes again.
+    A last line without its end, which a crash has cut off, is left out and counts as whole.
     """
-    if not file.exists():
-        return []
-    parsed = map(_parse, file.read_text("utf-8").splitlines())
-    records = [record for record in parsed if record is not None and record["step"] <= step]
-    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
-    return records
+    lines = file.read_bytes().split(b"\n")
+    values, whole = [], True
+    for line in lines[:-1]:
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            whole = False
+    return values, whole
+
+
+def set_aside(file: Path) -> Path:
+    """Rename a file that cannot be read, so that a new one can be written; its new path."""
+    aside = file.with_name(f"{file.name}.unreadable")
+    file.replace(aside)
+    return aside
 
 
 def finite(value: Any) -> Any:
@@ -74,12 +136,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The record in a line of a .jsonl file; None for a last line that a crash has cut off."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "step" in record else None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 
 def eight_bit(images: Tensor) -> np.ndarray:
-    """Values in [0, 1], of any shape -> uint8, each rounded to the nearest of 256."""
+    """Values in [0, 1], of any shape -> uint8, each rounded to the nearest of 256; values of 8 bits as they are."""
+    if images.dtype == torch.uint8:
+        return images.cpu().numpy()
     return (images.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 

@@ -20,6 +20,13 @@ Cond = Any
 VelocityFn = Callable[[Tensor, Tensor, Sequence[Cond]], Tensor]
 """Policy.velocity: v(x (B, *S), sigma (B,), B conditionings) -> (B, *S)."""
 
+Progress = Callable[[str, int, int], None]
+"""Told of long work: what is being done ("measuring"), how many are done, of how many."""
+
+
+def nobody(what: str, done: int, whole: int) -> None:
+    """Tell nobody of progress."""
+
 
 @dataclass(frozen=True)
 class Gaussian:

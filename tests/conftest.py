@@ -20,6 +20,8 @@ from _host.package import load_core  # noqa: E402
 
 load_core()
 
+pytest_plugins = ["_host_fixtures"]  # the real host in the test's own process; one of it, whatever folders are run
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long proofs too: those marked long")

@@ -1,9 +1,9 @@
-"""Runs every check of the project: ruff, pyright, then pytest on core, host, tools and browser.
+"""Runs every check of the project: ruff, pyright, pip-audit, then pytest on core, host, tools and browser.
 
     python tools/test.py                      everything
     python tools/test.py tests/core -k sde    arguments go to pytest
     python tools/test.py tests/reliability -s --long    the long proofs too: kills, hostile prompts, thousands of steps
-    python tools/test.py --fast               what takes minutes is left out: server, browser, long runs, pyright
+    python tools/test.py --fast               without server, browser, long runs, pyright and pip-audit
     python tools/test.py --comfyui PATH       pytest alone, against this ComfyUI instead of the private one
 
 The environment is the quickstart's plus test tools. The exit code is 0 only when all of them pass.
@@ -21,6 +21,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from _audit import audit
 from _host.browser import find_chromium
 from _host.environment import prepare
 from _host.package import ROOT
@@ -33,7 +34,9 @@ FAST = "not slow and not browser and not server"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, metavar="PATH", help="the ComfyUI to test against")
-    parser.add_argument("--fast", action="store_true", help="leave out server, browser, long runs and pyright")
+    parser.add_argument(
+        "--fast", action="store_true", help="leave out server, browser, long runs, pyright and pip-audit"
+    )
     args, pytest_args = parser.parse_known_args()
     try:
         environment = prepare(args.comfyui, tests=True)
@@ -51,8 +54,9 @@ def main() -> int:
     commands: list[tuple[str, ...]] = [("pytest", *(("-m", FAST) if args.fast else ()), *pytest_args)]
     if environment.comfyui == PRIVATE:  # what ruff and pyright read is the same with any other
         commands = [("ruff", "check", "."), *([] if args.fast else [("pyright",)]), *commands]
+    audited = args.fast or environment.comfyui != PRIVATE or audit(environment.python)
     results = [run(*command) for command in commands]  # each runs whatever the others say; pytest's summary comes last
-    return 0 if all(results) else 1
+    return 0 if audited and all(results) else 1
 
 
 def provide_chromium() -> None:

@@ -12,18 +12,30 @@ from ...pave_core.objective.advantage import advantages_of
 from ...pave_core.pictures.sheets import group_sheet
 from ...pave_core.rollout.prompts import PromptSet
 from ...pave_core.rollout.run_batches import RunBatches
+from ...pave_core.runs.log import Everyone, LogLines
 from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
 from .memory import free_caches
+from .panel.progress import NodeProgress
 from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.settings import PolicySettings, RolloutSettings
 
 
 def check(
-    policy: PolicySettings, rollout: RolloutSettings, *, prompts: PromptSet, reward: Reward | RewardMix, seed: int
+    policy: PolicySettings,
+    rollout: RolloutSettings,
+    *,
+    prompts: PromptSet,
+    reward: Reward | RewardMix,
+    seed: int,
+    node_id: str | None = None,
 ) -> tuple[RewardCheck, Tensor]:
-    """(the result of the check with the model as it is, the sheet of its groups (1, H, W, 3))."""
+    """(the result of the check with the model as it is, the sheet of its groups (1, H, W, 3)).
+
+    node_id: the node that shows the progress.
+    """
+    told = Everyone([LogLines(), NodeProgress(node_id)])
     config = TrainConfig(rollout=rollout.config, run=RunConfig(seed=seed))
     untrained = NativePolicy(replace(policy, lora=None), rollout.picture)
     decoder = NativeDecoder(policy.model, policy.vae)
@@ -31,7 +43,13 @@ def check(
     with untrained:
         conds = {prompt: untrained.encode(prompt) for prompt in prompts.train[:PROMPTS]}
         found = check_reward(
-            untrained, decoder, reward=RewardMix.of(reward), conds=conds, config=config, batches=batches
+            untrained,
+            decoder,
+            reward=RewardMix.of(reward),
+            conds=conds,
+            config=config,
+            batches=batches,
+            progress=told.progress,
         )
     sheet = group_sheet(
         found.images,

@@ -14,7 +14,7 @@ from ...pave_core.runs import begin as core
 from ...pave_core.runs.run import Run
 from ...pave_core.runs.settings import Task
 from ...pave_core.training.loop import train
-from . import folders
+from . import folders, shutdown
 from .memory import free_caches
 from .panel.progress import NodeProgress
 from .policy.conditioning import NativeCond
@@ -65,28 +65,31 @@ def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, n
 
     After Cancel, checkpoint and LoRA are kept and the host's interruption is raised.
     """
-    run = begin(policy, rollout, task, NodeProgress(node_id))
-    assert run.task.reward is not None
-    try:
-        with run.policy:
-            for metrics in train(
-                run.policy,
-                run.decoder,
-                reward=run.task.reward,
-                conds=run.conds,
-                config=run.config,
-                state=run.state,
-                batches=run.batches,
-            ):
-                run.after_step(metrics)
-                if run.stopped:
-                    break
-        return finish(run, policy.model)
-    except BaseException as error:
-        run.stop(
-            "cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})"
-        )
-        raise
+    with shutdown.waited_for():
+        run = begin(policy, rollout, task, NodeProgress(node_id))
+        assert run.task.reward is not None
+        try:
+            with run.policy:
+                for metrics in train(
+                    run.policy,
+                    run.decoder,
+                    reward=run.task.reward,
+                    conds=run.conds,
+                    config=run.config,
+                    state=run.state,
+                    batches=run.batches,
+                ):
+                    run.after_step(metrics)
+                    if run.stopped:
+                        break
+            result = finish(run, policy.model)
+        except BaseException as error:
+            run.stop(
+                "cancelled" if isinstance(error, InterruptProcessingException) else f"stopped ({type(error).__name__})"
+            )
+            raise
+        run.close()
+        return result
 
 
 def finish(run: Run, model: ModelPatcher) -> RunResult:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ...pave_core.errors import ConfigError
+from ...pave_core.config.fields import widgets_of
+from ...pave_core.errors import ConfigError, quoted
 from ...pave_core.rewards.http.apis import INSTRUCTION, Chat, Scorer
 from ...pave_core.rewards.http.endpoint import Endpoint
 from ...pave_core.rewards.http.replies import Kind, ParseRule
-from ...pave_core.rewards.judge import Judge
+from ...pave_core.rewards.judge import MAX_REQUESTS, Judge
 from ..host import interrupt
+from ..host.panel.notices import tell_once
 from ..shared import schema
 from ..shared.schema import Reward, advanced
 
@@ -32,17 +34,24 @@ def _api(
         return Chat(model, instruction, ParseRule(*rule), max_tokens)
     if api == SCORES:
         return Scorer(batch_size)
-    raise ConfigError(f"api: {api!r} is not known: choose {CHAT} or {SCORES}")
+    raise ConfigError(f"api: {quoted(api)} is not known: choose {CHAT} or {SCORES}")
+
+
+def _input(kind: Any, config: type, name: str, **more: Any) -> io.Input:
+    """The input of a setting of `config`."""
+    widget = widgets_of(config)[name]
+    return kind.Input(name, default=widget.default, tooltip=widget.setting.help, **more)
+
+
+def _number(kind: Any, config: type, name: str, **more: Any) -> io.Input:
+    """The input of a number, with its range."""
+    said = widgets_of(config)[name].setting
+    return _input(kind, config, name, min=said.low, max=said.high, **more)
 
 
 def _server() -> list[io.Input]:
     return [
-        io.String.Input(
-            "base_url",
-            default="http://127.0.0.1:8000/v1",
-            tooltip="The server's address, to which /chat/completions or /score is added. It must be on this machine, "
-            "unless allow_remote is on.",
-        ),
+        _input(io.String, Endpoint, "base_url"),
         io.Combo.Input(
             "api",
             options=[CHAT, SCORES],
@@ -55,13 +64,8 @@ def _server() -> list[io.Input]:
 
 def _chat() -> list[io.Input]:
     return [
-        io.String.Input("model", default="default", tooltip="For chat completions: the model's name on the server."),
-        io.String.Input(
-            "instruction",
-            default=INSTRUCTION,
-            multiline=True,
-            tooltip="For chat completions: what the model is told. {prompt} becomes the prompt of the image.",
-        ),
+        _input(io.String, Chat, "model"),
+        _input(io.String, Chat, "instruction", multiline=True),
         io.Combo.Input(
             "parse",
             options=list(get_args(Kind)),
@@ -80,36 +84,24 @@ def _chat() -> list[io.Input]:
 
 def _patience() -> list[io.Input]:
     return [
-        io.Float.Input(
-            "timeout", default=60.0, min=0.1, max=3600.0, step=1.0, tooltip="Seconds to wait for one complete reply."
-        ),
-        io.Int.Input(
-            "retries", default=2, min=0, max=20, tooltip="How often a request is repeated after a bad reply or none."
-        ),
+        _number(io.Float, Endpoint, "timeout", step=1.0),
+        _number(io.Int, Endpoint, "retries"),
         io.Int.Input(
             "concurrency",
             default=4,
             min=1,
-            max=64,
+            max=MAX_REQUESTS,
             tooltip="Requests at once. More is faster as long as the server keeps up.",
         ),
     ]
 
 
 def _for_experts() -> list[io.Input]:
-    max_tokens = "For chat completions: the longest answer, reasoning included."
-    allow_remote = (
-        "Off: only servers on this machine. On: images and prompts are sent to the address above, wherever that is."
-    )
-    key_variable = (
-        "The name of an environment variable that holds the API key, beginning with PAVE_, such as PAVE_JUDGE_KEY. "
-        "Never the key itself: workflows are shared. Empty: no key."
-    )
     return [
-        advanced(io.Int.Input("max_tokens", default=512, min=1, max=32768, tooltip=max_tokens)),
-        advanced(io.Int.Input("batch_size", default=8, min=1, max=256, tooltip="For scores: images in one request.")),
-        advanced(io.Boolean.Input("allow_remote", default=False, tooltip=allow_remote)),
-        advanced(io.String.Input("key_variable", default="", tooltip=key_variable)),
+        advanced(_number(io.Int, Chat, "max_tokens")),
+        advanced(_number(io.Int, Scorer, "batch_size")),
+        advanced(_input(io.Boolean, Endpoint, "allow_remote")),
+        advanced(_input(io.String, Endpoint, "key_variable")),
     ]
 
 
@@ -141,15 +133,20 @@ class PaveJudge(io.ComfyNode):
         key_variable: str | None = None,
         parse: Kind | None = None,
         pattern: str | None = None,
+        model: str | None = None,
+        instruction: str | None = None,
     ) -> bool | str:
         # The host checks the other inputs against their ranges, and the node checks all when it runs. A linked input is
         # None here.
         if base_url is None or api is None or allow_remote is None or key_variable is None:
             return True
-        if parse is None or pattern is None:
+        if parse is None or pattern is None or model is None or instruction is None:
             return True
         return schema.checked(
-            lambda: (Endpoint(base_url, allow_remote, key_variable=key_variable), _api(api, (parse, pattern)))
+            lambda: (
+                Endpoint(base_url, allow_remote, key_variable=key_variable),
+                _api(api, (parse, pattern), model=model, instruction=instruction),
+            )
         )
 
     @classmethod
@@ -179,7 +176,7 @@ class PaveJudge(io.ComfyNode):
             max_tokens=max_tokens,
             batch_size=batch_size,
         )
-        return io.NodeOutput(Judge(endpoint, chosen, concurrency, interrupt.check))
+        return io.NodeOutput(Judge(endpoint, chosen, concurrency=concurrency, check=interrupt.check, notice=tell_once))
 
 
 NODES = [PaveJudge]

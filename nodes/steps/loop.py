@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
+from ...pave_core.errors import ConfigError
 from ..host.graphs import checks, queue
-from ..host.graphs.expansion import Loop, next_iterations
+from ..host.graphs.expansion import NOT_RUN, Loop, next_iterations
+from ..host.panel.progress import forget_finished
 from ..shared import schema
 
 
@@ -26,9 +30,10 @@ class PaveLoopBegin(io.ComfyNode):
                 io.Int.Input(
                     "iterations",
                     default=40,
-                    min=1,
+                    min=0,
                     max=10_000,
-                    tooltip="Training steps to make; in a resumed run, this many more.",
+                    tooltip="Training steps to make; in a resumed run, this many more. 0: none, to finish a resumed "
+                    "run that is done.",
                 ),
                 io.AnyType.Input(
                     "value",
@@ -42,7 +47,7 @@ class PaveLoopBegin(io.ComfyNode):
                 io.AnyType.Output(display_name="value", tooltip="The value at the beginning of the iteration."),
                 io.Int.Output(display_name="iteration", tooltip="0 in the first iteration, then 1, 2, 3, ..."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -51,8 +56,15 @@ class PaveLoopBegin(io.ComfyNode):
 
     @classmethod
     def execute(cls, state, iterations, value=None) -> io.NodeOutput:
-        state.check().run.expect(iterations)
-        return io.NodeOutput(Loop(cls.hidden.unique_id, iterations), state, value, 0)
+        owner = state.check()
+        if iterations or state.step:  # after 0 and 0, Pave Finish says that there is nothing to finish
+            owner.run.expect(iterations)
+        loop = Loop(cls.hidden.unique_id, owner, range(1, iterations))
+        if iterations == 0:
+            prompt = cls.hidden.dynprompt
+            checks.check_no_iterations({node: prompt.get_node(node) for node in prompt.all_node_ids()}, loop.begin)
+            return io.NodeOutput(loop, *3 * [NOT_RUN])
+        return io.NodeOutput(loop, state, value, 0)
 
 
 class PaveLoopEnd(io.ComfyNode):
@@ -68,9 +80,15 @@ class PaveLoopEnd(io.ComfyNode):
             terms=["for loop", "repeat", "iterate"],
             category=schema.STEPS,
             enable_expand=True,
+            is_input_list=True,  # else the host would run it once for each item of a list that comes from outside
             inputs=[
                 schema.Loop.Input("loop", tooltip="From Pave Loop Begin."),
-                schema.State.Input("state", tooltip="The state at the end of the iteration, from Pave Optimizer Step."),
+                # Raw: this node runs after the one that gives the state, and also where that was not to run.
+                schema.State.Input(
+                    "state",
+                    tooltip="The state at the end of the iteration, from Pave Optimizer Step.",
+                    extra_dict={"rawLink": True},
+                ),
                 io.AnyType.Input("value", optional=True, tooltip="Anything else that is to go around the loop."),
             ],
             outputs=[
@@ -85,19 +103,22 @@ class PaveLoopEnd(io.ComfyNode):
         return queue.validated(checks.check_loop_end)
 
     @classmethod
-    def execute(cls, loop: Loop, state, value=None) -> io.NodeOutput:
-        run = state.owner.run
-        if run.stopped:
-            return io.NodeOutput(state, value)
-        inputs = {"state": state, "value": value}
-        at_most = None if run.watch is None else run.watch.steps_to_check(run.state.step)
-        following = next_iterations(
-            loop, cls.hidden.unique_id, inputs=inputs, prompt=cls.hidden.dynprompt, at_most=at_most
+    def execute(cls, loop, state, value=(None,), **outside: Any) -> io.NodeOutput:
+        if len(value) != 1:
+            raise ConfigError(f"value: a list of {len(value)} cannot go around a loop: carry one value")
+        (this,), (carried,) = loop, value
+        forget_finished(f"{this.end}.")
+        now = this.owner.state()
+        if not this.left or this.owner.run.stopped:
+            return io.NodeOutput(now, carried)
+        new, outputs = next_iterations(
+            this,
+            cls.hidden.unique_id,
+            carried={"state": now, "value": carried},
+            outside=outside,
+            prompt=cls.hidden.dynprompt,
         )
-        if following is None:
-            return io.NodeOutput(state, value)
-        expansion, outputs = following
-        return io.NodeOutput(*outputs, expand=expansion)
+        return io.NodeOutput(*outputs, expand=new)
 
 
 NODES = [PaveLoopBegin, PaveLoopEnd]

@@ -33,7 +33,7 @@ class PavePreviewGroup(io.ComfyNode):
 
     @classmethod
     def execute(cls, advantages: Advantages, rows: int) -> io.NodeOutput:
-        picture = sheet(advantages, rows).unsqueeze(0)
+        picture = sheet(advantages, rows)
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
 
 

@@ -1,22 +1,33 @@
-"""Held-out evaluation: the same prompts and seeds before and after training, by plain ODE sampling as in generation."""
+"""Held-out evaluation: the same prompts and seeds before and after training, by plain ODE sampling as in generation.
+
+There may be thousands of images: they are scored in portions, and only those that a grid shows are kept, in 8 bits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config.rollout import RolloutConfig
 from ..errors import NOT_FINITE, TrainingError
 from ..flow.solvers import ode
+from ..images import eight_bit
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
-from ..scoring.mix import RewardMix
+from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score
-from ..types import Cond, Decoder, Policy, Reward
+from ..types import Cond, Decoder, Policy, Progress, Reward, nobody
 from .looks import Looks
+
+PORTION = 64
+"""Images that are scored at once. A multiple of a network's usual batch sizes, which so stay what they are."""
+SHOWN_PROMPTS = 6
+"""The prompts whose images are kept."""
+_SMALL = "small"
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,17 @@ class Evaluation:
 
     prompts: tuple[str, ...]  # N
     seeds: tuple[int, ...]  # N
-    images: Tensor  # (N, H, W, 3); (0, H, W, 3) where they were dropped
+    images: Tensor  # (n, H, W, 3) of the images that are kept, in 8 bits; n = 0 where they were dropped
     scores: dict[str, Tensor]  # reward name -> (N,)
     total: Tensor  # (N,) weighted raw sum
     judge: Tensor | None  # (N,) the judge's scores, never trained on
     held_out: Tensor | None = None  # (N,) the scores of the guard's reward, never trained on
     looks: Looks | None = None  # of the images; None where nobody looked
+    kept: tuple[int, ...] | None = None  # n, which of the N images are kept; None: all
+
+    def image(self, i: int) -> Tensor:
+        """The image (H, W, 3) with the number i < N, which is one of those that are kept."""
+        return self.images[i if self.kept is None else self.kept.index(i)]
 
     def to_dict(self) -> dict[str, object]:
         """The mean scores, as JSON values."""
@@ -46,6 +62,12 @@ class Evaluation:
         return replace(self, images=self.images[:0])
 
 
+def shown_prompts(prompts: Iterable[str], at_most: int = SHOWN_PROMPTS) -> list[str]:
+    """Those of the different `prompts` that are shown: at most so many, evenly among them."""
+    different = list(dict.fromkeys(prompts))
+    return [different[i] for i in np.linspace(0, len(different) - 1, min(at_most, len(different))).astype(int)]
+
+
 def evaluate(
     policy: Policy,
     decoder: Decoder,
@@ -57,35 +79,99 @@ def evaluate(
     seeds: Sequence[int],
     config: RolloutConfig,
     batches: RunBatches | None = None,
+    progress: Progress = nobody,
 ) -> Evaluation:
     """Sample and score one image for each prompt of `conds` and each of `seeds`.
 
     conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. batches: the run's; None: new ones. A seed's
     noise is the host's own: KSampler (euler) makes the same image from it. TrainingError if an image is not finite.
     """
-    batches = batches or RunBatches.of(config)
-    sigmas = policy.sigmas(config.steps)
-    noise = [torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    start = torch.cat(noise).to(policy.device) * sigmas[0]
-    images = torch.cat(
-        [
-            batches.decode.map(decoder.decode, ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout))
-            for cond in conds.values()
-        ]
-    )
-    if not images.isfinite().all():
-        raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
     prompts = tuple(prompt for prompt in conds for _ in seeds)
-    scores = reward.score(images, prompts)
-    judged = score(judge, images, prompts) if judge is not None else None
-    guarded = judged if held_out is judge else score(held_out, images, prompts) if held_out is not None else None
+    shown = set(shown_prompts(conds))
+    kept = tuple(i for i, prompt in enumerate(prompts) if prompt in shown)
+    found = _Found()
+    sampled = _sampled(
+        policy,
+        decoder,
+        conds=conds,
+        seeds=seeds,
+        config=config,
+        batches=batches or RunBatches.of(config),
+        told=progress,
+    )
+    for first, images in _portions(sampled):
+        texts = prompts[first : first + len(images)]
+        if not images.isfinite().all():
+            raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
+        found.add("scores", reward.score(images, texts).values)
+        judged = None if judge is None else score(judge, images, texts)
+        guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
+        found.add("watched", {"judge": judged, "held_out": guarded})
+        looks = Looks.of(images)
+        found.add("looks", looks.statistics | {_SMALL: looks.small})
+        here = [i - first for i in kept if first <= i < first + len(images)]
+        found.add("images", {"kept": torch.from_numpy(eight_bit(images[here]))})
+    scores, watched, looks = found.whole("scores"), found.whole("watched"), found.whole("looks")
     return Evaluation(
         prompts,
         tuple(seeds) * len(conds),
-        images,
-        dict(scores.values),
-        scores.total(),
-        judged,
-        guarded,
-        Looks.of(images),
+        found.whole("images")["kept"],
+        scores,
+        Scores(scores, reward.weights, reward.normalise).total(),
+        watched.get("judge"),
+        watched.get("judge" if held_out is judge else "held_out"),
+        Looks(small=looks.pop(_SMALL), statistics=looks),
+        kept,
     )
+
+
+class _Found:
+    """What was found of the portions, to be joined."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[str, list[Tensor]]] = {}
+
+    def add(self, kind: str, values: Mapping[str, Tensor | None]) -> None:
+        of_kind = self._parts.setdefault(kind, {})
+        for name, value in values.items():
+            if value is not None:
+                of_kind.setdefault(name, []).append(value)
+
+    def whole(self, kind: str) -> dict[str, Tensor]:
+        return {name: torch.cat(parts) for name, parts in self._parts[kind].items()}
+
+
+def _sampled(
+    policy: Policy,
+    decoder: Decoder,
+    *,
+    conds: Mapping[str, Cond],
+    seeds: Sequence[int],
+    config: RolloutConfig,
+    batches: RunBatches,
+    told: Progress,
+) -> Iterator[Tensor]:
+    """The images, prompt by prompt, as (n, H, W, 3) with n <= PORTION."""
+    sigmas = policy.sigmas(config.steps)
+    noise = [torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    start = torch.cat(noise).to(policy.device) * sigmas[0]
+    done = 0
+    for cond in conds.values():
+        finals = ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout)
+        for part in finals.split(PORTION):
+            yield batches.decode.map(decoder.decode, part)
+            done += len(part)
+            told("measuring", done, len(conds) * len(seeds))
+
+
+def _portions(sampled: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """(the number of the first, images) of all that is sampled, PORTION at a time; the last may be fewer."""
+    first, waiting = 0, []
+    for images in sampled:
+        waiting.append(images)
+        if sum(map(len, waiting)) >= PORTION:
+            joined = torch.cat(waiting)
+            yield first, joined[:PORTION]
+            first, waiting = first + PORTION, [joined[PORTION:]]
+    if sum(map(len, waiting)):
+        yield first, torch.cat(waiting)

@@ -18,16 +18,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from torch import Tensor
-
 from ..config.fields import check, setting
-from ..errors import ConfigError
-from ..rewards.statistics import STATISTICS
+from ..errors import ConfigError, quoted
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
 from ..scoring.score import describe
 from ..types import Reward
 from .evaluate import Evaluation
+from .looks import Looks
 
 Action = Literal["stop", "lower learning rate"]
 WATCHED_STATISTICS = ("saturation", "contrast", "flatness")
@@ -101,8 +99,8 @@ class GuardSettings:
         for part in () if held_out is None else RewardMix.of(held_out).rewards:
             if describe(part) in trained:
                 raise ConfigError(
-                    f"guard: its reward {part.name!r} is trained on, so that it cannot show hacking: connect one that "
-                    "is not to held_out"
+                    f"guard: its reward {quoted(part.name)} is trained on, so that it cannot show hacking: connect "
+                    "one that is not to held_out"
                 )
         return held_out
 
@@ -125,8 +123,18 @@ class Reading:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:
-        """The inverse of to_dict."""
-        return cls(**{**values, "alarms": tuple(values["alarms"])})
+        """The inverse of to_dict. ValueError, TypeError or KeyError for what cannot be a reading."""
+        reading = cls(**{**values, "alarms": tuple(values["alarms"])})
+        numbers = (reading.held_out, reading.drop, reading.drift, *reading.changes.values())
+        right = (
+            type(reading.step) is int
+            and type(reading.best) is bool
+            and all(number is None or isinstance(number, int | float) for number in numbers)
+            and all(isinstance(alarm, str) for alarm in reading.alarms)
+        )
+        if not right:
+            raise ValueError("not a reading of the guard")
+        return reading
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class Baseline:
     @classmethod
     def of(cls, before: Evaluation, config: GuardConfig) -> Baseline:
         """The baseline from the base model's evaluation. ConfigError if the guard could never raise an alarm."""
-        watched = statistics(before.images)
+        watched = means(before.looks)
         if before.held_out is None:
             if not (config.max_drift or config.max_change):
                 raise ConfigError(
@@ -182,16 +190,16 @@ def read(
         drop = (highest - now) / base.spread
     changes = {
         name: (value - base.statistics[name]) / max(base.statistics[name], LEAST_BASE)
-        for name, value in statistics(evaluation.images).items()
+        for name, value in means(evaluation.looks).items()
     }
     alarms = tuple(_alarms(config, now, drop=drop, drift=drift, changes=changes))
     highest_yet = best.step == 0 or now is None or best.held_out is None or now > best.held_out
     return Reading(step, now, drop, drift, changes, alarms, not alarms and highest_yet)
 
 
-def statistics(images: Tensor) -> dict[str, float]:
-    """The mean of each watched statistic over images (N, H, W, 3)."""
-    return {name: STATISTICS[name](images).mean().item() for name in WATCHED_STATISTICS}
+def means(looks: Looks | None) -> dict[str, float]:
+    """The mean of each watched statistic over the images; empty where nobody looked at them."""
+    return {} if looks is None else {name: looks.statistics[name].mean().item() for name in WATCHED_STATISTICS}
 
 
 def _alarms(

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from ..rewards.statistics import STATISTICS
 
 WATCHED = ("brightness", "contrast", "saturation", "sharpness")
+MEASURED = (*WATCHED, "flatness")
+"""The guard reads others of them (guard.py)."""
 SIDE = 8  # pixels of a small picture
 LARGE_SHIFT = 1.0
 """A mean that has moved by the spread of the base model's images: most of them are now on one side of where it was."""
@@ -42,7 +44,7 @@ class Looks:
     def of(cls, images: Tensor) -> Looks:
         """The looks of images (N, H, W, 3) in [0, 1]. One by one, since a statistic takes memory of their size."""
         each = [image[None] for image in images]
-        statistics = {name: torch.cat([STATISTICS[name](image) for image in each]) for name in WATCHED}
+        statistics = {name: torch.cat([STATISTICS[name](image) for image in each]) for name in MEASURED}
         small = [F.adaptive_avg_pool2d(image.movedim(-1, 1), SIDE).movedim(1, -1) for image in each]
         return cls(statistics, torch.cat(small))
 
@@ -61,7 +63,8 @@ class Change:
         if len(before.small) < 2:
             return None
         statistics = {}
-        for name, base in before.statistics.items():
+        for name in WATCHED:
+            base = before.statistics[name]
             mean, now = base.mean().item(), after.statistics[name].mean().item()
             statistics[name] = (mean, now, (now - mean) / max(base.std().item(), 1e-6))
         apart = _apart(before.small)

@@ -28,10 +28,12 @@ from ..scoring.groups import group_mean, group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score as score_images
 from ..seeds import seeded
-from ..types import Cond, Decoder, Policy
+from ..types import Cond, Decoder, Policy, Progress, nobody
 
 PROMPTS, BRANCH_STEPS, GROUP_SIZE = 2, 2, 6
 """The check samples at most PROMPTS x BRANCH_STEPS groups, of at most GROUP_SIZE images each."""
+CHECKING = "checking the reward"
+"""What progress is told: done are the images, and then each reward."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def check_reward(
     conds: Mapping[str, Cond],
     config: TrainConfig,
     batches: RunBatches | None = None,
+    progress: Progress = nobody,
 ) -> RewardCheck:
     """Sample a few groups for the first prompts of `conds`, as training would, and check `reward` on them.
 
@@ -151,6 +154,7 @@ def check_reward(
         batches=batches.rollout,
     )
     images = batches.decode.map(decoder.decode, torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
+    progress(CHECKING, 1, 1 + len(reward.rewards))
     texts = tuple(prompt for prompt in prompts for _ in range(sampling.images))
     return check_scores(
         reward,
@@ -158,6 +162,7 @@ def check_reward(
         prompts=texts,
         shape=(len(prompts), sampling.groups, sampling.group_size),
         labels=sampling.labels(sampling.branch_steps),
+        progress=progress,
     )
 
 
@@ -168,6 +173,7 @@ def check_scores(
     prompts: Sequence[str],
     shape: tuple[int, int, int],
     labels: list[str],
+    progress: Progress = nobody,
 ) -> RewardCheck:
     """Check `reward` on images (P * K * G, H, W, 3) with as many prompts.
 
@@ -180,6 +186,7 @@ def check_scores(
         values[name] = score_images(part, images, prompts)
         seconds[name] = (time.perf_counter() - start) / len(images)
         again[name] = score_images(part, images[:group], prompts[:group])
+        progress(CHECKING, 1 + len(values), 1 + len(reward.rewards))
     scores = Scores(values, reward.weights, reward.normalise)
     repeated = Scores(again, reward.weights, reward.normalise)
 

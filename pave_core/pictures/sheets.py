@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..evaluation.evaluate import Evaluation
+from ..evaluation.evaluate import SHOWN_PROMPTS, Evaluation, shown_prompts
 from ..images import picture
 
 INK, MUTED = "#1f2933", "#7b8794"
@@ -22,7 +22,7 @@ def before_after_grid(
     before: Evaluation,
     after: Evaluation,
     *,
-    rows: int = 6,
+    rows: int = SHOWN_PROMPTS,
     pairs: int = 4,
     labels: tuple[str, str] = ("before", "after"),
 ) -> Tensor:
@@ -31,8 +31,8 @@ def before_after_grid(
     Of more seeds, a row has those whose reward changed most, up or down. The prompt is above its row, the reward below
     each image. Returns (H, W, 3).
     """
-    prompts = list(dict.fromkeys(before.prompts))
-    chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, min(rows, len(prompts))).astype(int)]
+    prompts = set(before.prompts)
+    chosen = shown_prompts(before.prompts, rows)
     height, width = before.images.shape[1:3]
     w, h = _thumbnail(width, height, 256)
     seeds = len(before.prompts) // len(prompts)
@@ -60,7 +60,7 @@ def before_after_grid(
         for p, i in enumerate(places):
             for column, evaluation in enumerate((before, after)):
                 x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
-                canvas.paste(picture(evaluation.images[i]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
+                canvas.paste(picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
                 colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
                 draw.text(
                     (x + w / 2, y + caption + h + 3),

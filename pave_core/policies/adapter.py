@@ -109,14 +109,19 @@ class LoraAdapter:
 
     def attach(self) -> None:
         """Put the adapter's layers in, and freeze the base model's own parameters."""
+        self._trainable = _trainable(self._model)
         self._model.requires_grad_(False)
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer)
 
     def detach(self) -> None:
-        """Put the model's own layers back."""
+        """Put the model's own layers back, and unfreeze what was not frozen."""
         for name, layer in self._layers.items():
             _set_submodule(self._model, name, layer.base_layer)
+        with torch.inference_mode():  # the only mode in which weights that were made in it can be unfrozen
+            for parameter in self._trainable:
+                parameter.requires_grad_(True)
+        self._trainable = []
 
     @property
     def narrow(self) -> dict[str, int]:
@@ -165,6 +170,10 @@ class LoraAdapter:
 def layer_of(parameter: str) -> str:
     """The layer of a parameter, by its name in LoraAdapter.parameters()."""
     return parameter.rsplit(".lora_", 1)[0]
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:

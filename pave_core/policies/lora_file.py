@@ -24,7 +24,10 @@ class LoraWeights(dict[str, Tensor]):
 
 
 def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a LoRA to `path` (.safetensors), with its recipe in the header if it has one."""
+    """Write a LoRA to `path` (.safetensors), with its recipe in the header if it has one.
+
+    WriteError if the disk refuses.
+    """
     metadata = {"format": "pt"}
     if isinstance(weights, LoraWeights):
         recipe = weights.recipe
@@ -35,5 +38,4 @@ def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
             "ss_network_alpha": str(recipe["config"]["lora"]["alpha"]),
             "modelspec.title": path.stem,
         }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save({key: value.contiguous() for key, value in weights.items()}, metadata=metadata))

@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, TrainingError, shortened
-from .http.answers import Answer, Unscored
+from ..errors import ConfigError, TrainingError, quoted, shortened
+from .http.answers import MAX_KEPT, Answer, Unscored
 from .http.apis import Api
 from .http.endpoint import Endpoint
 from .http.exchange import Exchange
 
 POLL = 0.1  # seconds between two looks at the user's Cancel
 SHOWN = 200  # characters of a bad reply in a message
+MAX_REQUESTS = 64
 
 logger = logging.getLogger("pave")
 
@@ -33,9 +34,10 @@ logger = logging.getLogger("pave")
 class Judge:
     """A judge as a reward.
 
-    concurrency: requests under way at once, from 1 to 64, else ConfigError.
+    concurrency: requests under way at once, from 1 to MAX_REQUESTS, else ConfigError.
     check: called about ten times a second while the judge waits, by the thread that called it; what it raises (the
     host's Cancel) ends all requests.
+    notice: told at each call where images and prompts go, if that is another machine.
     failures, total: the images without a score, by reason, and all images, since this judge was made.
     """
 
@@ -43,15 +45,25 @@ class Judge:
     may_abstain = True
 
     def __init__(
-        self, endpoint: Endpoint, api: Api, concurrency: int = 4, check: Callable[[], None] = lambda: None
+        self,
+        endpoint: Endpoint,
+        api: Api,
+        *,
+        concurrency: int = 4,
+        check: Callable[[], None] = lambda: None,
+        notice: Callable[[str], None] = logger.warning,
     ) -> None:
-        if not 1 <= concurrency <= 64:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= MAX_REQUESTS:
             raise ConfigError(
-                f"concurrency: {concurrency} is outside [1, 64]: as many as the server answers side by side, such as 4"
+                f"concurrency: {quoted(concurrency)} is not a whole number in [1, {MAX_REQUESTS}]: as many as the "
+                "server answers side by side, such as 4"
             )
         if endpoint.url("").endswith(api.path):
-            raise ConfigError(f"base_url: {endpoint.base_url!r} ends in {api.path}, which is added: leave that out")
-        self.endpoint, self.api, self.concurrency, self.check = endpoint, api, concurrency, check
+            raise ConfigError(
+                f"base_url: {quoted(endpoint.base_url)} ends in {api.path}, which is added: leave that out"
+            )
+        self.endpoint, self.api, self.concurrency = endpoint, api, concurrency
+        self.check, self.notice = check, notice
         self.failures: Counter[str] = Counter()
         self.total = 0
 
@@ -64,6 +76,8 @@ class Judge:
 
         TrainingError if there is no server, or if half of the images or more got no score.
         """
+        if not self.endpoint.origin.is_loopback:
+            self.notice(f"judge: images and prompts go to {self.endpoint.origin}")
         answers = self._answers(images, prompts)
         self._report([answer for answer in answers if isinstance(answer, Unscored)], len(answers))
         return torch.tensor([math.nan if isinstance(answer, Unscored) else answer for answer in answers])
@@ -108,7 +122,7 @@ class Judge:
             text = exchange.post(self.api.path, body)
             return self.api.read(_parsed(text), count)
         except Unscored as failure:
-            failure.reply = failure.reply or text
+            failure.reply = failure.reply or shortened(text, MAX_KEPT)
             return [failure] * count
 
     def _report(self, failed: Sequence[Unscored], total: int) -> None:
@@ -123,7 +137,8 @@ class Judge:
         line = " ".join(worst.reply.split())
         reply = f"; a reply: {shortened(line, SHOWN)!r}" if line else ""
         address = self.endpoint.url(self.api.path)
-        message = f"judge: {len(failed)} of {total} images got no score from {address}: {counts}{reply}: {worst.remedy}"
+        said = f"judge: {len(failed)} of {total} images got no score from {address}: {counts}{reply}: {worst.remedy}"
+        message = self.endpoint.without_key(said)
         if 2 * len(failed) >= total:
             raise TrainingError(message)
         logger.warning(f"Pave-GRPO {message}")

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..images import picture
 from ..packages import needed, pip, release
 
@@ -67,7 +67,7 @@ def quoted_text(prompt: str) -> str:
     text = "".join("".join(groups) for groups in QUOTED.findall(prompt))
     if not normalised(text):
         raise ConfigError(
-            f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
+            f'prompt: {quoted(prompt)} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
         )
     return text
 

@@ -8,10 +8,11 @@ from functools import partial
 
 from ..batches import UNLIMITED, explained, nothing
 from ..config.presets import not_default
-from ..errors import ConfigError
+from ..errors import ConfigError, PaveError
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
+from ..files import remove_parts
 from ..memory.report import Preflight
 from ..policies.adapter import layer_of
 from ..rollout.prompts import encode_all
@@ -19,8 +20,8 @@ from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
-from .checkpoint import load_checkpoint
 from .folder import Places, RunFolder
+from .keeper import Keeper
 from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 from .measurements import Measurements
 from .recipe import check_recipe, recipe_of
@@ -45,18 +46,56 @@ def begin(
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
     preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
     and the update begins with as many branch steps at once as it found to fit; None: with all. ConfigError for what
-    cannot work.
+    cannot work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
     """
+    log = Everyone([LogLines(), *reporters])
+    warn = partial(log.message, warning=True)
+    name = task.settings.resume
+    if name == NO_RESUME:
+        folder = RunFolder.new(places.runs, task.settings.name, warn)
+    else:
+        folder = RunFolder.existing(places.runs, name, warn)
+        remove_parts(places.loras, places.lora(name).name)
+    try:
+        return _begin(
+            policy,
+            decoder,
+            task=task,
+            places=places,
+            folder=folder,
+            reporters=reporters,
+            free=free,
+            preflight=preflight,
+        )
+    except BaseException as error:
+        if not isinstance(error, PaveError):
+            rest = "there is nothing to keep" if name == NO_RESUME else f"{name!r} is as it was"
+            warn(f"ended before its first step: {rest}")
+        folder.discard()
+        raise
+
+
+def _begin(
+    policy: RunPolicy,
+    decoder: Decoder,
+    *,
+    task: Task,
+    places: Places,
+    folder: RunFolder,
+    reporters: Sequence[Reporter],
+    free: Callable[[], None],
+    preflight: Callable[[Cond], Preflight] | None,
+) -> Run:
     started = time.perf_counter()
     update_batch = UNLIMITED
-    log = LogLines()
+    log = Everyone([LogLines(), *reporters])
     with policy:
         base = policy.fingerprint()
-        resumed, checkpoint = _resumed(policy, task, places=places, base=base)
+        checkpoint = _checkpoint(policy, task, folder=folder, base=base, log=log)
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
         for remark in policy.remarks():
-            Everyone([log, *reporters]).message(remark, warning=True)
-        conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)))
+            log.message(remark, warning=True)
+        conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)), log.progress)
         if preflight is not None:
             found = preflight(conds[max(task.prompts.train, key=len)])
             log.message(found.line)
@@ -71,18 +110,17 @@ def begin(
         training = {prompt: conds[prompt] for prompt in task.prompts.train}
         measurements = watch = None
         if task.reward is not None:
-            if task.settings.check_reward and resumed is None:
+            if task.settings.check_reward and checkpoint is None:
                 _check(task.reward, policy, decoder, conds=training, task=task, batches=batches, log=log)
             evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
             measurements, watch = _measure(
-                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh
+                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh, log=log
             )
-    folder = resumed or RunFolder.new(places.runs, task.settings.name)
     history = []
-    if resumed is not None:
-        history = folder.history(state.step)
+    if checkpoint is not None:
+        history = folder.history(checkpoint.step)
         if watch is not None:
-            watch.resume(folder.readings(state.step), folder.load_best(state.step))
+            watch.resume(folder.readings(checkpoint.step), folder.load_best(checkpoint.step), newest=checkpoint)
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
     log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
@@ -95,33 +133,29 @@ def begin(
         state=state,
         batches=batches,
         folder=folder,
-        places=places,
+        keeper=Keeper(folder, places, partial(log.message, warning=True), resumed=checkpoint and checkpoint.step),
         history=history,
         measurements=measurements,
         watch=watch,
-        reporter=Everyone([MetricsFile(folder.metrics), TensorBoard(folder.path, state.step), log, *reporters]),
+        reporter=Everyone(
+            [MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), LogLines(), *reporters]
+        ),
         started=started,
+        kept=-1 if checkpoint is None else checkpoint.step,
     )
 
 
-def _resumed(
-    policy: RunPolicy, task: Task, *, places: Places, base: str
-) -> tuple[RunFolder, Checkpoint] | tuple[None, None]:
-    """Folder and checkpoint of the run that the settings name; None for a new run."""
-    name = task.settings.resume
-    if name == NO_RESUME:
-        return None, None
-    folder = RunFolder.existing(places.runs, name)
-    checkpoint = load_checkpoint(folder.checkpoint)
+def _checkpoint(policy: RunPolicy, task: Task, *, folder: RunFolder, base: str, log: Reporter) -> Checkpoint | None:
+    """The checkpoint of the run that the settings resume; None for a new run."""
+    if task.settings.resume == NO_RESUME:
+        return None
+    checkpoint = folder.load_checkpoint()
     saved = str(checkpoint.recipe.get("model"))
     check_recipe(checkpoint.recipe, recipe_of(policy, task, saved if policy.is_base(saved) else base))
     whole = task.settings.iterations
     if whole is not None and checkpoint.step >= whole:
-        raise ConfigError(
-            f"iterations: {name!r} has done {checkpoint.step} of {whole} already: raise iterations, or set resume to "
-            "none"
-        )
-    return folder, checkpoint
+        log.message(f"{folder.name!r} has done {checkpoint.step} of {whole} steps: it is only measured and finished")
+    return checkpoint
 
 
 def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | None, task: Task, log: Reporter) -> None:
@@ -147,7 +181,9 @@ def _check(
     log: Reporter,
 ) -> None:
     """ConfigError where the reward cannot tell the images of the untrained policy apart."""
-    check = check_reward(policy, decoder, reward=reward, conds=conds, config=task.config, batches=batches)
+    check = check_reward(
+        policy, decoder, reward=reward, conds=conds, config=task.config, batches=batches, progress=log.progress
+    )
     log.message(f"reward check\n{check.text()}")
     if check.problem:
         raise ConfigError(
@@ -165,12 +201,15 @@ def _measure(
     conds: Mapping[str, Cond],
     batches: RunBatches,
     fresh: Checkpoint,
+    log: Reporter,
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
     ConfigError if the reward cannot tell the base model's images apart, or if the guard could never raise an alarm.
     """
     guard, rollout = task.settings.guard, task.config.rollout
+    prompts, seeds = len(conds), len(task.settings.seeds)
+    log.message(f"measuring {prompts} prompts x {seeds} seeds = {prompts * seeds} images, here and after the last step")
     measure = partial(
         evaluate,
         policy,
@@ -182,6 +221,7 @@ def _measure(
         seeds=task.settings.seeds,
         config=rollout,
         batches=batches,
+        progress=log.progress,
     )
     watch = None
     with policy.reference():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..files import append_record, finite
+from ..errors import shortened
+from ..files import append_records, finite, records_text, write_atomically
 from ..training.metrics import StepMetrics
 
 logger = logging.getLogger("pave")
@@ -18,6 +20,9 @@ class Reporter(Protocol):
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Step `metrics.step` of `steps` is complete."""
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        """`done` of `whole` are done of what takes long beside the steps: "encoding", "measuring". Often called."""
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         """{name: number} was measured after `step`; None for a number that was not finite, or not measured."""
@@ -30,36 +35,58 @@ class Reporter(Protocol):
 
 
 class Everyone(Reporter):
-    """Several reporters as one, in their order."""
+    """Several reporters as one, in their order. One that fails is named in the log, once: a report never ends a run."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = reporters
+        self._failed: list[Reporter] = []
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
-        for each in self._reporters:
-            each.step(metrics, steps)
+        self._tell(lambda each: each.step(metrics, steps))
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        self._tell(lambda each: each.progress(what, done, whole))
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
-        for each in self._reporters:
-            each.numbers(step, numbers)
+        self._tell(lambda each: each.numbers(step, numbers))
 
     def message(self, text: str, *, warning: bool = False) -> None:
-        for each in self._reporters:
-            each.message(text, warning=warning)
+        self._tell(lambda each: each.message(text, warning=warning))
 
     def close(self) -> None:
+        self._tell(lambda each: each.close())
+
+    def _tell(self, event: Callable[[Reporter], None]) -> None:
         for each in self._reporters:
-            each.close()
+            try:
+                event(each)
+            except Exception as error:  # whatever a library or a listener raises
+                if each not in self._failed:
+                    self._failed.append(each)
+                    why = shortened(f"{type(error).__name__}: {error}", 200)
+                    logger.warning(f"Pave-GRPO {type(each).__name__} cannot report ({why}): the run goes on without it")
 
 
 class MetricsFile(Reporter):
-    """metrics.jsonl: one JSON object per step, with null for numbers that are not finite."""
+    """metrics.jsonl: one JSON object per step, with null for numbers that are not finite.
 
-    def __init__(self, file: Path) -> None:
+    history: the records of earlier sessions, which the file holds. A file that has gone, or was not written whole, is
+    written anew with the next step.
+    """
+
+    def __init__(self, file: Path, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self._file = file
+        self._records = list(history)
+        self._whole = True
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
-        append_record(self._file, finite(metrics.to_dict()))
+        self._records.append(finite(metrics.to_dict()))
+        whole, self._whole = self._whole and (len(self._records) == 1 or self._file.exists()), False
+        if whole:
+            append_records(self._file, self._records[-1:])
+        else:
+            write_atomically(self._file, records_text(self._records).encode())
+        self._whole = True
 
 
 class TensorBoard(Reporter):
@@ -96,7 +123,17 @@ class TensorBoard(Reporter):
 
 
 class LogLines(Reporter):
-    """The log: one line per step, and the messages."""
+    """The log: one line per step, the messages, and progress, every SECONDS."""
+
+    SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def progress(self, what: str, done: int, whole: int) -> None:
+        if time.monotonic() - self._said >= self.SECONDS:
+            self._said = time.monotonic()
+            logger.info(f"Pave-GRPO {what} {done} of {whole}")
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         seconds = sum(metrics.seconds.values())

@@ -51,7 +51,7 @@ class RunSummary:
         """The summary of `history`, the records of the steps (StepMetrics.to_dict); `others` are the other fields."""
         names = dict.fromkeys(name for record in history for name in record.get("flat_groups", ()))
         return cls(
-            training_reward=(history[0]["reward_mean"], history[-1]["reward_mean"]),
+            training_reward=(history[0]["reward_mean"], history[-1]["reward_mean"]) if history else (None, None),
             groups=sum(record["groups"] for record in history),
             zero_spread_groups=sum(record["zero_spread_groups"] for record in history),
             flat_groups={name: sum(r.get("flat_groups", {}).get(name, 0) for r in history) for name in names},

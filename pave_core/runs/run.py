@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config.train import TrainConfig
-from ..errors import TrainingError
+from ..errors import TrainingError, shortened
 from ..evaluation.gain import Comparison
 from ..evaluation.guard import Reading
 from ..files import finite
 from ..pictures.curve import reward_curve
 from ..pictures.sheets import before_after_grid
-from ..policies.lora_file import LoraWeights, save_lora
+from ..policies.lora_file import LoraWeights
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..training.metrics import StepMetrics
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
-from .checkpoint import save_checkpoint
-from .folder import Places, RunFolder
+from .folder import RunFolder
+from .keeper import Keeper
 from .log import Reporter
 from .measurements import Measurements
 from .recipe import recipe_of
 from .report import GuardSummary, RunSummary
 from .settings import Task
 from .watch import Watch
+
+MAX_AGE = 300.0
+"""Seconds: no checkpoint is older, but for the step under way."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class Outcome:
 class Run:
     """A run: the owner of everything in it that changes. begin() makes it.
 
-    Whoever drives it trains inside `with policy:` and calls after_step() after each step; at the end finish(), or
-    stop() if the run ends early.
+    Whoever drives it trains inside `with policy:` and calls after_step() after each step; at the end finish() and
+    close(), or stop() if the run ends early.
     """
 
     policy: RunPolicy
@@ -60,13 +64,19 @@ class Run:
     state: TrainState
     batches: RunBatches
     folder: RunFolder
-    places: Places
+    keeper: Keeper
     history: list[dict[str, Any]]  # as in Outcome
     measurements: Measurements | None
     watch: Watch | None
     reporter: Reporter
     started: float  # time.perf_counter() at the beginning
-    _kept: int = -1  # the step whose checkpoint and LoRA are on disk; -1: they must be written
+    kept: int = -1  # the step whose checkpoint is on disk; -1: it must be written
+    _kept_lora: int = -1  # the same of the LoRA
+    _kept_best: int = 0  # the same of the guard's best state
+    _kept_at: float = -math.inf  # time.monotonic() when all was last written
+
+    def __post_init__(self) -> None:
+        self._kept_best = 0 if self.watch is None else self.watch.best.step
 
     @property
     def config(self) -> TrainConfig:
@@ -75,7 +85,7 @@ class Run:
 
     def expect(self, steps: int) -> None:
         """Announce that `steps` more steps will be made."""
-        run = replace(self.config.run, iterations=self.state.step + steps)
+        run = replace(self.config.run, iterations=max(self.state.step + steps, 1))
         self.task = replace(self.task, config=replace(self.config, run=run))
 
     @property
@@ -112,57 +122,89 @@ class Run:
             self._measure(self.measurements)
         if guarded:
             self._watch()
-        if guarded or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations:
+        due = guarded or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
+        if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
             self.keep()
 
-    def keep(self) -> Path:
-        """Write the checkpoint, the LoRA so far and the evaluations, and return the LoRA's path."""
-        path = self.places.lora(self.folder.name)
-        if self._kept != self.state.step:
-            save_checkpoint(self.folder.checkpoint, self.state.capture(self.recipe()))
-            save_lora(path, self.lora())
-            self._kept = self.state.step
-        if self.measurements is not None:  # also where checkpoint and LoRA are up to date: there may be new evaluations
+    def keep(self) -> None:
+        """Write what was learnt: the LoRA so far, the evaluations, the guard's best state and the checkpoint.
+
+        Each by itself, in this order: a crash between them loses nothing that the checkpoint knows of. What cannot be
+        written is a warning, and is tried again the next time.
+        """
+        step = self.state.step
+        if self._kept_lora != step and self.keeper.save_lora(self.lora()):
+            self._kept_lora = step
+        if self.measurements is not None:
             self.folder.save_evaluations(self.measurements.evaluations)
-        return path
+        best = None if self.watch is None else self.watch.best
+        if best is not None and best.step > self._kept_best and self.keeper.save_best(best):
+            self._kept_best = best.step
+        if self.kept != step and self.keeper.save_checkpoint(self.state.capture(self.recipe())):
+            self.kept = step
+        self._kept_at = time.monotonic()
 
     def stop(self, why: str) -> None:
-        """End the run early: keep what was learnt, and report where. why: how the message begins."""
+        """End the run early: keep what was learnt, and report where. why: how the message begins.
+
+        Nothing is raised: what ended the run is what is to be seen.
+        """
         try:
             if self.state.step == 0:
-                self.folder.discard()
                 self.reporter.message(f"{why} before its first step: there is nothing to keep", warning=True)
                 return
-            lora = self.keep()
+            try:
+                self.keep()
+            except Exception as error:  # such as that of a device after which nothing can be read from it
+                said = shortened(f"{type(error).__name__}: {error}", 150)
+                self.reporter.message(f"what was learnt since could not be kept: {said}", warning=True)
             self.reporter.message(
-                f"{why} after step {self.state.step}: LoRA so far in {lora}, checkpoint in {self.folder.checkpoint}; "
-                f"to go on, set resume to {self.folder.name!r}",
-                warning=True,
+                f"{why} after step {self.state.step}: {self.keeper.where(self.state.step)}", warning=True
             )
         finally:
-            self.reporter.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the run's folder free. A new run without a step leaves none behind."""
+        self.reporter.close()
+        if self.state.step == 0:
+            self.folder.discard()
+        self.folder.release()
 
     def finish(self) -> Outcome:
-        """End the run: measure, save the LoRA, the pictures and the summary, and return them.
+        """End the run: save the LoRA, measure, save the pictures and the summary, and return them.
 
-        TrainingError if no step was made.
+        A run that was resumed after its last step is only finished. TrainingError if no step was made at all.
         """
-        if not self.history:
+        if self.state.step == 0:
             raise TrainingError("no step was made: there is nothing to finish")
         with self.policy:
+            self.keep()
             if self.measurements is not None:
                 self._measure(self.measurements)
                 self._measure_chosen(self.measurements)
-            self.keep()
+                self.keep()
             lora = self.lora()
-        self.reporter.close()
-        curve, grid = self._curve(), self._grid()
-        for name, picture in (("curve", curve), ("grid", grid)):
-            if picture is not None:
-                self.folder.save_picture(name, picture)
+        pictures = {"curve": self._drawn("curve", self._curve)}
+        if self.measurements is not None:
+            pictures["grid"] = self._drawn("grid", self._grid)
+        for name, picture in pictures.items():
+            self.folder.save_picture(name, picture)
         summary = self._summary()
         self.folder.save_summary(summary.to_dict())
-        return Outcome(lora, list(self.history), curve, grid, summary)
+        self.reporter.close()
+        return Outcome(lora, list(self.history), pictures["curve"], pictures.get("grid"), summary)
+
+    def _drawn(self, name: str, draw: Callable[[], Tensor]) -> Tensor:
+        """The picture that `draw` makes; a blank one, with a warning, where a library cannot."""
+        try:
+            return draw()
+        except Exception as error:  # whatever matplotlib or Pillow raise
+            said = shortened(f"{type(error).__name__}: {error}", 200)
+            self.reporter.message(
+                f"the {name} could not be drawn ({said}): the run is finished without it", warning=True
+            )
+            return torch.ones(64, 64, 3)
 
     def _measure(self, measurements: Measurements) -> None:
         """Evaluate the policy with the weights that are saved, unless this step has been evaluated already."""
@@ -189,7 +231,7 @@ class Run:
         assert self.watch is not None
         assert self.measurements is not None
         reading = self.watch.check(self.policy, self.state, self.measurements.measure(self.state.step)[0])
-        self._kept = -1  # the state may have been sent back, and another step may have been chosen
+        self.kept = self._kept_lora = -1  # the state may have been sent back, and another step may have been chosen
         self._record(reading, self.watch)
 
     def _record(self, reading: Reading, watch: Watch) -> None:
@@ -197,8 +239,6 @@ class Run:
         numbers = {"guard/held_out": reading.held_out, "guard/drift": reading.drift}
         changes = {f"guard/{name}": change for name, change in reading.changes.items()}
         self.reporter.numbers(reading.step, finite(numbers | changes))
-        if reading.best:
-            save_checkpoint(self.folder.best, watch.best)
         then = "the run ends here" if watch.stopped else f"back to step {watch.best.step} with half the learning rate"
         for alarm in reading.alarms:
             self.reporter.message(f"guard, step {reading.step}: {alarm}; {then}", warning=True)
@@ -208,9 +248,8 @@ class Run:
         guarded = {} if self.watch is None else {"readings": self.watch.readings, "chosen": self.chosen_step}
         return reward_curve(self.history, evaluations, **guarded)
 
-    def _grid(self) -> Tensor | None:
-        if self.measurements is None:
-            return None
+    def _grid(self) -> Tensor:
+        assert self.measurements is not None
         return before_after_grid(self.measurements.before, self.measurements.evaluations[self.chosen_step])
 
     def _summary(self) -> RunSummary:
@@ -227,7 +266,7 @@ class Run:
             else GuardSummary.of(watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out),
             files={
                 "run_folder": str(self.folder.path),
-                "lora": str(self.places.lora(self.folder.name)),
+                "lora": str(self.keeper.lora or f"not written: {self.keeper.lora_problem}"),
                 **{name: str(self.folder.path / f"{name}.png") for name in pictures},
             },
         )

@@ -55,7 +55,7 @@ class RunSettings:
         "wrong stops the run. Costs two calls of the network.",
         expert=True,
     )
-    iterations: int | None = None  # of the whole run: a run that has done them is not resumed; None: a graph decides
+    iterations: int | None = None  # of the whole run: one that has done them is only finished; None: a graph decides
     guard: GuardSettings | None = None
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ been sent back to the best weights with half the learning rate, or `stopped` say
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import Evaluation
@@ -71,8 +72,13 @@ class Watch:
         """The state whose weights are the run's: the best; None, for the current one, before the first reading."""
         return self.best if self.best.step or any(reading.alarms for reading in self.readings) else None
 
-    def resume(self, readings: Sequence[Reading], best: Checkpoint | None) -> None:
-        """Continue with the readings and the best state of a run that is resumed."""
+    def resume(self, readings: Sequence[Reading], best: Checkpoint | None, newest: Checkpoint) -> None:
+        """Continue with the readings and the best state of a run that is resumed at `newest`.
+
+        Where the best state is lost, the newest stands in until the next reading.
+        """
         self.readings = list(readings)
         if best is not None:
             self.best = best
+        elif any(reading.best for reading in readings):
+            self.best = replace(newest, recipe={})

@@ -48,3 +48,26 @@ class StepMetrics:
             "segments": {str(n): metrics._asdict() for n, metrics in self.segments.items()},
             "prompts": list(self.prompts),
         }
+
+
+def checked_record(value: Any) -> dict[str, Any]:
+    """`value`, if it is a record of a step as metrics.jsonl holds it, with null for numbers that are not finite.
+
+    Versions before 0.3.0 wrote neither flat_groups nor unscored. Else TypeError, ValueError or KeyError.
+    """
+    numbers = ("reward_mean", "reward_std")
+    counts = ("groups", "zero_spread_groups", *(name for name in ("unscored",) if name in value))
+    right = (
+        all(_is_number(value[name]) for name in numbers)
+        and all(type(value[name]) is int and value[name] >= 0 for name in ("step", *counts))
+        and type(value["skipped"]) is bool
+        and all(len(pair) == 2 and all(map(_is_number, pair)) for pair in value["rewards"].values())
+        and all(type(flat) is int for flat in value.get("flat_groups", {}).values())
+    )
+    if not right:
+        raise ValueError("not a record of a step")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

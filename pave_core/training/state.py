@@ -87,6 +87,11 @@ class TrainState:
                 "resume: the checkpoint's adapter has other layers or ranks than this run's: resume with the model and "
                 "the LoRA settings it had"
             )
+        if checkpoint.average.keys() != self.average.keys():
+            raise ConfigError(
+                "resume: the checkpoint and this run do not both have a running mean of the weights: resume with the "
+                "ema_decay it had"
+            )
         self.return_to(checkpoint)
         self.step, self.running = checkpoint.step, checkpoint.running
         for name in COUNTERS:

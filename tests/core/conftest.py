@@ -19,7 +19,7 @@ NONE_HELD_OUT = PromptSet(PROMPTS, ())
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     """Where the runs of a test are kept."""
-    return Places(tmp_path / "runs", tmp_path / "loras")
+    return Places(tmp_path / "runs", tmp_path / "loras", tmp_path / "spare")
 
 
 @pytest.fixture

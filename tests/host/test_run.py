@@ -91,9 +91,11 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
         "metrics.jsonl",
         "evaluations.json",
         "checkpoint.safetensors",
+        "checkpoint.previous.safetensors",
         "summary.json",
         "curve.png",
         "grid.png",
+        "in_use.lock",
     }
     assert list(folder.glob("events.out.tfevents*"))
     evaluations = json.loads((folder / "evaluations.json").read_text())
@@ -181,7 +183,7 @@ def test_a_failing_reward_keeps_the_work_too(make, runs, modules):
     assert modules.checkpoint.load_checkpoint(newest(runs, "failed") / "checkpoint.safetensors").step == 1
 
 
-def test_resume_of_another_recipe_or_model_or_of_a_finished_run_is_refused(make, runs, modules, stock):
+def test_resume_of_another_recipe_or_model_is_refused(make, runs, modules, stock):
     make(iterations=2, name="base")
     name = newest(runs, "base").name
     with pytest.raises(
@@ -190,8 +192,6 @@ def test_resume_of_another_recipe_or_model_or_of_a_finished_run_is_refused(make,
         make(iterations=4, resume=name, eta=0.5)
     with pytest.raises(modules.errors.ConfigError, match=r"^reward\.rewards: the checkpoint was made with .*colour"):
         make(iterations=4, resume=name, reward=modules.colour.ColourReward(0.0, 0.5, 0.0))
-    with pytest.raises(modules.errors.ConfigError, match="^iterations: .* has done 2 of 2 already"):
-        make(iterations=2, resume=name)
     other = SimpleNamespace(
         model=stock.call("UNETLoader", unet_name=modules.tiny.DIFFUSION_MODEL.name, weight_dtype="default")[0]
     )
@@ -202,6 +202,21 @@ def test_resume_of_another_recipe_or_model_or_of_a_finished_run_is_refused(make,
     with pytest.raises(modules.errors.ConfigError, match="^resume: 'nothing_00001' has no checkpoint"):
         make(resume="nothing_00001")
     assert len(metrics(newest(runs, "base"))) == 2
+
+
+def test_a_run_that_is_done_gives_everything_again_without_training(make, runs, modules):
+    first = make(iterations=2, name="done")
+    folder = newest(runs, "done")
+    for name in ("summary.json", "curve.png", "grid.png"):
+        (folder / name).unlink()
+    again = make(iterations=2, resume=folder.name)
+    assert again.lora.keys() == first.lora.keys()
+    assert all(torch.equal(again.lora[key], first.lora[key]) for key in first.lora)
+    assert torch.equal(again.grid, first.grid)
+    assert [m["step"] for m in metrics(folder)] == [1, 2]
+    assert {"summary.json", "curve.png", "grid.png"} <= {path.name for path in folder.iterdir()}
+    patches = [result.model.patches for result in (first, again)]
+    assert patches[0].keys() == patches[1].keys() != set()
 
 
 def test_a_constant_reward_is_refused_before_training(make, runs, modules):

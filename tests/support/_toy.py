@@ -199,6 +199,11 @@ class Hears(Reporter):
         self.said = [] if said is None else said
         self._name = (name,) if name else ()
 
+    @property
+    def events(self) -> list[Any]:
+        """What it heard besides messages that are no warnings."""
+        return [said for said in self.said if said[0] != "message"]
+
     def step(self, metrics, steps):
         self.said.append((*self._name, "step", metrics.step, steps))
 

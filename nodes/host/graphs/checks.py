@@ -6,35 +6,55 @@ from ....pave_core.errors import ConfigError
 from .graph import (
     ADVANTAGE,
     BEGIN,
-    CHOICE,
     LOOP_BEGIN,
     LOOP_END,
     LOSS,
     OPTIMIZER_STEP,
     ROLLOUT,
     Graph,
+    Wired,
     ancestors,
     descendants,
     loop_body,
     sources,
 )
 
+CROWD = 8
+"""From so many nodes on that change one state, the node that gives it is refused, not each of them."""
+
 
 def check_loop_begin(graph: Graph, begin: str) -> None:
     """ConfigError unless exactly one Pave Loop End belongs to this Pave Loop Begin."""
-    ends = [node for node in graph if graph[node]["class_type"] == LOOP_END and _loop_of(graph, node) == begin]
+    check_crowd(graph, begin)
+    users = Wired.of(graph).users.get(begin, [])
+    ends = [node for _, node, name in users if name == "loop" and graph[node]["class_type"] == LOOP_END]
     if not ends:
         raise ConfigError(
             "loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's "
             "body"
         )
     if len(ends) > 1:
-        raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends)}): keep one")
+        raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends[:CROWD])}): keep one")
+    if graph[begin]["inputs"].get("iterations") == 0:
+        check_no_iterations(graph, begin)
+
+
+def check_no_iterations(graph: Graph, begin: str) -> None:
+    """ConfigError where a value goes around this loop: without an iteration, nothing in the loop can give it."""
+    body = descendants(graph, begin) | {begin}
+    for node in graph:
+        value = _wire(graph, node, "value")
+        if graph[node]["class_type"] == LOOP_END and loop_of(graph, node) == begin and value and value[0] in body:
+            raise ConfigError(
+                f"iterations: 0 makes no iteration, and node {value[0]} in the loop is to give a value: disconnect "
+                "value of Pave Loop End"
+            )
 
 
 def check_loop_end(graph: Graph, end: str) -> None:
     """ConfigError where the wires of a Pave Loop End are crossed with those of another loop."""
-    begin = _loop_of(graph, end)
+    check_crowd(graph, end)
+    begin = loop_of(graph, end)
     if begin is None:
         return  # not connected, which the host says itself
     body = descendants(graph, begin)
@@ -47,7 +67,7 @@ def check_loop_end(graph: Graph, end: str) -> None:
     inside = descendants(graph, begin, past=lambda node: node != end) & ancestors(graph, [end])
     for node in inside:
         if graph[node]["class_type"] == LOOP_BEGIN and not any(
-            graph[other]["class_type"] == LOOP_END and other != end and _loop_of(graph, other) == node
+            graph[other]["class_type"] == LOOP_END and other != end and loop_of(graph, other) == node
             for other in inside
         ):
             raise ConfigError(
@@ -57,7 +77,7 @@ def check_loop_end(graph: Graph, end: str) -> None:
     loop_body(graph, begin, end, lambda node: False)
 
 
-def _loop_of(graph: Graph, end: str) -> str | None:
+def loop_of(graph: Graph, end: str) -> str | None:
     """The Pave Loop Begin that a Pave Loop End is connected to."""
     begin = _wire(graph, end, "loop")
     return begin[0] if begin else None
@@ -104,17 +124,28 @@ def check_optimizer_step(graph: Graph, step: str) -> None:
 
 def _check_single_use(graph: Graph, node: str) -> None:
     """ConfigError where the state that goes into `node` also goes into another node that changes it."""
+    check_crowd(graph, node)
     state = _wire(graph, node, "state")
-    for other in graph:
-        if (
-            state
-            and other != node
-            and graph[other]["class_type"] in (CHOICE, LOSS, OPTIMIZER_STEP)
-            and _wire(graph, other, "state") == state
-        ):
+    changers = Wired.of(graph).changers.get(state, []) if state else []
+    others = [other for other in changers[:CROWD] if other != node]
+    if state and others and len(changers) < CROWD:
+        raise ConfigError(
+            f"state: nodes {node} and {others[0]} both change the state that node {state[0]} gives: wire them one "
+            "after the other"
+        )
+
+
+def check_crowd(graph: Graph, giver: str) -> None:
+    """ConfigError where CROWD nodes or more change the state that this node gives.
+
+    They are told once, by the node that they share: the host would list all their outputs for each of them.
+    """
+    for slot in (0, 1):  # Pave Loop Begin gives its state in slot 1
+        changers = Wired.of(graph).changers.get((giver, slot), [])
+        if len(changers) >= CROWD:
             raise ConfigError(
-                f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one "
-                "after the other"
+                f"state: {len(changers)} nodes ({', '.join(changers[:3])}, ...) change the state that node {giver} "
+                "gives: wire them one after the other"
             )
 
 

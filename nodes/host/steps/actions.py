@@ -75,7 +75,9 @@ def candidates(state: State) -> Candidates:
         raise ConfigError(f"candidates: {DRAWN['candidates'][2]}")
     with owner.run.policy:
         images = owner.step.sample_candidates()
-    return Candidates(owner, owner.run.state.step, images, owner.step.candidates)
+    found = Candidates(owner, owner.run.state.step, images, owner.step.candidates)
+    owner.hold(found)
+    return found
 
 
 def choose(state: State, among: Candidates, scores: Scores) -> tuple[State, list[str]]:
@@ -197,9 +199,9 @@ def finish(state: State) -> RunResult:
 
 
 def sheet(advantages: Advantages, rows: int) -> Tensor:
-    """The sheet of Pave Preview Group with at most `rows` groups: (H, W, 3) in [0, 1]."""
+    """The sheet of Pave Preview Group with at most `rows` groups: (1, H, W, 3) in [0, 1], freed with its rollout."""
     sampled = advantages.sampled
-    return group_sheet(
+    picture = group_sheet(
         sampled.images,
         sampled.prompts,
         labels=sampled.labels,
@@ -207,3 +209,5 @@ def sheet(advantages: Advantages, rows: int) -> Tensor:
         advantages=advantages.values,
         rows=rows,
     )
+    sampled.sheets.append(picture.unsqueeze(0))
+    return sampled.sheets[-1]

@@ -22,6 +22,7 @@ from ....pave_core.training.loop import require_progress
 from ....pave_core.training.metrics import StepMetrics
 from ....pave_core.training.step import TrainingStep
 from ....pave_core.types import Rollout
+from .. import shutdown
 from ..panel.progress import NodeProgress
 from ..train import RunResult, finish
 from .cache import ticket_of
@@ -47,8 +48,9 @@ class StepRun:
         self._model, self._progress = model, progress
         self._step: TrainingStep | None = None
         self._ticket = ticket_of(progress.node_id)
-        self._sampled: list[Sampled] = []
+        self._held: list[Sampled | Candidates] = []
         self._result: tuple[int, RunResult] | None = None
+        self._under_way = shutdown.begun()
         self._saver = asyncio.get_running_loop().create_task(self._keep_at_the_end())
 
     def state(self) -> State:
@@ -75,17 +77,17 @@ class StepRun:
             )
         return self._step
 
-    def hold(self, sampled: Sampled) -> None:
-        """Remember a rollout, and free the memory of those that no node can need any more.
+    def hold(self, made: Sampled | Candidates) -> None:
+        """Remember what was sampled, and free the memory of what no node can need any more.
 
-        Those of the first step stay: they are on the graph's own wires, outside every expansion.
+        That of the first step stays: it is on the graph's own wires, outside every expansion.
         """
-        self._sampled.append(sampled)
-        first = self._sampled[0].step
-        for old in self._sampled:
-            if first < old.step < sampled.step - KEPT_STEPS:
-                old.release()
-        self._sampled = [each for each in self._sampled if each.rollouts]
+        self._held.append(made)
+        first = self._held[0].step
+        old = [each for each in self._held if first < each.step < made.step - KEPT_STEPS]
+        for each in old:
+            each.release()
+        self._held = [each for each in self._held if each not in old]
 
     def complete(self, node_id: str | None) -> StepMetrics:
         """Step the optimizer, and end the training step. node_id: the node that shows the progress."""
@@ -118,8 +120,13 @@ class StepRun:
         try:
             await asyncio.Event().wait()
         finally:
-            if self._result is None or self._result[0] != self.run.state.step:
-                self.run.stop("ended before Pave Finish")
+            try:
+                if self._result is None or self._result[0] != self.run.state.step:
+                    self.run.stop("ended before Pave Finish")
+                else:
+                    self.run.close()
+            finally:
+                shutdown.ended(self._under_way)
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ class Sampled:
     prompts: list[str] = field(repr=False)  # P * K * G, one per image
     labels: list[str]  # K, the names of a prompt's groups
     shape: tuple[int, int, int]  # (P, K, G)
+    sheets: list[Tensor] = field(default_factory=list, repr=False)  # pictures (1, H, W, 3) that show it
 
     def check(self) -> StepRun:
         """The run. ConfigError if the rollout is not of its current step."""
@@ -165,10 +173,10 @@ class Sampled:
         return self.owner
 
     def release(self) -> None:
-        """Free the memory of the latents and images, even where they are still referred to."""
+        """Free the memory of the latents and pictures, even where they are still referred to."""
         self.rollouts.clear()
-        for pictures in (self.images, self.anchors):
-            pictures.set_()  # pyright: ignore[reportCallIssue] - torch takes no arguments here, and empties the tensor
+        for pictures in (self.images, self.anchors, *self.sheets):
+            _empty(pictures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +188,10 @@ class Candidates:
     images: Tensor  # (B, H, W, 3)
     prompts: list[str]  # B
 
+    def release(self) -> None:
+        """Free the memory of the images, even where they are still referred to."""
+        _empty(self.images)
+
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
@@ -188,3 +200,7 @@ class Advantages:
     sampled: Sampled
     scores: Scores  # (P, K, G)
     values: Tensor  # (P, K, G)
+
+
+def _empty(tensor: Tensor) -> None:
+    tensor.set_()  # pyright: ignore[reportCallIssue] - torch takes no arguments here, and frees the tensor's memory

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 
+from ...errors import shortened
+
+MAX_KEPT = 1000
+"""Characters of a reply that are kept for a message: there may be hundreds of megabytes of them."""
+
 
 class Unscored(Exception):  # noqa: N818  not an error of the program: one image without a score
     """Why an image got no score, and what to do about it.
@@ -17,7 +22,7 @@ class Unscored(Exception):  # noqa: N818  not an error of the program: one image
     ) -> None:
         super().__init__(reason)
         self.reason, self.remedy = reason, remedy
-        self.reply, self.final, self.retry_after = reply, final, retry_after
+        self.reply, self.final, self.retry_after = shortened(reply, MAX_KEPT), final, retry_after
 
 
 Answer = float | Unscored

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...config.fields import check, setting
+from ...errors import ConfigError, TrainingError
 from ...images import encoded
 from .answers import Answer, Unscored, as_number, is_score
 from .replies import ParseRule
@@ -23,6 +24,8 @@ from .replies import ParseRule
 INSTRUCTION = """How well does this image show: {prompt}
 Look at every object, colour, number and position that the text names, then at the quality of the image.
 Answer with a number from 0 (nothing fits) to 10 (perfect) alone, such as 7.5."""
+MAX_MODEL, MAX_INSTRUCTION, MAX_QUESTION = 200, 20_000, 100_000
+"""Characters of the model's name, of the instruction, and of the instruction with the prompt in it."""
 
 
 class Api(Protocol):
@@ -59,24 +62,43 @@ class Chat:
     rule: where the score is in its answer. max_tokens: the longest answer, reasoning included.
     """
 
-    model: str = "default"
-    instruction: str = INSTRUCTION
+    model: str = setting("default", "For chat completions: the model's name on the server.")
+    instruction: str = setting(
+        INSTRUCTION, "For chat completions: what the model is told. {prompt} becomes the prompt of the image."
+    )
     rule: ParseRule = field(default_factory=ParseRule)
-    max_tokens: int = 512
+    max_tokens: int = setting(
+        512,
+        "For chat completions: the longest answer, reasoning included.",
+        low=1,
+        high=32768,
+        remedy="512 leaves room to reason",
+    )
 
     path = "/chat/completions"
     batch_size = 1
 
     def __post_init__(self) -> None:
+        check(self)
+        for name, text, longest in (
+            ("model", self.model, MAX_MODEL),
+            ("instruction", self.instruction, MAX_INSTRUCTION),
+        ):
+            if len(text) > longest:
+                raise ConfigError(f"{name}: it has {len(text)} characters: {longest} are allowed, shorten it")
         if not self.model.strip():
             raise ConfigError("model: it is empty: write the name that the server lists at base_url/models")
         if not self.instruction.strip():
             raise ConfigError("instruction: it is empty: say what to judge and how to answer")
-        if self.max_tokens < 1:
-            raise ConfigError(f"max_tokens: {self.max_tokens} is below 1: 512 leaves room to reason")
 
     def ask(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Any]:
         """The chat with one image and one question."""
+        length = len(self.instruction) + self.instruction.count("{prompt}") * len(prompts[0])
+        if length > MAX_QUESTION:
+            raise TrainingError(
+                f"instruction: with a prompt in it, it has {length} characters: {MAX_QUESTION} are allowed, shorten "
+                "the prompt or name it less often"
+            )
         content = [
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_png(images[0])}"}},
             {"type": "text", "text": self.instruction.replace("{prompt}", prompts[0])},
@@ -97,13 +119,18 @@ class Chat:
 class Scorer:
     """A scorer that takes a batch and answers with numbers. batch_size: images in one request."""
 
-    batch_size: int = 8
+    batch_size: int = setting(
+        8,
+        "For scores: images in one request.",
+        low=1,
+        high=256,
+        remedy="use 1 for the least memory of the server",
+    )
 
     path = "/score"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: {self.batch_size} is below 1: use 1 for the least memory of the server")
+        check(self)
 
     def ask(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Any]:
         """All images and prompts of a batch."""

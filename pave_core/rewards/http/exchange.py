@@ -16,9 +16,10 @@ import time
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection, IncompleteRead
 
-from ...errors import TrainingError
+from ...errors import TrainingError, quoted
 from .answers import Unscored
-from .endpoint import Endpoint, is_loopback
+from .consent import is_loopback
+from .endpoint import Endpoint
 
 MAX_REPLY = 4_000_000  # bytes
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
@@ -77,9 +78,10 @@ class Exchange:
             connection.close()
         if time.monotonic() >= deadline:
             raise self._late("reply")
-        text = self._without_key(data.decode("utf-8", "replace"))
+        text = self.endpoint.without_key(data.decode("utf-8", "replace"))
         if not 200 <= response.status < 300:
-            raise _refusal(response.status, response.headers, text)
+            place = self.endpoint.without_key(response.headers.get("Location", "nowhere"))
+            raise _refusal(response.status, response.headers, place=place, text=text)
         return text
 
     def _connect(self, path: str) -> HTTPConnection:
@@ -98,11 +100,9 @@ class Exchange:
             raise TrainingError(
                 f"judge: there is no server at {url} ({error.strerror or error}): start it, or correct base_url"
             ) from error
-        if not self.endpoint.allow_remote and not is_loopback(connection.sock.getpeername()[0]):
+        if self.endpoint.origin.is_loopback and not is_loopback(connection.sock.getpeername()[0]):
             connection.close()
-            raise TrainingError(
-                f"judge: {parts.hostname} of {url} is another machine: use 127.0.0.1, or switch allow_remote on"
-            )
+            raise TrainingError(f"judge: {parts.hostname} of {url} is another machine: use 127.0.0.1")
         return connection
 
     def _cut(self, now: float) -> None:
@@ -114,11 +114,6 @@ class Exchange:
 
     def _late(self, what: str) -> Unscored:
         return Unscored(f"no {what} within {self.endpoint.timeout:g} s", "raise timeout, or lower concurrency")
-
-    def _without_key(self, text: str) -> str:
-        """`text` with the key struck out: some servers repeat a wrong key in their error, which goes into our log."""
-        key = self.endpoint.headers().get("Authorization", "").removeprefix("Bearer ")
-        return text.replace(key, "***") if key else text
 
 
 def _body(response: HTTPResponse) -> bytes:
@@ -133,12 +128,11 @@ def _body(response: HTTPResponse) -> bytes:
     return data
 
 
-def _refusal(status: int, headers: HTTPMessage, text: str) -> Unscored:
-    """What a status that is not a success means, and whether asking again may help."""
+def _refusal(status: int, headers: HTTPMessage, *, place: str, text: str) -> Unscored:
+    """What a status that is not a success means, and whether asking again may help. place: of a redirect."""
     if 300 <= status < 400:
-        place = " ".join(headers.get("Location", "nowhere").split())[:200]
         remedy = "redirects are not followed: give the address itself as base_url"
-        return Unscored(f"HTTP {status}, a redirect to {place}", remedy, reply=text, final=True)
+        return Unscored(f"HTTP {status}, a redirect to {quoted(place)}", remedy, reply=text, final=True)
     if status in (408, 429) or status >= 500:
         asked = headers.get("Retry-After", "")
         wait = float(asked) if re.fullmatch(r"\d{1,6}", asked) else None

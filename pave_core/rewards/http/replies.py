@@ -15,8 +15,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ...errors import ConfigError
+from ...errors import ConfigError, quoted
 from .answers import Unscored, as_number, is_score
+from .patterns import MAX_PATTERN, pattern_of
 
 Kind = Literal["number", "final score", "json key", "regex"]
 
@@ -49,14 +50,16 @@ class ParseRule:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ConfigError(f"parse: {self.kind!r} is not known: choose one of {', '.join(get_args(Kind))}")
-        if self.kind == "json key" and not all(self.pattern.split(".")):
+            raise ConfigError(f"parse: {quoted(self.kind)} is not known: choose one of {', '.join(get_args(Kind))}")
+        if not isinstance(self.pattern, str):
+            raise ConfigError(f"pattern: {quoted(self.pattern)} is not a text: write a key or a pattern")
+        if self.kind == "json key" and not (all(self.pattern.split(".")) and len(self.pattern) <= MAX_PATTERN):
             raise ConfigError(
-                f"pattern: {self.pattern!r} is not a key: write the name of the number in the reply, such as score or "
-                "result.score"
+                f"pattern: {quoted(self.pattern)} is not a key: write the name of the number in the reply, such as "
+                "score or result.score"
             )
         if self.kind == "regex":
-            _check_pattern(self.pattern)
+            pattern_of(self.pattern)
 
     def __call__(self, text: str) -> float:
         """The score in `text`, after the reasoning if there is any. Unscored where the rule finds none."""
@@ -103,24 +106,26 @@ class ParseRule:
         value = _first_object(text)
         for key in self.pattern.split("."):
             if not isinstance(value, dict) or key not in value:
-                remedy = f'ask for JSON with that key, such as {{"{key}": 7.5}}'
-                raise Unscored(f"no {self.pattern} in the JSON of the reply", remedy, reply=text)
+                remedy = "ask for JSON with that key in the instruction"
+                raise Unscored(f"no {quoted(self.pattern)} in the JSON of the reply", remedy, reply=text)
             value = value[key]
         if isinstance(value, str) and re.fullmatch(NUMBER, value.strip(), re.ASCII):
             return value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Unscored(f"{self.pattern} is not a number", "ask for a plain number under that key", reply=text)
+            raise Unscored(
+                f"{quoted(self.pattern)} is not a number", "ask for a plain number under that key", reply=text
+            )
         return as_number(value)
 
     def _regex(self, text: str) -> str:
-        found = re.search(self.pattern, _end(text))
-        if not found:
+        found = pattern_of(self.pattern).search(_end(text))
+        if found is None:
             remedy = "change the pattern, or the instruction, until they fit"
             raise Unscored("nothing in the reply matches the pattern", remedy, reply=text)
-        if not re.fullmatch(NUMBER, (found[1] or "").strip(), re.ASCII):
+        if not re.fullmatch(NUMBER, found.strip(), re.ASCII):
             remedy = "let the group cover the digits alone, such as (\\d+)"
             raise Unscored("the pattern's group is not a number", remedy, reply=text)
-        return found[1]
+        return found
 
 
 def _end(text: str) -> str:
@@ -140,39 +145,3 @@ def _first_object(text: str) -> object:
         except (ValueError, RecursionError):
             continue
     raise Unscored("no JSON object in the reply", "ask in the instruction for JSON alone", reply=text)
-
-
-def _check_pattern(pattern: str) -> None:
-    """ConfigError unless `pattern` has one group and cannot run for hours."""
-    try:
-        groups = re.compile(pattern).groups
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigError(
-            f"pattern: {pattern!r} is not a regular expression ({error}): correct it, such as Score: (\\d+)"
-        ) from error
-    if groups != 1:
-        raise ConfigError(
-            f"pattern: {pattern!r} has {groups} groups: put one pair of ( ) around the number; others begin with (?:"
-        )
-    if _may_run_forever(pattern):
-        raise ConfigError(
-            f"pattern: {pattern!r} repeats a group that repeats or has alternatives, which can run for hours: write it "
-            "without"
-        )
-
-
-def _may_run_forever(pattern: str) -> bool:
-    """Whether a group with a repetition or an alternative in it is itself repeated: that can take exponential time."""
-    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)
-    risky = [False]
-    for place, character in enumerate(plain):
-        if character == "(":
-            risky.append(False)
-        elif character in "*+|" or re.match(r"\{\d*,\d*\}", plain[place:]):
-            risky[-1] = True
-        elif character == ")":
-            inner = risky.pop()
-            if inner and re.match(r"[*+]|\{\d*,?\d*\}", plain[place + 1 :]):
-                return True
-            risky[-1] = risky[-1] or inner
-    return False

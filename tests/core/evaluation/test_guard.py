@@ -11,7 +11,8 @@ import torch
 from _toy import Brightness, Constant, Negative, Redness
 from pave_core.errors import ConfigError
 from pave_core.evaluation.evaluate import Evaluation
-from pave_core.evaluation.guard import Baseline, Best, GuardConfig, GuardSettings, Reading, read, statistics
+from pave_core.evaluation.guard import Baseline, Best, GuardConfig, GuardSettings, Reading, means, read
+from pave_core.evaluation.looks import Looks
 from pave_core.scoring.mix import RewardMix
 from pave_core.seeds import seeded
 
@@ -22,7 +23,7 @@ OFF = GuardConfig(max_drop=0.0)
 def evaluation(*held_out, images=IMAGES):
     """Four images with these held-out scores; none: without a held-out reward."""
     scores = torch.tensor(held_out) if held_out else None
-    return Evaluation(("a",) * 4, (1, 2, 3, 4), images, {}, torch.zeros(4), None, scores)
+    return Evaluation(("a",) * 4, (1, 2, 3, 4), images, {}, torch.zeros(4), None, scores, Looks.of(images))
 
 
 def reading_of(now, drift=0.0, *, config=OFF, before=None, best=Best(), step=10):  # noqa: B008 - it is frozen
@@ -84,7 +85,7 @@ def test_a_change_is_relative_to_the_statistic_at_the_start():
         return sum(values) / len(values)
 
     paler = IMAGES * 0.5 + 0.25
-    assert statistics(IMAGES)["saturation"] == pytest.approx(saturation(IMAGES), rel=1e-4)
+    assert means(Looks.of(IMAGES))["saturation"] == pytest.approx(saturation(IMAGES), rel=1e-4)
     change = saturation(paler) / saturation(IMAGES) - 1
     now = evaluation(1.0, 2.0, 3.0, 4.0, images=paler)
     found = reading_of(now, config=replace(OFF, max_change=0.05))
@@ -98,7 +99,7 @@ def test_a_statistic_that_was_nearly_zero_is_compared_with_a_tenth():
     grey = torch.full_like(IMAGES, 0.5)
     red = torch.tensor([0.5, 0.4, 0.4]).expand_as(IMAGES)
     before = evaluation(0.0, 1.0, 2.0, 3.0, images=grey)
-    assert statistics(grey)["saturation"] == 0
+    assert means(Looks.of(grey))["saturation"] == 0
     found = reading_of(evaluation(1.0, 2.0, 3.0, 4.0, images=red), before=before)
     assert found.changes["saturation"] == pytest.approx(colorsys.rgb_to_hsv(0.5, 0.4, 0.4)[1] / 0.1, rel=1e-4)
 

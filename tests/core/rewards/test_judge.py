@@ -142,6 +142,8 @@ def test_cancel_does_not_wait_for_the_server(serve, behave):
     [
         (lambda: judge("http://127.0.0.1", concurrency=0), "concurrency"),
         (lambda: judge("http://127.0.0.1", concurrency=65), "concurrency"),
+        (lambda: judge("http://127.0.0.1", concurrency=2.0), "concurrency"),
+        (lambda: judge("http://127.0.0.1", concurrency=True), "concurrency"),
         (lambda: judge("http://127.0.0.1/v1/chat/completions"), "base_url"),
         (lambda: judge("http://127.0.0.1/score/", api=Scorer()), "base_url"),
     ],

@@ -148,9 +148,22 @@ def test_parts_of_text_are_joined(serve):
         (lambda: Chat(model=" "), "model"),
         (lambda: Chat(instruction="\n"), "instruction"),
         (lambda: Chat(max_tokens=0), "max_tokens"),
+        (lambda: Chat(max_tokens=10**18), "max_tokens"),
+        (lambda: Chat(max_tokens=1.5), "max_tokens"),  # pyright: ignore[reportArgumentType]
+        (lambda: Chat(model="m" * 201), "model"),
+        (lambda: Chat(model=None), "model"),  # pyright: ignore[reportArgumentType]
+        (lambda: Chat(instruction="{prompt}" * 3000), "instruction"),
         (lambda: Scorer(0), "batch_size"),
+        (lambda: Scorer(257), "batch_size"),
+        (lambda: Scorer(True), "batch_size"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(no_network, make, field):
-    with pytest.raises(ConfigError, match=rf"^{field}: .*: .+"):
+    with pytest.raises(ConfigError, match=rf"^{field}: .+"):
         make()
+
+
+def test_a_long_prompt_named_often_does_not_become_gigabytes(no_network):
+    api = Chat(instruction="{prompt}" * 2000)
+    with pytest.raises(TrainingError, match=r"^instruction: .*2000016000 characters: .*shorten"):
+        api.ask(IMAGES[:1], ["p" * 1_000_000])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, closed_port, judge, silent, trickle, trickle_headers
+from _judge_server import IMAGES, PROMPTS, chat, closed_port, judge, silent, trickle, trickle_headers
 from pave_core.errors import TrainingError
 
 
@@ -14,7 +14,7 @@ def test_a_redirect_is_not_followed(serve):
     elsewhere = serve(lambda request: request.say("5"))
     server = serve(lambda request: request.answer(b"", 307, Location=f"{elsewhere.url}/chat/completions"))
     with pytest.raises(
-        TrainingError, match=f"HTTP 307, a redirect to {elsewhere.url}.*give the address itself as base_url"
+        TrainingError, match=f"HTTP 307, a redirect to '{elsewhere.url}.*give the address itself as base_url"
     ):
         judge(server.url)(IMAGES[:1], PROMPTS[:1])
     assert elsewhere.requests == []
@@ -86,9 +86,29 @@ def test_proxies_of_the_environment_are_not_used(serve, monkeypatch):
 def test_the_key_comes_from_the_environment_and_is_in_no_recipe_and_no_message(serve, monkeypatch):
     monkeypatch.setenv("PAVE_JUDGE_KEY", "sk-very-secret")
     server = serve(lambda request: request.answer({"error": "wrong key sk-very-secret"}, 401))
+    monkeypatch.setenv("PAVE_JUDGE_HOSTS", f"{server.url}=PAVE_JUDGE_KEY")
     reward = judge(server.url, key_variable="PAVE_JUDGE_KEY")
     with pytest.raises(TrainingError, match=r"HTTP 401 .*wrong key \*\*\*.*check the key") as error:
         reward(IMAGES[:1], PROMPTS[:1])
     assert server.requests[0].headers["Authorization"] == "Bearer sk-very-secret"
     assert "secret" not in str(error.value)
     assert "secret" not in json.dumps(reward.describe())
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        lambda r: r.answer({}, 302, Location="http://127.0.0.1:1/?key=sk-very-secret"),
+        lambda r: r.answer(chat("sk-very-secret").__repr__().encode()),
+        lambda r: r.answer(b'{"choices": [{"message": {"content": "sk\\u002dvery\\u002dsecret"}}]}'),
+        lambda r: r.answer({"scores": "sk-very-secret"}),
+    ],
+    ids=["redirect", "broken JSON", "escaped", "other JSON"],
+)
+def test_a_key_that_the_server_repeats_does_not_get_into_the_log(serve, monkeypatch, echo):
+    monkeypatch.setenv("PAVE_JUDGE_KEY", "sk-very-secret")
+    server = serve(echo)
+    monkeypatch.setenv("PAVE_JUDGE_HOSTS", f"{server.url}=PAVE_JUDGE_KEY")
+    with pytest.raises(TrainingError, match=r"\*\*\*") as error:
+        judge(server.url, key_variable="PAVE_JUDGE_KEY")(IMAGES[:1], PROMPTS[:1])
+    assert "secret" not in str(error.value)

@@ -1,5 +1,7 @@
 """Checkpoints: whole or absent, and refused where they are damaged."""
 
+import json
+import math
 import subprocess
 import sys
 
@@ -9,7 +11,9 @@ from safetensors.torch import save
 
 from _toy import ToyTraining, same, toy_config
 from pave_core.errors import ConfigError
+from pave_core.rollout.curriculum import RunningStats
 from pave_core.runs.checkpoint import load_checkpoint, save_checkpoint
+from pave_core.training.state import Checkpoint
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
@@ -68,6 +72,91 @@ except TrainingError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "what was there before is intact" in said
+    assert "could not write" in said
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def saved():
+    return Checkpoint(
+        3,
+        {"config": {"optim": {"optimizer": "AdamW"}}},
+        {"a": torch.ones(2, 2)},
+        {"a|exp_avg": torch.zeros(2, 2), "a|step": torch.tensor(3.0)},
+        {"updates": 3, "skipped": 0},
+        {"a": torch.ones(2, 2)},
+        RunningStats(0.5, 1.0),
+    )
+
+
+def written(path, header=(), format="pave-checkpoint-1", **tensors):
+    """A file of the format without a digest, with parts of its header and tensors replaced; None leaves one out."""
+    whole = saved()
+    content = {"adapter.a": whole.adapter["a"], "average.a": whole.average["a"]}
+    content |= {f"optimizer.{key}": value for key, value in whole.optimizer.items()}
+    content = {key: value for key, value in (content | tensors).items() if value is not None}
+    head = {"step": 3, "recipe": whole.recipe, "counters": whole.counters, "running": {"mean": 0.5, "var": 1.0}}
+    text = header if isinstance(header, str) else json.dumps(head | dict(header))
+    path.write_bytes(save(content, metadata={"format": format, "pave": text}))
+    return path
+
+
+def test_the_format_of_0_3_0_is_read(tmp_path):
+    assert load_checkpoint(written(tmp_path / "c.safetensors")).step == 3
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "null",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        *({"step": value} for value in ("3", 2.5, None, -5, True, [3])),
+        *({"counters": value} for value in (None, [], {"updates": "3"}, {"updates": -1}, {"skipped": 0.5}, "x")),
+        *({"recipe": value} for value in (None, [], "x", 7)),
+        *({"running": value} for value in ([], "x", {"mean": "x", "var": 1}, {"mean": 0.5}, {"other": 1})),
+    ],
+)
+def test_a_header_of_another_kind_is_refused(tmp_path, header):
+    with pytest.raises(ConfigError, match=r"^resume: .*c.safetensors cannot be read as a checkpoint \(.+\): ") as said:
+        load_checkpoint(written(tmp_path / "c.safetensors", header))
+    assert len(str(said.value)) <= 500
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"adapter.a": torch.full((2, 2), math.nan)},
+        {"adapter.a": torch.full((2, 2), math.inf)},
+        {"adapter.a": torch.ones(2, 2, dtype=torch.int32)},
+        {"adapter.a": None},
+        {"average.a": torch.ones(3)},
+        {"average.b": torch.ones(2, 2)},
+        {"optimizer.a|exp_avg": torch.full((2, 2), math.nan)},
+        {"optimizer.a|exp_avg": torch.ones(3)},
+        {"optimizer.b|exp_avg": torch.ones(2, 2)},
+        {"optimizer.a": torch.ones(2, 2)},
+        {"optimizer.a|": torch.ones(2, 2)},
+        {"other": torch.ones(1)},
+    ],
+)
+def test_tensors_that_fit_no_run_are_refused(tmp_path, tensors):
+    with pytest.raises(ConfigError, match=r"^resume: .*c.safetensors cannot be read as a checkpoint"):
+        load_checkpoint(written(tmp_path / "c.safetensors", **tensors))
+
+
+def test_every_bit_is_watched(tmp_path):
+    """A flip anywhere in header or tensors is refused: never other weights without a word."""
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, saved())
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :])
+        with pytest.raises(ConfigError, match="^resume: "):
+            load_checkpoint(path)
+
+
+def test_the_digest_of_the_newer_format_cannot_be_left_out(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read as a checkpoint"):
+        load_checkpoint(written(tmp_path / "c.safetensors", format="pave-checkpoint-2"))

@@ -27,7 +27,7 @@ def scalars(folder):
 
 
 def test_metrics_are_logged_and_rewound(steps, tmp_path):
-    folder = RunFolder.new(tmp_path, "run")
+    folder = RunFolder.new(tmp_path, "run", print)
     reporter = Everyone([MetricsFile(folder.metrics), TensorBoard(folder.path)])
     for metrics in steps:
         reporter.step(metrics, 4)
@@ -131,7 +131,7 @@ def test_a_run_is_heard_in_order(begin):
     run = begin(toy_config(iterations=3), evaluate_every=2, reporters=[hears])
     drive(run)
     run.finish()
-    assert hears.said == [
+    assert hears.events == [
         ("step", 1, 3),
         ("step", 2, 3),
         ("numbers", 2, "held_out/reward"),
@@ -148,7 +148,7 @@ def test_a_guard_is_heard_after_its_step_and_its_alarm_after_its_numbers(begin):
     drive(run)
     assert run.stopped
     measured = ("guard/held_out", "guard/drift", "guard/saturation", "guard/contrast", "guard/flatness")
-    *before, (kind, text) = hears.said
+    *before, (kind, text) = hears.events
     assert before == [("step", 1, 4), ("numbers", 1, "held_out/reward"), ("numbers", 1, *measured)]
     assert kind == "warning"
     assert text == f"guard, step 1: {run.stopped}; the run ends here"
@@ -162,5 +162,35 @@ def test_listeners_of_a_resumed_run_hear_only_of_its_new_steps(begin):
     second = begin(toy_config(iterations=4), resume=first.folder.name, reporters=[hears])
     drive(second)
     second.finish()
-    assert hears.said == [("step", 3, 4), ("step", 4, 4), ("numbers", 4, "held_out/reward"), ("close",)]
+    assert hears.events == [("step", 3, 4), ("step", 4, 4), ("numbers", 4, "held_out/reward"), ("close",)]
     assert list(scalars(first.folder.path)["loss"]) == [1, 2, 3, 4]
+
+
+def test_a_listener_that_fails_is_named_once_and_the_others_hear_on(steps, caplog):
+    class Broken(Reporter):
+        def step(self, metrics, steps):
+            raise AttributeError("module 'numpy' has no attribute 'bool8'")
+
+    hears = Hears()
+    reporter = Everyone([Broken(), hears])
+    with caplog.at_level("WARNING"):
+        for metrics in steps:
+            reporter.step(metrics, 4)
+    assert [said[:2] for said in hears.said] == [("step", n) for n in (1, 2, 3, 4)]
+    assert caplog.messages == [
+        "Pave-GRPO Broken cannot report (AttributeError: module 'numpy' has no attribute 'bool8'): the run goes on "
+        "without it"
+    ]
+
+
+def test_metrics_come_back_whole_when_the_disk_has_room_again(steps, tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.step(steps[0], 4)
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "away")
+    (tmp_path / "metrics.jsonl").mkdir()
+    reporter = Everyone([file])
+    reporter.step(steps[1], 4)
+    (tmp_path / "metrics.jsonl").rmdir()
+    reporter.step(steps[2], 4)
+    reporter.step(steps[3], 4)
+    assert [record["step"] for record in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]

@@ -1,6 +1,10 @@
 """A run under way: what it keeps, when, and what comes out of it."""
 
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +30,8 @@ from _toy import (
 from pave_core.errors import TrainingError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.rollout.prompts import PromptSet
-from pave_core.runs.checkpoint import load_checkpoint
+from pave_core.runs import run as module
+from pave_core.runs.checkpoint import load_checkpoint, previous
 
 
 def summary_of(run):
@@ -42,9 +47,11 @@ def test_a_run_leaves_everything_it_promises(begin, places):
         "metrics.jsonl",
         "evaluations.json",
         "checkpoint.safetensors",
+        "checkpoint.previous.safetensors",
         "summary.json",
         "curve.png",
         "grid.png",
+        "in_use.lock",
     }
     assert list(run.folder.path.glob("events.out.tfevents*"))
     assert same(load_file(places.lora(run.folder.name)), outcome.lora)
@@ -76,14 +83,29 @@ def test_checkpoints_come_when_they_are_due_and_at_the_end(begin):
     for step in range(1, 6):
         drive(run, until=step)
         kept.append(load_checkpoint(run.folder.checkpoint).step if run.folder.checkpoint.exists() else None)
-    assert kept == [None, 2, 2, 4, 5]
+    assert kept == [1, 2, 2, 4, 5]  # the first step in any case: after it a run can always be resumed
+    assert load_checkpoint(previous(run.folder.checkpoint)).step == 4
+
+
+def test_checkpoints_are_never_older_than_five_minutes(begin):
+    run = begin(toy_config(iterations=9, checkpoint_every=100))
+    drive(run, until=2)
+    assert load_checkpoint(run.folder.checkpoint).step == 1
+    run._kept_at -= 200  # so much time has passed
+    drive(run, until=3)
+    assert load_checkpoint(run.folder.checkpoint).step == 1
+    run._kept_at -= 101
+    drive(run, until=4)
+    drive(run, until=5)
+    assert load_checkpoint(run.folder.checkpoint).step == 4
 
 
 def test_the_lora_so_far_stands_beside_each_checkpoint(begin, places):
     run = begin()
     drive(run, until=2)
-    path = run.keep()
-    assert path == places.lora(run.folder.name)
+    run.keep()
+    path = places.lora(run.folder.name)
+    assert run.keeper.lora == path
     assert same(load_file(path), run.policy.export())
     assert run.lora().recipe["step"] == 2
     written = path.stat().st_mtime_ns
@@ -271,7 +293,8 @@ def test_finishing_without_a_step_is_refused(begin, places):
     run = begin()
     with pytest.raises(TrainingError, match="no step was made: there is nothing to finish"):
         run.finish()
-    assert list(run.folder.path.iterdir()) == []
+    run.close()
+    assert list(places.runs.iterdir()) == []
 
 
 def test_an_outcome_does_not_grow_when_the_run_goes_on(begin):
@@ -281,6 +304,145 @@ def test_an_outcome_does_not_grow_when_the_run_goes_on(begin):
     run.expect(1)
     drive(run)
     assert [record["step"] for record in outcome.history] == [1, 2]
+
+
+def refuse_writes(monkeypatch, *names, number=errno.ENOSPC):
+    """From now on the disk refuses files whose names contain one of `names`: they cannot be moved to their place."""
+    move = Path.replace
+
+    def refuse(self, target):
+        if any(name in Path(target).name for name in names):
+            raise OSError(number, os.strerror(number))
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+def test_the_lora_is_saved_where_the_checkpoint_does_not_fit(begin, places, monkeypatch, caplog):
+    run = begin(toy_config(iterations=3))
+    refuse_writes(monkeypatch, "checkpoint")
+    with caplog.at_level("WARNING"):
+        drive(run, until=2)
+        run.stop("cancelled")
+    assert same(load_file(places.lora(run.folder.name)), run.policy.export())
+    assert not run.folder.checkpoint.exists()
+    assert "the checkpoint could not be written to" in caplog.text
+    assert "(the disk is full: free some space)" in caplog.text
+    lora = places.lora(run.folder.name)
+    assert f"cancelled after step 2: LoRA so far in {lora}; there is no checkpoint to go on from" in caplog.text
+    assert "resume" not in caplog.messages[-1]
+
+
+def test_a_checkpoint_that_exists_is_named_where_a_later_one_does_not_fit(begin, monkeypatch, caplog):
+    run = begin(toy_config(iterations=4, checkpoint_every=1))
+    drive(run, until=2)
+    refuse_writes(monkeypatch, "checkpoint")
+    drive(run, until=3)
+    monkeypatch.undo()
+    second = begin(toy_config(iterations=4, checkpoint_every=1), name="second")
+    drive(second, until=2)
+    refuse_writes(monkeypatch, "checkpoint")
+    with caplog.at_level("WARNING"):
+        drive(second, until=3)
+        second.stop("cancelled")
+    assert "goes on from step 2, as no later checkpoint could be written" in caplog.messages[-1]
+    monkeypatch.undo()
+    second = begin(toy_config(iterations=4, checkpoint_every=1), resume=second.folder.name)
+    assert second.state.step == 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "found"),
+    [
+        (("pave_00001.safetensors",), "loras/pave_00001_new.safetensors"),
+        (("pave_00001.safetensors", "_new"), "runs/pave_00001/lora.safetensors"),
+    ],
+)
+def test_a_lora_that_another_program_has_open_gets_another_name_and_training_goes_on(
+    begin, places, monkeypatch, caplog, refused, found
+):
+    run = begin(toy_config(iterations=3, checkpoint_every=1))
+    drive(run, until=1)
+    refuse_writes(monkeypatch, *refused, number=errno.EACCES)
+    with caplog.at_level("WARNING"):
+        drive(run)
+        outcome = run.finish()
+    place = places.runs.parent / found
+    assert run.keeper.lora == place
+    assert same(load_file(place), outcome.lora)
+    assert outcome.summary.to_dict()["lora"] == str(place)
+    (warning,) = [said for said in caplog.messages if "LoRA could not" in said]
+    assert "access is denied: close the programs that have it open" in warning
+    assert f"it is in {place}" in warning
+    monkeypatch.undo()
+    run.expect(1)
+    drive(run)
+    assert run.keeper.lora == places.lora(run.folder.name)
+    assert not place.exists()  # it was an older one
+
+
+def test_a_lora_goes_to_the_spare_place_when_nothing_else_takes_it(begin, places, monkeypatch):
+    run = begin(toy_config(iterations=1))
+    refuse_writes(monkeypatch, "new", "lora.safe", "checkpoint")
+    move = Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: move(self, to if places.loras not in to.parents else to.with_name("new"))
+    )
+    drive(run)
+    run.finish()
+    assert run.keeper.lora == places.spare / "pave_00001.safetensors"
+    assert same(load_file(run.keeper.lora), run.policy.export())
+
+
+def test_a_run_that_can_write_nothing_says_so_and_gives_its_lora(begin, monkeypatch):
+    run = begin(toy_config(iterations=2))
+    refuse_writes(monkeypatch, "")
+    drive(run)
+    outcome = run.finish()
+    assert same(outcome.lora, run.policy.export())
+    assert outcome.summary.to_dict()["lora"] == "not written: the disk is full: free some space"
+    assert "LoRA: not written: the disk is full" in outcome.summary.text()
+
+
+def test_a_folder_that_vanishes_is_made_again_with_all_its_metrics(begin, places):
+    run = begin(toy_config(iterations=4, checkpoint_every=1))
+    drive(run, until=2)
+    shutil.rmtree(places.runs)
+    shutil.rmtree(places.loras)
+    drive(run)
+    outcome = run.finish()
+    assert load_checkpoint(run.folder.checkpoint).step == 4
+    assert [record["step"] for record in lines(run.folder.metrics)] == [1, 2, 3, 4]
+    assert same(load_file(places.lora(run.folder.name)), outcome.lora)
+    assert (run.folder.path / "summary.json").exists()
+
+
+def test_reports_that_cannot_be_written_do_not_end_a_run(begin, monkeypatch, caplog):
+    run = begin(guard=GuardSettings(GuardConfig(every=2), Twin()))
+    for name in ("metrics.jsonl", "guard.jsonl", "evaluations.json", "summary.json", "curve.png"):
+        (run.folder.path / name).mkdir()
+    monkeypatch.setattr(module, "before_after_grid", lambda *_: 1 / 0)  # as a broken library
+    with caplog.at_level("WARNING"):
+        drive(run)
+        outcome = run.finish()
+    plain = ToyTraining()
+    list(plain.stream())
+    assert same(run.policy.export(), plain.policy.export())
+    assert outcome.grid.shape == (64, 64, 3)
+    for name in ("MetricsFile", "guard.jsonl", "evaluations.json", "summary.json", "curve.png", "the grid"):
+        assert any(name in said for said in caplog.messages), name
+
+
+def test_what_cannot_be_kept_does_not_hide_what_ended_the_run(begin, caplog):
+    """As after a device's error, when nothing can be read from it any more."""
+    run = begin()
+    drive(run, until=1)
+    run.policy.export = run.state.capture = lambda *_: 1 / 0
+    run._kept_lora = -1
+    with caplog.at_level("WARNING"):
+        run.stop("stopped (RuntimeError)")
+    assert "what was learnt since could not be kept: ZeroDivisionError" in caplog.text
+    assert "stopped (RuntimeError) after step 1: LoRA so far in" in caplog.messages[-1]
 
 
 def test_listeners_hear_why_a_run_stops_before_they_are_closed(begin):

@@ -132,6 +132,7 @@ def test_a_guarded_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_
     for file in ("metrics.jsonl", "guard.jsonl"):
         with (first.folder.path / file).open("a") as records:
             records.write('{"step": 9, "torn')
+    first.folder.release()  # as the end of the process does
     second = begin(config, guard=LOWERS, resume=first.folder.name)
     assert second.state.step == kept
     assert len(second.history) == kept
@@ -165,14 +166,15 @@ def test_the_newest_weights_come_out_until_something_was_measured():
     watch = watch_of(GuardConfig())
     assert watch.chosen is None
     assert not watch.has_read(3)
-    watch.resume([reading(3)], None)
+    newest = Checkpoint(4, {"config": {}}, {}, {}, {})
+    watch.resume([reading(3)], None, newest)
     assert watch.has_read(3)
     assert watch.chosen is None
-    watch.resume([reading(3, ("it fell",))], None)
+    watch.resume([reading(3, ("it fell",))], None, newest)
     assert watch.chosen is watch.best
     assert watch.best.step == 0
     best = Checkpoint(3, {"held_out": 1.0}, {}, {}, {})
-    watch.resume([reading(3, best=True)], best)
+    watch.resume([reading(3, best=True)], best, newest)
     assert watch.chosen is best
 
 

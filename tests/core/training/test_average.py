@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from _toy import SEEDS, Brightness, ToyTraining, drive, same, toy_config, weights
+from pave_core.config.optimizer import OptimConfig
+from pave_core.errors import ConfigError
 from pave_core.evaluation.drift import DriftProbe
 from pave_core.evaluation.evaluate import evaluate
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
@@ -153,3 +155,10 @@ def test_the_guard_measures_it_and_goes_back_with_it(begin):
     assert run.chosen_step == 2
     assert same(outcome.lora, run.policy.export(best.average))
     assert not same(outcome.lora, run.policy.export(best.adapter))
+
+
+def test_a_checkpoint_without_the_running_mean_is_refused_and_one_with_it_where_there_is_none():
+    averaged, plain = (ToyTraining(replace(toy_config(), optim=OptimConfig(ema_decay=decay))) for decay in (0.5, 0.0))
+    for state, other in ((averaged.state, plain.state), (plain.state, averaged.state)):
+        with pytest.raises(ConfigError, match="^resume: .* running mean of the weights: resume with the ema_decay"):
+            state.restore(other.capture({}))

@@ -36,7 +36,7 @@ class TextEncoder(nn.Module):
         generator = torch.Generator().manual_seed(zlib.crc32(tokens["tiny"][0][0][0].encode()))
         cond = torch.randn(1, text.length, text.width, generator=generator)
         pooled = None if text.pooled is None else torch.randn(1, text.pooled, generator=generator)
-        extra = text.extra(generator) if text.extra else {}
+        extra = text.extra(generator) if text.extra else {}  # noqa: S610 - not Django's
         return cond * self.gain.cpu(), pooled, extra
 
     def set_clip_options(self, options: dict[str, Any]) -> None:

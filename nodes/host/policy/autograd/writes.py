@@ -36,7 +36,7 @@ def replaced(*replacements: tuple[Any, str, Callable[[Any], Any]]) -> Iterator[N
     replacements: (owner, name of the attribute, a function from its callable to the one in its place).
     """
     thread = threading.get_ident()
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+    before = [(owner, name, getattr(owner, name), name in vars(owner)) for owner, name, _ in replacements]
 
     def chosen(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -45,13 +45,16 @@ def replaced(*replacements: tuple[Any, str, Callable[[Any], Any]]) -> Iterator[N
 
         return call
 
-    for (owner, name, theirs), (_, _, make) in zip(before, replacements, strict=True):
+    for (owner, name, theirs, _), (_, _, make) in zip(before, replacements, strict=True):
         setattr(owner, name, chosen(theirs, make(theirs)))
     try:
         yield
     finally:
-        for owner, name, theirs in before:
-            setattr(owner, name, theirs)
+        for owner, name, theirs, its_own in before:
+            if its_own:
+                setattr(owner, name, theirs)
+            else:
+                delattr(owner, name)  # it is inherited
 
 
 def out_of_place() -> AbstractContextManager[None]:

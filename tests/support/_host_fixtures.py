@@ -141,6 +141,11 @@ def execute(executor: Callable[[dict[str, Any], list[str]], Any]) -> Callable[..
 
 @pytest.fixture
 def stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
+    """As load_stock()."""
+    return load_stock(host, modules)
+
+
+def load_stock(host: SimpleNamespace, modules: SimpleNamespace) -> SimpleNamespace:
     """Stock nodes by plain calls, under inference_mode as the host runs them.
 
     MODEL and VAE of the tiny model are from the stock loaders.

@@ -1,0 +1,97 @@
+"""What a run has learnt, on disk: the LoRA first and by itself, then the state that a resumed run goes on from.
+
+Whatever can be written is written, and training goes on where something cannot: a file that does not fit into its place
+goes to the next best one, and Keeper knows what exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..files import WriteError
+from ..policies.lora_file import LoraWeights, save_lora
+from ..training.state import Checkpoint
+from .checkpoint import save_checkpoint
+from .folder import Places, RunFolder, Warn
+
+
+class Keeper:
+    """Writes the LoRA and the checkpoint of a run. resumed: the step of the checkpoint that is there already."""
+
+    def __init__(self, folder: RunFolder, places: Places, warn: Warn, resumed: int | None = None) -> None:
+        self.lora: Path | None = None  # where the LoRA was written last
+        self.lora_problem = ""  # why it is not up to date
+        self.resumable = resumed  # the step of the run folder's checkpoint
+        self.spare: Path | None = None  # where the checkpoint is that could not be written there
+        self._folder, self._places, self._warn = folder, places, warn
+        self._warned: set[str] = set()
+
+    def save_lora(self, lora: LoraWeights) -> bool:
+        """Write the LoRA to its place, beside it, to the run folder or to the spare place; whether it was written."""
+        run = self._folder.name
+        places = (
+            self._places.lora(run),
+            self._places.loras / f"{run}_new.safetensors",
+            self._folder.path / "lora.safetensors",
+            self._places.spare / f"{run}.safetensors",
+        )
+        before = self.lora
+        written, self.lora_problem = self._write("LoRA", places, lambda path: save_lora(path, lora))
+        if written is None:
+            return False
+        if before not in (None, written, places[0]):  # an older one that had to stand in
+            with contextlib.suppress(OSError):
+                before.unlink()
+        self.lora = written
+        return True
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Write the checkpoint to the run folder, or to the spare place; whether it was written."""
+        places = (self._folder.checkpoint, self._places.spare / f"{self._folder.name}.checkpoint.safetensors")
+        written, _ = self._write("checkpoint", places, lambda path: save_checkpoint(path, checkpoint))
+        if written == places[0]:
+            self.resumable, self.spare = checkpoint.step, None
+        else:
+            self.spare = written
+        return written is not None
+
+    def save_best(self, best: Checkpoint) -> bool:
+        """Write the guard's best state; whether it was written."""
+        written, _ = self._write("best weights", (self._folder.best,), lambda path: save_checkpoint(path, best))
+        return written is not None
+
+    def where(self, step: int) -> str:
+        """What exists of the run after `step`, and how to go on, in words."""
+        lora = f"LoRA so far in {self.lora}" if self.lora else f"the LoRA could not be written ({self.lora_problem})"
+        name, file = self._folder.name, self._folder.checkpoint
+        if self.spare is not None:
+            return f"{lora}, checkpoint in {self.spare}; to go on, move it to {file} and set resume to {name!r}"
+        if self.resumable == step:
+            return f"{lora}, checkpoint in {file}; to go on, set resume to {name!r}"
+        if self.resumable is not None:
+            return (
+                f"{lora}; resume {name!r} goes on from step {self.resumable}, as no later checkpoint could be written"
+            )
+        return f"{lora}; there is no checkpoint to go on from"
+
+    def _write(self, what: str, places: Sequence[Path], write: Callable[[Path], None]) -> tuple[Path | None, str]:
+        """(the first of `places` that could be written, or None; why the first could not, or "")."""
+        problem = ""
+        for path in places:
+            try:
+                write(path)
+            except WriteError as error:
+                problem = problem or error.reason
+                continue
+            if problem:
+                self._warn_once(f"the {what} could not be written to {places[0]} ({problem}): it is in {path}")
+            return path, problem
+        self._warn_once(f"the {what} could not be written to {places[0]} ({problem}): the run goes on")
+        return None, problem
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
