@@ -167,7 +167,7 @@ def entered(schema: io.Schema, own: list[str], values: Mapping[str, Any]) -> dic
     found = dict(values)
     for each in schema.inputs:
         value = values.get(each.id)
-        if value is None and each.optional:
+        if (value is None and each.optional) or (each.extra_dict or {}).get("rawLink"):  # the link, not what is on it
             continue
         if not schema.is_input_list:
             found[each.id] = _value(each, value, own)

@@ -81,6 +81,14 @@ def test_from_nothing_something():
     assert "saturation 0 -> 0.7" in (change(colours, grey).text() or "")
 
 
+def test_of_thousands_of_images_some_stand_for_all():
+    small = torch.rand(1500, 8, 8, 3, generator=seeded(3))
+    found = change(small[:1].expand_as(small), small)
+    assert found.variety == 0
+    apart = 1 / 3  # of two even numbers in [0, 1]
+    assert found.drift == pytest.approx((small - small[:1]).abs().mean().item() / apart, rel=0.01)
+
+
 def test_a_single_image_tells_nothing():
     one = Looks.of(drawn(1))
     assert Change.of(one, one) is None
