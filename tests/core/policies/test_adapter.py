@@ -114,7 +114,7 @@ def attending():
 
 
 def test_a_layer_that_is_no_target_is_not_touched_whatever_it_is_called():
-    """peft takes the names of a list for the ends of names."""
+    """Names are whole, not the ends of others."""
     other = torch.nn.ModuleDict({"blocks": torch.nn.ModuleDict({"0": attending()})})  # no list: not a block
     model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([attending()]), "refiner": other})
     adapter = LoraAdapter(model, LoraConfig(rank=2), generator=seeded(0), device=torch.device("cpu"))
