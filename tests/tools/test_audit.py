@@ -17,19 +17,19 @@ PYTHON = Path(sys.executable)
 
 def advisory(*events: dict[str, str]) -> dict[str, Any]:
     ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, *events]}]
-    package = {"name": "peft", "ecosystem": "PyPI"}
+    package = {"name": "accelerate", "ecosystem": "PyPI"}
     return {"id": "TEST-1", "summary": "x", "affected": [{"package": package, "ranges": ranges}]}
 
 
 @pytest.fixture
 def service() -> Iterator[Callable[[list[Any]], tuple[str, ...]]]:
-    """service(what it says of peft) -> the options by which pip-audit asks it."""
+    """service(what it says of accelerate) -> the options by which pip-audit asks it."""
     answers: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found = {"vulns": answers} if asked["package"]["name"] == "peft" and answers else {}
+            found = {"vulns": answers} if asked["package"]["name"] == "accelerate" and answers else {}
             self.send_response(200)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
@@ -52,7 +52,7 @@ def test_all_of_our_requirements_are_audited(service, capsys):
     assert audit(PYTHON, *service([]))
     said = capsys.readouterr().out
     assert "NOT AUDITED" not in said
-    for name in ("peft", "accelerate", "open-clip-torch", "safetensors", "tensorboard", "matplotlib", "rapidocr"):
+    for name in ("accelerate", "open-clip-torch", "safetensors", "tensorboard", "matplotlib", "rapidocr"):
         assert f"{name} " in said
 
 
