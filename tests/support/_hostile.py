@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import time
 import urllib.error
 import urllib.request
@@ -117,8 +118,9 @@ def allows(kind: Any, extras: dict[str, Any], optional: bool, value: Any) -> boo
         return isinstance(value, bool)
     if kind == "STRING":
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return True
-        return isinstance(value, str) and value.isprintable() | (value.count("\n") > 0) and len(value) <= 1_000_000
+            return isinstance(value, int) or math.isfinite(value)
+        at_most = 1_000_000 if extras.get("multiline") else 10_000
+        return isinstance(value, str) and len(value) <= at_most and not re.search("[\0\ud800-\udfff]", value)
     if kind not in ("INT", "FLOAT", "FLOAT,INT,BOOLEAN") or isinstance(value, bool):
         return kind == "FLOAT,INT,BOOLEAN" and isinstance(value, bool)
     try:
