@@ -27,7 +27,7 @@ def crowd(count):
 
 
 def test_a_thousand_losses_on_one_state_are_refused_in_a_word(server):
-    """The reply grows with the graph. What is left of the time that grows faster is the host's own loop over outputs."""
+    """The reply grows with the graph. What of the time grows faster is the host's own loop over outputs."""
     seconds, sizes = {}, {}
     for count in (500, 1000, 2000):
         begin = time.monotonic()
