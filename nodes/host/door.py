@@ -39,8 +39,10 @@ from .steps.tickets import Advantages, Candidates, Sampled, State
 
 Node = type[io.ComfyNode]
 
-MAX_TEXT = 1_000_000
-"""The most characters of a text: ten thousand prompts of a sentence each."""
+MAX_TEXT, MAX_LINE = 1_000_000, 10_000
+"""The most characters of a text of many lines, such as ten thousand prompts of a sentence each, and of any other."""
+MAX_NUMBER = 1e300
+"""The largest number that is taken for a text, such as 3 for the segments "3"."""
 MAX_STEPS = 200
 """The most denoising steps of a schedule that comes over a wire."""
 
@@ -202,12 +204,13 @@ def _widget(each: Any, value: Any, leave_options: bool) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{each.id}: {quoted(value)} is not true or false: switch it on or off")
     elif kind == "STRING":
-        value = str(value) if isinstance(value, Real) and not isinstance(value, bool) else value
-        check_text(each.id, value, MAX_TEXT)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER:
+            value = str(value)
+        check_text(each.id, value, MAX_TEXT if each.multiline else MAX_LINE)
     elif kind == "COMBO":
         if not isinstance(value, str):
             raise ConfigError(f"{each.id}: {quoted(value)} is not a text: choose one of the list")
-        check_text(each.id, value, MAX_TEXT)
+        check_text(each.id, value, MAX_LINE)
         if not leave_options and value not in each.options:
             raise ConfigError(f"{each.id}: {quoted(value)} is not known: choose one of {', '.join(each.options)}")
     return value

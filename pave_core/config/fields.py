@@ -12,6 +12,7 @@ widgets, from_shown() back.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -20,6 +21,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from ..errors import ConfigError, quoted
 
 C = TypeVar("C")
+_HALF = re.compile("[\ud800-\udfff]")
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 """The kinds of values that settings have, as error messages call them."""
 NUMBERS: dict[type, tuple[str, str]] = {int: ("whole numbers", "0, 2, 4"), float: ("numbers", "1, 0.5")}
@@ -145,7 +147,7 @@ def check_text(name: str, text: Any, most: int) -> None:
         raise ConfigError(f"{name}: {quoted(text)} is not a text: write one")
     if len(text) > most:
         raise ConfigError(f"{name}: {quoted(text)} has {len(text)} characters: shorten it to at most {most}")
-    if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+    if "\0" in text or _HALF.search(text):
         raise ConfigError(
             f"{name}: {quoted(text)} holds a character that no file can hold (NUL, or half of a pair): write it anew"
         )

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from _hostile import alive, cases, tried
+from _hostile import alive, case_of, cases, tried
 
 SHORT = 400
 BATCH = 100
@@ -43,6 +43,40 @@ def inside(server, path) -> bool:
 @pytest.fixture
 def everything(client):
     return cases(client.object_info())
+
+
+HUGE, NAN, HALF = 10**18, float("nan"), "\ud800"
+ONCE = [
+    *(("PaveTrain", "steps", value) for value in (HUGE, 201, 10**400, "", "x", {}, None, True)),
+    *(("PaveRolloutSettings", "steps", value) for value in (HUGE, 201, 10**400, "", "x", {})),
+    *(("PaveOptimizer", name, value) for name in ("warmup_steps", "decay_steps") for value in (HUGE, -1, 10**400, "x")),
+    *((kind, "scheduler", HALF) for kind in ("PaveTrain", "PaveRolloutSettings", "PaveCompare")),
+    *((kind, "segments", value) for kind in ("PaveTrain", "PaveObjective") for value in ("1000000000", HUGE, "1000")),
+    *((kind, "segments", value) for kind in ("PaveTrain", "PaveObjective") for value in ("2 " * 3000, 10**400)),
+    *((kind, "preset", value) for kind in ("PaveTrain", "PaveOptimizer", "PaveMemory") for value in ("x", {}, 3, HALF)),
+    *((kind, "resume", value) for kind in ("PaveTrain", "PaveBegin") for value in (3, True, {}, None)),
+    *((kind, "guidance", NAN) for kind in ("PaveTrain", "PavePolicy", "PaveCompare")),
+    *(("PaveRewardMix", f"weight_{i}", NAN) for i in (1, 2, 3, 4)),
+    *(("PaveScoresFromNumbers", *each) for each in (("weight", NAN), ("name", HALF), ("name", "a\nb"))),
+    *(("PaveCompare", label, "a\nb") for label in ("label_a", "label_b")),
+    *(("PaveTrainAdvanced", name, value) for name in ("rollout", "objective", "optimizer") for value in ("", {})),
+    *(("PavePolicy", "lora", value) for value in ("", {}, 3)),
+    *(("PaveSaveLoRA", "lora", value) for value in ({}, None, "x")),
+    *(("PaveSaveLoRA", "name", value) for value in ("CON", "nul", "COM1.safetensors", "../x", "/x", "C:\\x", "a\0b")),
+    ("PaveLoRARecipe", "lora", None),
+    ("PavePrompts", "text", "x" * 1_000_000),
+    ("PaveTrain", "negative_prompt", "x" * 1_000_000),
+    ("PaveJudge", "base_url", "x" * 1_000_000),
+]
+"""(node, input, value) of what hung, killed the worker, gave a traceback or was taken, before the door."""
+
+
+def test_what_once_hung_or_failed_is_refused_in_clear_words(server, client):
+    info = client.object_info()
+    chosen = [case_of(kind, info[kind], name, value) for kind, name, value in ONCE]
+    taken = [str(case) for case in chosen if tried(server, case).kind in ("accepted", *BAD)]
+    assert not taken
+    assert alive(server, 3)
 
 
 def test_a_sample_of_hostile_prompts_is_refused_in_clear_words(server, everything):

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import time
 import urllib.error
 import urllib.request
@@ -34,7 +35,15 @@ CHEAP = {
     **{"check_gradient": False, "seed": 0, "name": "hostile", "file": "none", "checkpoint": "bundled tiny CLIP"},
 }
 """Values with which the nodes take well under a second."""
-RUNNING = {"PaveTrain", "PaveTrainAdvanced", "PaveBegin", "PaveCheckReward", "PavePreflight", "PaveCompare"}
+RUNNING = {
+    "PaveLoopBegin",
+    "PaveTrain",
+    "PaveTrainAdvanced",
+    "PaveBegin",
+    "PaveCheckReward",
+    "PavePreflight",
+    "PaveCompare",
+}
 """Nodes that take seconds: with values that they should take, they are not run again."""
 SOCKETS = {
     "MODEL": ["tiny", 0],
@@ -117,8 +126,9 @@ def allows(kind: Any, extras: dict[str, Any], optional: bool, value: Any) -> boo
         return isinstance(value, bool)
     if kind == "STRING":
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return True
-        return isinstance(value, str) and value.isprintable() | (value.count("\n") > 0) and len(value) <= 1_000_000
+            return isinstance(value, int) or math.isfinite(value)
+        at_most = 1_000_000 if extras.get("multiline") else 10_000
+        return isinstance(value, str) and len(value) <= at_most and not re.search("[\0\ud800-\udfff]", value)
     if kind not in ("INT", "FLOAT", "FLOAT,INT,BOOLEAN") or isinstance(value, bool):
         return kind == "FLOAT,INT,BOOLEAN" and isinstance(value, bool)
     try:
@@ -198,28 +208,31 @@ def pruned(graph: Graph, target: str, output: bool) -> Graph:
     return kept if output else kept | {"shown": node("PreviewAny", source=[target, 0])}
 
 
+def case_of(kind: str, info: dict[str, Any], name: str, value: Any) -> Case:
+    """The input `name` of a node with a value, in the smallest graph that has it."""
+    graph, target = base_of(kind, info)
+    type_, extras, optional = inputs_of(info)[name]
+    changed = with_settings(graph, **{target: {name: value}})
+    changed["wrong"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+    if kind in LOOPS:
+        kept = pruned(changed, "finish", output=True)
+    else:
+        kept = pruned(changed, target, output=bool(info.get("output_node")))
+    return Case(kind, name, value, kept, isinstance(value, list) or allows(type_, extras, optional, value))
+
+
 def cases(object_info: dict[str, Any], seed: int = 0) -> list[Case]:
     """Every node of ours, every input, every value: in an order that the seed chooses."""
     found = []
     for kind, info in sorted(object_info.items()):
-        if not kind.startswith("Pave") or info.get("category", "").split("/")[0] != "Pave-GRPO":
+        if not kind.startswith("Pave"):
             continue
-        graph, target = base_of(kind, info)
-        for name, (type_, extras, optional) in inputs_of(info).items():
+        for name, (type_, extras, _) in inputs_of(info).items():
             for value in values_for(type_, extras):
-                sensible = isinstance(value, list) or allows(type_, extras, optional, value)
-                wired = isinstance(value, list) and len(value) == 2 and value[0] in ("tiny", "wrong", "nowhere")
-                if sensible and not wired and kind in RUNNING:
-                    continue
-                changed = with_settings(graph, **{target: {name: value}})
-                changed["wrong"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
-                if wired and value[0] == "tiny":
-                    changed["tiny"] = node("PaveTinyModel")
-                if kind in LOOPS:
-                    kept = pruned(changed, "finish", output=True)
-                else:
-                    kept = pruned(changed, target, output=bool(info.get("output_node")))
-                found.append(Case(kind, name, value, kept, sensible))
+                case = case_of(kind, info, name, value)
+                wire = isinstance(value, list) and len(value) == 2
+                if wire or not case.sensible or kind not in RUNNING:
+                    found.append(case)
     random.Random(seed).shuffle(found)
     return found
 
