@@ -256,6 +256,7 @@ def test_the_server_answers_and_cancels_while_a_hopeless_pattern_runs(client, se
             json.load(answer)
         waited.append(time.monotonic() - begin)
 
+    client.run(scoring(judge_node(serve(lambda request: request.say("7")).url)), timeout=60)
     prompt_id = client.queue(scoring(judge_node(judged.url, **rule), count=64))
     deadline = time.monotonic() + 60
     while not judged.requests and time.monotonic() < deadline:

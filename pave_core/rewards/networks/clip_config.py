@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, quoted
 from .preprocess import Preprocess
 
 Config = Mapping[str, Any]
@@ -78,6 +78,11 @@ def _refusal(model_config: Config) -> str | None:
     if tokenizer:
         remedy = "choose one with CLIP's own tokenizer"
         return f"its tokenizer {tokenizer!r} would have to be downloaded, which this pack never does: {remedy}"
+    tower = str(model_config["vision_cfg"].get("timm_model_name", ""))
+    if ":" in tower:  # "hf-hub:owner/name": timm asks the internet for its config, even without weights
+        return (
+            f"its image tower {quoted(tower)} would have to be downloaded, which this pack never does: choose another"
+        )
     if "multimodal_cfg" in model_config:
         return "it is a captioner (CoCa), not a plain CLIP: choose a CLIP"
     return None
