@@ -16,7 +16,7 @@ from _editor import PACK
 from _host.browser import nodes_2, until
 from _judge_server import Server
 from _judging import judge_node, scoring
-from _training_graphs import node
+from _training_graphs import node, with_settings
 from pave_core.config.train import TrainConfig
 from pave_core.policies.lora_file import RECIPE_KEY
 
@@ -115,6 +115,11 @@ def run_in_page(page, client, graph: dict) -> dict:
     return until(page, "the run has ended", lambda: json.loads(client.get(f"/history/{run}")).get(run))
 
 
+def prompted(graph: dict, text: str) -> dict:
+    """The graph with its prompts from a node: the page has no widget for them."""
+    return with_settings(graph, score={"prompts": ["text", 0]}) | {"text": node("PrimitiveStringMultiline", value=text)}
+
+
 def shown(page) -> str:
     """All text that the page's own elements show, widgets of the canvas included."""
     return page.evaluate(
@@ -156,12 +161,11 @@ def test_values_in_errors_of_nodes_do_nothing(page, client, target):
     dialogs = watch(page)
     texts = hostile(url)
     for base_url, pattern, prompts in zip(texts[::3], texts[1::3], texts[2::3], strict=False):
-        graph = scoring(judge_node(base_url, parse="regex", pattern=pattern))
-        graph["score"]["inputs"]["prompts"] = prompts
+        graph = prompted(scoring(judge_node(base_url, parse="regex", pattern=pattern)), prompts)
         answer = run_in_page(page, client, graph)
         assert "base_url" in json.dumps(answer), answer
     judge = Server(lambda request: request.say("".join(texts[:7])))  # an error while it runs shows the reply
-    run = run_in_page(page, client, scoring(judge_node(judge.url, parse="json key")))
+    run = run_in_page(page, client, prompted(scoring(judge_node(judge.url, parse="json key")), texts[0]))
     judge.close()
-    assert "img src" in json.dumps(run.get("status")), run
+    assert "img src" in json.dumps(run["status"]), run
     check_harmless(page, seen, dialogs)
