@@ -123,7 +123,8 @@ class Judge:
             return self.api.read(_parsed(text), count)
         except Unscored as failure:
             failure.reply = failure.reply or shortened(text, MAX_KEPT)
-            return [failure] * count
+            failure.__cause__ = failure.__context__ = None  # these and the traceback hold the whole reply
+            return [failure.with_traceback(None)] * count
 
     def _report(self, failed: Sequence[Unscored], total: int) -> None:
         """Count the failures, and log a warning; TrainingError if they are half of the images or more."""

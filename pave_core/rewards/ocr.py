@@ -28,7 +28,9 @@ from ..errors import ConfigError, quoted
 from ..images import picture
 from ..packages import needed, pip, release
 
-QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」')
+QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|「([^「」]+)」')
+MAX_QUOTED = 1000
+"""Characters of quoted text: the time that a comparison takes grows with them."""
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-ocr.txt"
 OLDEST = (3, 10)  # older ones download a font while they read
 MODULES = {"onnxruntime": "onnxruntime", "cv2": "opencv-python-headless"}
@@ -69,6 +71,8 @@ def quoted_text(prompt: str) -> str:
         raise ConfigError(
             f'prompt: {quoted(prompt)} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
         )
+    if len(text) > MAX_QUOTED:
+        raise ConfigError(f"prompt: its text in quotes has {len(text)} characters: shorten it to {MAX_QUOTED}")
     return text
 
 

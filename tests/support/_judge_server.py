@@ -1,4 +1,4 @@
-"""A server on the loopback interface that answers as a test wants, and a judge that asks it."""
+"""A server that answers as a test wants, on the loopback interface unless it is told another, and a judge of it."""
 
 import base64
 import http.server
@@ -73,7 +73,7 @@ def decoded(data: str) -> np.ndarray:
 class Server:
     """A server that answers with `behave`. requests: all so far; most: how many were under way at once."""
 
-    def __init__(self, behave):
+    def __init__(self, behave, host="127.0.0.1"):
         self.requests, self.most, self._now, self._lock = [], 0, 0, threading.Lock()
         server = self
 
@@ -96,10 +96,10 @@ class Server:
             def log_message(self, *args):
                 pass
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = http.server.ThreadingHTTPServer((host, 0), Handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = f"http://{host}:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 

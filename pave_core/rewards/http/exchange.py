@@ -21,7 +21,7 @@ from .answers import Unscored
 from .consent import is_loopback
 from .endpoint import Endpoint
 
-MAX_REPLY = 4_000_000  # bytes
+MAX_REPLY = 1_000_000  # bytes: as JSON of tiny lists, half a second and 30 MB
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
 
 

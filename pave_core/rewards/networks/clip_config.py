@@ -93,6 +93,11 @@ def _refusal(model_config: Config) -> str | None:
         return f"its tokenizer {quoted(tokenizer)} would have to be downloaded, which this pack never does: {remedy}"
     if "multimodal_cfg" in model_config:
         return "it is a captioner (CoCa), not a plain CLIP: choose a CLIP"
+    tower = str(model_config["vision_cfg"].get("timm_model_name", ""))
+    if ":" in tower:  # "hf-hub:owner/name": timm asks the internet for its config, even without weights
+        return (
+            f"its image tower {quoted(tower)} would have to be downloaded, which this pack never does: choose another"
+        )
     return None
 
 

@@ -48,6 +48,10 @@ def test_an_architecture_that_would_download_something_is_not_offered():
             json.dumps({"model_cfg": TINY | {"text_cfg": {"hf_model_name": "roberta-base"}}}),
             "tokenizer 'roberta-base' would have to be downloaded",
         ),
+        (
+            json.dumps({"model_cfg": TINY | {"vision_cfg": {"timm_model_name": "hf-hub:owner/name"}}}),
+            "image tower 'hf-hub:owner/name' would have to be downloaded",
+        ),
         (json.dumps({"model_cfg": TINY | {"multimodal_cfg": {}}}), "captioner .*: choose a CLIP"),
     ],
 )

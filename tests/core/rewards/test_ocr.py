@@ -4,6 +4,7 @@ import importlib
 import socket
 import subprocess
 import sys
+import time
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -112,6 +113,14 @@ def test_red_is_red_for_the_networks(ocr, monkeypatch):
 )
 def test_the_quoted_text_is_what_counts(prompt, text):
     assert quoted_text(prompt) == text
+
+
+@pytest.mark.parametrize("quote", ["„", "“", "«", "「", '"', '"a', "„a“", '" "'])
+def test_a_prompt_of_quotes_is_read_at_once(quote):
+    begin = time.process_time()
+    with pytest.raises(ConfigError, match="^prompt: .*: (write it as|shorten it)"):
+        quoted_text(quote * 200_000)
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize(
