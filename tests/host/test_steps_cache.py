@@ -83,6 +83,7 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(executor):
     emptied = [value for value in outputs if value.numel() == 0]
     assert len(batches) == 1 + 3, "the first, and the newest with the two behind it"
     assert len(emptied) == 2 * (18 - 4), "pictures and anchors of the others"
+    assert all(value._base is None for value in outputs), "a part of another tensor keeps that in memory"
 
 
 def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path):

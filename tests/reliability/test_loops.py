@@ -108,20 +108,25 @@ def test_a_drawn_run_that_is_done_is_finished_without_an_iteration(client, serve
 
 def test_a_loop_without_iterations_in_a_loop_is_skipped_and_the_run_goes_on(client, server):
     graph = small("skipped", 2)
-    graph["inner"] = node("PaveLoopBegin", state=["step", 0], iterations=0)
-    graph["again"] = node("PaveRollout", state=["inner", 1])
-    graph["look"] = node("PreviewImage", images=["again", 1])
-    graph["inner_end"] = node("PaveLoopEnd", loop=["inner", 0], state=["inner", 1])
+    graph |= {
+        "inner": node("PaveLoopBegin", state=["step", 0], iterations=0),
+        "draw2": node("PaveRollout", state=["inner", 1]),
+        "look": node("PreviewImage", images=["draw2", 1]),
+        "score2": node("PaveScore", reward=["reward", 0], images=["draw2", 1], prompts=["draw2", 2]),
+        "advantage2": node("PaveAdvantage", rollout=["draw2", 0], scores=["score2", 0]),
+        "loss2": node("PaveDecompositionLoss", state=["inner", 1], rollout=["draw2", 0], advantages=["advantage2", 0]),
+        "step2": node("PaveOptimizerStep", state=["loss2", 0]),
+        "inner_end": node("PaveLoopEnd", loop=["inner", 0], state=["step2", 0]),
+    }
     graph["end"]["inputs"]["state"] = ["inner_end", 0]
     outputs = client.run(graph, timeout=300)
     assert [record["step"] for record in metrics(server, "skipped")] == [1, 2]
     assert "look" not in outputs
 
 
-def test_without_a_step_and_without_iterations_there_is_nothing_to_finish(client, server):
+def test_without_a_step_and_without_iterations_there_is_nothing_to_finish(client):
     with pytest.raises(PromptError, match="no training step was made"):
         client.run(small("nothing", 0), timeout=300)
-    assert not runs(server, "nothing")
 
 
 def test_a_value_cannot_go_around_a_loop_without_iterations(client):
