@@ -83,6 +83,7 @@ def test_the_host_s_cache_keeps_few_of_a_loop_s_pictures(executor):
     emptied = [value for value in outputs if value.numel() == 0]
     assert len(batches) == 1 + 3, "the first, and the newest with the two behind it"
     assert len(emptied) == 2 * (18 - 4), "pictures and anchors of the others"
+    assert all(value._base is None for value in outputs), "a part of another tensor keeps that in memory"
 
 
 def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path):
@@ -97,3 +98,17 @@ def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path)
     ):
         uncached.run(looped("uncached", 3), timeout=300)
         assert same(lora(other, "uncached"), lora(server, "cached"))
+
+
+def test_a_loop_of_the_host_inside_ours_is_copied_with_its_own_nodes(modules):
+    """Newer hosts note at their Start Loop which nodes belong to its loop: a copy's are the copies."""
+    expansion = modules.module("nodes.host.graphs.expansion")
+    info = {"class_type": "Any", "inputs": {}}
+    body = {"start": info | {"_loop_body": ["a", "b"], "_loop_end": "stop"}, "a": info, "b": info, "stop": info}
+    loop = expansion.Loop(
+        "begin", None, range(3, 4), end="end", body=body | {"end": info}, shown_as={n: n for n in [*body, "end"]}
+    )
+    new, _ = expansion._copies(loop, {"state": None, "value": None})
+    assert new["end.3.start"]["_loop_body"] == ["end.3.a", "end.3.b"]
+    assert new["end.3.start"]["_loop_end"] == "end.3.stop"
+    assert "_loop_body" not in new["end.3.a"]

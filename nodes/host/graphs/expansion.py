@@ -24,7 +24,7 @@ from ....pave_core.errors import ConfigError, quoted
 from .checks import check_loop_end, loop_of
 from .graph import LOOP_END, Graph, ancestors, loop_body, sources
 
-BRANCHES = 16
+BRANCHES = 4
 """The most parts into which a Pave Loop End divides the iterations that are left."""
 CARRIED = ("state", "value")
 """The inputs of Pave Loop End whose values Pave Loop Begin gives out in the next iteration."""

@@ -53,6 +53,8 @@ def _sampled(owner: StepRun, rollouts: list[Rollout], images: Tensor, anchors: T
             "and the step will be skipped"
         )
         images, anchors = (pictures.nan_to_num(0.0, 0.0, 0.0) for pictures in (images, anchors))
+    with torch.inference_mode(False):  # copies: these are parts of one tensor, which would live as long as its parts
+        images, anchors = images.clone(), anchors.clone()
     M, F, G = rollouts[0].finals.shape[:3]
     sampled = Sampled(
         owner,

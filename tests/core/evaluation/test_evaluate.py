@@ -7,8 +7,9 @@ import torch
 
 from _toy import SEEDS, Brightness, Negative, Redness, Shy, ToyTraining
 from pave_core.errors import TrainingError
-from pave_core.evaluation.evaluate import evaluate
+from pave_core.evaluation.evaluate import WATCHED_STATISTICS, evaluate, shown_prompts
 from pave_core.images import eight_bit
+from pave_core.pictures.sheets import before_after_grid
 from pave_core.scoring.mix import RewardMix
 
 
@@ -85,3 +86,38 @@ def test_images_that_are_not_finite_end_the_run():
     run.policy.velocity = lambda x, sigma, conds: velocity(x, sigma, conds) * math.nan
     with pytest.raises(TrainingError, match="^images: the model or its VAE gives values that are not finite"):
         evaluated(run)
+
+
+class Sizes(Brightness):
+    """Notes how many images each call brings."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, images, prompts):
+        self.sizes.append(len(images))
+        return super().__call__(images, prompts)
+
+
+def test_many_images_are_scored_in_portions_and_few_of_them_are_kept(monkeypatch):
+    """20 prompts x 4 seeds: the numbers of one call for all, the pictures of six prompts, and the grid of all."""
+    prompts = [f"prompt {i}" for i in range(20)]
+    run = ToyTraining()
+    run.conds = {prompt: run.policy.encode(prompt) for prompt in prompts}
+    reward, told = Sizes(), []
+    found = evaluated(run, reward=RewardMix.of(reward), progress=lambda *each: told.append(each))
+    assert reward.sizes == [64, 16]
+    assert told == [("measuring", 4 * (i + 1), 80) for i in range(20)]
+    assert found.kept is not None
+    assert {found.prompts[i] for i in found.kept} == set(shown_prompts(prompts))
+    assert len(found.images) == 6 * len(SEEDS)
+    assert found.images.dtype == torch.uint8
+
+    monkeypatch.setattr("pave_core.evaluation.evaluate.PORTION", 1000)
+    monkeypatch.setattr("pave_core.evaluation.evaluate.shown_prompts", lambda prompts: list(prompts))
+    whole = evaluated(run, reward=RewardMix.of(Brightness()))
+    assert len(whole.images) == 80
+    assert torch.equal(found.total, whole.total)
+    assert all(torch.equal(found.statistics[name], whole.statistics[name]) for name in WATCHED_STATISTICS)
+    assert all(torch.equal(found.image(i), whole.image(i)) for i in found.kept)
+    assert torch.equal(before_after_grid(found, found), before_after_grid(whole, whole))
