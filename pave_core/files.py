@@ -13,6 +13,8 @@ from typing import Any
 
 from .errors import ConfigError, TrainingError
 
+MAX_HEADER = 16 * 2**20
+"""Bytes of the header of a safetensors file. That of FLUX.1-dev has 0.1 million; a recipe has a run's prompts in it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 
 
@@ -28,6 +30,32 @@ def safe_name(field: str, name: str) -> str:
             "folder"
         )
     return name
+
+
+def require_plain(path: Path, field: str, largest: int | None = None) -> None:
+    """ConfigError about `field` unless `path` is a plain file of at most `largest` bytes: a pipe would never end."""
+    if not path.is_file():
+        raise ConfigError(f"{field}: {path.name} does not exist, or is no plain file: choose another file")
+    if largest is not None and path.stat().st_size > largest:
+        raise ConfigError(
+            f"{field}: {path.name} has {path.stat().st_size:,} bytes, and {largest:,} are the most that is read: "
+            "choose another file"
+        )
+
+
+def require_header(path: Path, field: str) -> None:
+    """ConfigError about `field` if the header of a safetensors file is larger than MAX_HEADER.
+
+    One with names of tensors without end would take many seconds to read.
+    """
+    require_plain(path, field)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER < length < path.stat().st_size:
+        raise ConfigError(
+            f"{field}: {path.name} has a header of {length:,} bytes, and {MAX_HEADER:,} are the most that is read: it "
+            "is damaged, or no file of weights; choose another file"
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..files import write_atomically
+from ..files import require_header, write_atomically
 from ..rollout.curriculum import RunningStats
 from ..training.state import Checkpoint
 
@@ -36,6 +36,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of save_checkpoint. ConfigError if it is missing, damaged or of another format."""
+    require_header(path, "resume")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -46,7 +47,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
         header = json.loads(metadata["pave"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        if not isinstance(header, dict) or not {"step", "recipe", "counters"} <= header.keys():
+            raise ValueError("its record lacks step, recipe or counters")
+    except (OSError, RuntimeError, SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(

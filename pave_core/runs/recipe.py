@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..config.train import TrainConfig
 from ..errors import ConfigError, shortened
+from ..files import require_header
 from ..policies.lora_file import RECIPE_KEY
 from ..scoring.score import describe
 from ..types import RunPolicy
@@ -54,10 +55,11 @@ def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def load_recipe(path: Path) -> dict[str, Any]:
     """The recipe in the header of a LoRA file. ConfigError if the file cannot be read or holds no valid recipe."""
+    require_header(path, "lora")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(RECIPE_KEY)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"lora: {path.name} cannot be read as safetensors ({error}): choose a .safetensors LoRA"
         ) from error
@@ -70,7 +72,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
         recipe = json.loads(text)
         TrainConfig.from_dict(recipe["config"])
         return recipe
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"lora: the recipe in {path.name} is damaged or of a newer version ({error}): choose another file"
         ) from error
