@@ -32,15 +32,13 @@ def safe_name(field: str, name: str) -> str:
     return name
 
 
-def require_plain(path: Path, field: str, largest: int | None = None) -> None:
+def require_plain(path: Path, field: str, largest: int | None = None, remedy: str = "choose another file") -> None:
     """ConfigError about `field` unless `path` is a plain file of at most `largest` bytes: a pipe would never end."""
     if not path.is_file():
-        raise ConfigError(f"{field}: {path.name} does not exist, or is no plain file: choose another file")
+        raise ConfigError(f"{field}: {path.name} does not exist, or is no plain file: {remedy}")
     if largest is not None and path.stat().st_size > largest:
-        raise ConfigError(
-            f"{field}: {path.name} has {path.stat().st_size:,} bytes, and {largest:,} are the most that is read: "
-            "choose another file"
-        )
+        size = f"{path.stat().st_size:,} bytes, and {largest:,} are the most that is read"
+        raise ConfigError(f"{field}: {path.name} has {size}: {remedy}")
 
 
 def require_header(path: Path, field: str) -> None:

@@ -165,7 +165,7 @@ def read_vocabulary(path: Path) -> Any:
     from tokenizers.implementations import BertWordPieceTokenizer
 
     remedy = f"choose {VOCABULARY} of {VOCABULARY_SOURCE}"
-    require_plain(path, "vocabulary", LARGEST_VOCABULARY)
+    require_plain(path, "vocabulary", LARGEST_VOCABULARY, remedy)
     try:
         if path.suffix == ".json":
             tokenizer = Tokenizer.from_file(str(path))

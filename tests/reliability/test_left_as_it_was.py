@@ -68,7 +68,7 @@ def graphs(machine) -> dict[str, Graph]:
         "Pave Compare": common
         | {
             "compare": machine.node("PaveCompare", **compared | scored | compare),
-            "shown": node("PreviewImage", images=["compare", 0]),
+            "shown": node("SaveImage", images=["compare", 0], filename_prefix="compared"),
         },
         "Pave Preflight": common | {"preflight": machine.node("PavePreflight", **check)},
     }

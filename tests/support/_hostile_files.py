@@ -230,6 +230,9 @@ def readers(folder: Path) -> dict[str, Callable[[Path], Any]]:
     v2, v25 = folder / "head_v2.pth", folder / "head_v25.pth"
     torch.save({f"layers.{k}": v for k, v in mlp(768, (0, 2, 4, 6, 7)).state_dict().items()}, v2)
     torch.save({f"scoring_head.{k}": v for k, v in mlp(1152, (0, 2, 4, 6, 8)).state_dict().items()}, v25)
+    marks = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
+    words = folder / "words.txt"
+    words.write_text("\n".join(marks.get(i, f"[unused{i}]") for i in range(30522)), "utf-8")
     later, clip, config = folder / "later", TINY / "open_clip_model.safetensors", TINY / "open_clip_config.json"
     return {
         "LoRA recipe": load_recipe,
@@ -242,7 +245,7 @@ def readers(folder: Path) -> dict[str, Callable[[Path], Any]]:
         "aesthetic v2, CLIP": lambda path: Aesthetic(path, v2),
         "aesthetic v2.5, head": lambda path: AestheticV25(later, path),
         "aesthetic v2.5, SigLIP": lambda path: AestheticV25(path, v25),
-        "ImageReward": lambda path: ImageReward(path, later),
+        "ImageReward": lambda path: ImageReward(path, words),
         "vocabulary, text": read_vocabulary,
         "vocabulary, JSON": read_vocabulary,
         "bundled preference": lambda path: TinyPreference(path, clip, config),

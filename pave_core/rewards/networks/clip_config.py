@@ -88,7 +88,8 @@ def _layers(part: Config) -> float:
 def _refusal(model_config: Config) -> str | None:
     """Why an architecture cannot be used, and what to do; None where it can."""
     towers = [model_config["vision_cfg"], model_config["text_cfg"]]
-    sizes = [size for part in (model_config, *towers) for size in part.values() if isinstance(size, int | float)]
+    given = [model_config.get("embed_dim"), *(size for tower in towers for size in tower.values())]
+    sizes = [size for size in given if isinstance(size, int | float)]
     if not all(0 <= size <= LARGEST for size in sizes) or max(map(_layers, towers)) > MOST_LAYERS:
         return f"a size in it is below 0 or above {LARGEST:,}, or it has over {MOST_LAYERS} layers: choose a real CLIP"
     tokenizer = model_config["text_cfg"].get("hf_tokenizer_name") or model_config["text_cfg"].get("hf_model_name")
