@@ -17,6 +17,8 @@ from .errors import ConfigError, TrainingError, quoted
 
 PART = ".part"
 """The end of the name of a file that is being written."""
+MAX_HEADER = 16 * 2**20
+"""Bytes of the header of a safetensors file. That of FLUX.1-dev has 0.1 million; a recipe has a run's prompts in it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|(COM|LPT)[0-9])\s*(\..*)?", re.IGNORECASE)
 """Names of devices, which Windows takes for those with any ending too."""
@@ -37,6 +39,30 @@ def safe_name(field: str, name: str) -> str:
     if _RESERVED.fullmatch(plain):
         raise ConfigError(f"{field}: {quoted(name)} is a device on Windows, never a file: choose another name")
     return plain
+
+
+def require_plain(path: Path, field: str, largest: int | None = None, remedy: str = "choose another file") -> None:
+    """ConfigError about `field` unless `path` is a plain file of at most `largest` bytes: a pipe would never end."""
+    if not path.is_file():
+        raise ConfigError(f"{field}: {path.name} does not exist, or is no plain file: {remedy}")
+    if largest is not None and path.stat().st_size > largest:
+        size = f"{path.stat().st_size:,} bytes, and {largest:,} are the most that is read"
+        raise ConfigError(f"{field}: {path.name} has {size}: {remedy}")
+
+
+def require_header(path: Path, field: str) -> None:
+    """ConfigError about `field` if the header of a safetensors file is larger than MAX_HEADER.
+
+    One with names of tensors without end would take many seconds to read.
+    """
+    require_plain(path, field)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER < length < path.stat().st_size:
+        raise ConfigError(
+            f"{field}: {path.name} has a header of {length:,} bytes, and {MAX_HEADER:,} are the most that is read: it "
+            "is damaged, or no file of weights; choose another file"
+        )
 
 
 class WriteError(TrainingError):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..files import require_plain
 from ..packages import needed
 from .networks.compute import ON_CPU, Compute
 from .networks.network import empty_weights, load_into, mlp
@@ -32,6 +33,8 @@ VOCABULARY_SOURCE = "google-bert/bert-base-uncased"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 TOKENS = 35
 BERT_SIZE = 30522
+LARGEST_VOCABULARY = 16 * 2**20
+"""Bytes of the vocabulary's file; tokenizer.json has half a million."""
 
 _IMAGE_TOWER: dict[str, Any] = {
     "hidden_size": 1024,
@@ -165,8 +168,7 @@ def read_vocabulary(path: Path) -> Any:
         from tokenizers.implementations import BertWordPieceTokenizer
 
     remedy = f"choose {VOCABULARY} of {VOCABULARY_SOURCE}"
-    if not path.is_file():
-        raise ConfigError(f"vocabulary: {path.name} does not exist: {remedy}")
+    require_plain(path, "vocabulary", LARGEST_VOCABULARY, remedy)
     try:
         if path.suffix == ".json":
             tokenizer = Tokenizer.from_file(str(path))

@@ -15,16 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, quoted
+from .networks.network import load_into
+from .networks.weight_files import read_weights
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "star")
 BACKGROUNDS = ("dark", "light")
 IMAGE_SIZE = 64
+_WHAT = "the bundled classifier: reinstall the pack, or run tools/make_tiny.py"
 
 
 def caption(colour: str, shape: str, background: str) -> str:
@@ -81,23 +83,22 @@ class ShapeClassifier(nn.Module):
 
 
 def load_classifier(weights: Path) -> ShapeClassifier:
-    """The classifier with weights from a safetensors file, in fp32 and evaluation mode."""
+    """The classifier with weights from a file, in fp32 and evaluation mode. ConfigError where it does not fit."""
     classifier = ShapeClassifier()
-    classifier.load_state_dict(load_file(weights))  # stored in half precision; the module's parameters are fp32
-    return classifier.eval().requires_grad_(False)
+    state = read_weights(weights, "weights")  # stored in half precision
+    load_into(classifier, state, dtype=torch.float32, field="weights", path=weights, what=_WHAT)
+    return classifier
 
 
 class Adherence:
     """A reward of 1 where both colour and shape of the prompt are found in the image, else 0.
 
-    weights: the classifier's file; ConfigError where it does not exist. batch_size: images in one pass.
+    weights: the classifier's file. batch_size: images in one pass.
     """
 
     name = "adherence"
 
     def __init__(self, weights: Path, batch_size: int = 64) -> None:
-        if not weights.is_file():
-            raise ConfigError(f"weights: {weights} does not exist: reinstall the pack, or run tools/make_tiny.py")
         self.classifier = load_classifier(weights)
         self.batch_size = batch_size
 

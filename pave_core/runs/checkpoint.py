@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import ConfigError, quoted
-from ..files import write_atomically
+from ..files import require_header, write_atomically
 from ..rollout.curriculum import RunningStats
 from ..training.state import COUNTERS, Checkpoint
 
@@ -55,6 +55,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of save_checkpoint. ConfigError if it is missing, damaged or of another format."""
+    require_header(path, "resume")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -72,7 +73,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check(checkpoint)
     except ConfigError:
         raise
-    except (OSError, SafetensorError, ValueError, TypeError, LookupError, RecursionError, _DamageError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, LookupError, _DamageError) as error:
         raise ConfigError(
             f"resume: {path} cannot be read as a checkpoint ({error or type(error).__name__}): put a copy of it in its "
             "place, or start afresh with resume = none"

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..config.train import TrainConfig
 from ..errors import ConfigError, quoted, shortened
+from ..files import require_header
 from ..policies.lora_file import RECIPE_KEY
 from ..rollout.prompts import PromptSet
 from ..scoring.score import describe
@@ -68,10 +69,11 @@ def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def load_recipe(path: Path) -> Mapping[str, Any]:
     """The recipe in the header of a LoRA file. ConfigError if the file cannot be read or holds no valid recipe."""
+    require_header(path, "lora")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(RECIPE_KEY)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"lora: {path.name} cannot be read as safetensors ({error}): choose a .safetensors LoRA"
         ) from error

@@ -68,7 +68,7 @@ def graphs(machine) -> dict[str, Graph]:
         "Pave Compare": common
         | {
             "compare": machine.node("PaveCompare", **compared | scored | compare),
-            "shown": node("PreviewAny", source=["compare", 1]),
+            "shown": node("SaveImage", images=["compare", 0], filename_prefix="compared"),
         },
         "Pave Preflight": common | {"preflight": machine.node("PavePreflight", **check)},
     }
@@ -228,7 +228,7 @@ def freeze_or_thaw(machine: Machine, patch: pytest.MonkeyPatch) -> None:
 
 
 def leave_a_thread(machine: Machine, patch: pytest.MonkeyPatch) -> None:
-    threading.Timer(1.0, lambda: None).start()
+    threading.Timer(600.0, print).start()
 
 
 def leave_a_file(machine: Machine, patch: pytest.MonkeyPatch) -> None:
@@ -297,6 +297,10 @@ def test_what_is_left_changed_is_reported(machine, monkeypatch, kind):
     with warnings.catch_warnings():
         damage(machine, monkeypatch)
         found = _machine_state.differences(before, machine.state())
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+            thread.join()
     gc.enable()
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     machine.inside(torch.set_grad_enabled, True)

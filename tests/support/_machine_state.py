@@ -51,8 +51,6 @@ PATCHED = (
     *("load_device", "offload_device", "patches_uuid", "size", "parent", "force_cast_weights"),
 )
 """The attributes of a ModelPatcher that other nodes read and write, as far as a host has them."""
-LOADED = ("backup", "object_patches_backup")
-"""Those that are empty unless the host has loaded the patcher's own patches."""
 OF_THE_HOST = {
     *("current_patcher", "current_weight_patches_uuid", "model_loaded_weight_memory", "model_lowvram", "device"),
     *("comfy_patched_weights", "lowvram_patch_counter", "model_offload_buffer_memory", "dynamic_vbars", "dynamic_pins"),
@@ -103,11 +101,11 @@ def of_parts(parts: Mapping[str, Any]) -> State:
         for key in PATCHED:
             if hasattr(patcher, key):
                 state[f"{name}: {key}"] = frozen(getattr(patcher, key))
-        for key in LOADED:
-            state[f"{name}: {key}"] = sorted(getattr(patcher, key, ()))
         if part is not patcher:
             state |= {f"{name}: its {key}": frozen(value) for key, value in vars(part).items()}
-        state |= {f"{name}.{key}": value for key, value in _of_network(patcher.model).items()}
+        applied = {f": {key}" for key in patcher.object_patches}  # while it is loaded, and not otherwise
+        network = _of_network(patcher.model)
+        state |= {f"{name}.{key}": value for key, value in network.items() if key not in applied}
     return state
 
 

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, quoted
+from ...files import require_plain
 from ...packages import needed
 from .preprocess import Preprocess
 
+LARGEST, MOST_LAYERS = 2_000_000, 256
+"""The largest size (a vocabulary) and the most layers that a config may have; those of open_clip: 901,629 and 64."""
+LARGEST_FILE = 2**20
+"""Bytes of a config's file; those of open_clip have 2,000 at most."""
 Config = Mapping[str, Any]
 """open_clip's config of an architecture: {"model_cfg": ..., "preprocess_cfg": ...}."""
 OPEN_CLIP = ("open_clip_torch>=2.32", "timm>=1.0.17")
@@ -77,16 +82,29 @@ def read_config(architecture: str | Path) -> Config:
 
 
 def _read_json(path: Path) -> Any:
+    require_plain(path, "architecture", LARGEST_FILE)
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"architecture: {path.name} is not an open_clip config ({error}): put the config JSON beside the weights"
         ) from error
 
 
+def _layers(part: Config) -> float:
+    """The layers of a tower; those of a ResNet are a list."""
+    layers = part.get("layers", 0)
+    counts = layers if isinstance(layers, list) else [layers]
+    return sum(count for count in counts if isinstance(count, int | float))
+
+
 def _refusal(model_config: Config) -> str | None:
     """Why an architecture cannot be used, and what to do; None where it can."""
+    towers = [model_config["vision_cfg"], model_config["text_cfg"]]
+    given = [model_config.get("embed_dim"), *(size for tower in towers for size in tower.values())]
+    sizes = [size for size in given if isinstance(size, int | float)]
+    if not all(0 <= size <= LARGEST for size in sizes) or max(map(_layers, towers)) > MOST_LAYERS:
+        return f"a size in it is below 0 or above {LARGEST:,}, or it has over {MOST_LAYERS} layers: choose a real CLIP"
     tokenizer = model_config["text_cfg"].get("hf_tokenizer_name") or model_config["text_cfg"].get("hf_model_name")
     if tokenizer:
         remedy = "choose one with CLIP's own tokenizer"

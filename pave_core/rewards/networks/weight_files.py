@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...files import require_header
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -34,6 +35,7 @@ def read_weights(path: Path, field: str) -> dict[str, Tensor]:
     with path.open("rb") as file:
         head = file.read(512)
     if _is_safetensors(head):
+        require_header(path, field)
         found = _read_safetensors(path, field)
     elif head.startswith((b"PK", b"\x80")):
         found = _read_pickle(path, field)
@@ -92,7 +94,7 @@ def _read_safetensors(path: Path, field: str) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(path, field, error) from error
 
 
