@@ -239,13 +239,15 @@ def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole):
     base = tmp_path / "server"
     disk = base / "output"
     disk.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("no small disk can be mounted here")
     try:
         _fill_and_free(FaultyServer(comfyui, root, base, "--temp-directory", str(tmp_path)), disk, tmp_path, whole)
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        subprocess.run([shutil.which("umount") or "umount", "-l", str(disk)], check=True)
 
 
 def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any) -> None:
