@@ -143,6 +143,16 @@ class RunFolder:
         except (OSError, NotImplementedError) as error:
             self._warn(f"the run folder {self.path} cannot be locked ({error}): let no other program train in it")
 
+    def make_again(self) -> None:
+        """Make and lock the folder again, with a warning, where it was removed or renamed."""
+        if self.path.is_dir():
+            return
+        self._warn(f"the run folder {self.path} was removed or renamed: it is made again")
+        self.release()
+        with self._report(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.acquire()
+
     def release(self) -> None:
         """Let other programs use the folder."""
         with contextlib.suppress(OSError):

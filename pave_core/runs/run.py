@@ -114,6 +114,7 @@ class Run:
 
     def after_step(self, metrics: StepMetrics) -> None:
         """Report a completed step, and measure and save when that is due."""
+        self.folder.make_again()  # before the first of its files is written
         self.history.append(finite(metrics.to_dict()))
         self.reporter.step(metrics, self.config.run.iterations)
         step, every = metrics.step, self.task.settings.evaluate_every
@@ -133,6 +134,7 @@ class Run:
         written is a warning, and is tried again the next time.
         """
         step = self.state.step
+        self.folder.make_again()
         if self._kept_lora != step and self.keeper.save_lora(self.lora()):
             self._kept_lora = step
         if self.measurements is not None:

@@ -27,7 +27,7 @@ from _toy import (
     weights,
     without_clock,
 )
-from pave_core.errors import TrainingError
+from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.rollout.prompts import PromptSet
 from pave_core.runs import run as module
@@ -404,12 +404,18 @@ def test_a_run_that_can_write_nothing_says_so_and_gives_its_lora(begin, monkeypa
     assert "LoRA: not written: the disk is full" in outcome.summary.text()
 
 
-def test_a_folder_that_vanishes_is_made_again_with_all_its_metrics(begin, places):
+def test_a_folder_that_vanishes_is_made_again_with_all_its_metrics(begin, places, caplog):
     run = begin(toy_config(iterations=4, checkpoint_every=1))
     drive(run, until=2)
     shutil.rmtree(places.runs)
     shutil.rmtree(places.loras)
-    drive(run)
+    with caplog.at_level("WARNING"):
+        drive(run)
+    assert [said for said in caplog.messages if "run folder" in said] == [
+        f"Pave-GRPO the run folder {run.folder.path} was removed or renamed: it is made again"
+    ]
+    with pytest.raises(ConfigError, match="is in use by"):
+        begin(resume=run.folder.name)
     outcome = run.finish()
     assert load_checkpoint(run.folder.checkpoint).step == 4
     assert [record["step"] for record in lines(run.folder.metrics)] == [1, 2, 3, 4]
