@@ -256,7 +256,7 @@ def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any)
         prompt = client.queue(small("plain"))
         server.wait_for("hold")
         filler = disk / "filler"
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             try:
                 while file.write(b"\0" * 4096):
                     file.flush()
