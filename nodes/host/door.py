@@ -169,7 +169,8 @@ def entered(schema: io.Schema, own: list[str], values: Mapping[str, Any]) -> dic
     found = dict(values)
     for each in schema.inputs:
         value = values.get(each.id)
-        if (value is None and each.optional) or (each.extra_dict or {}).get("rawLink"):  # the link, not what is on it
+        raw = (getattr(each, "extra_dict", None) or {}).get("rawLink")  # a wire's name, in place of what comes over it
+        if raw or (value is None and each.optional):
             continue
         if not schema.is_input_list:
             found[each.id] = _value(each, value, own)

@@ -234,18 +234,22 @@ def test_an_error_of_saving_does_not_hide_what_ended_the_run(forked_host, tmp_pa
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="root mounts a small disk on Linux")
-def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole):
+def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole, monkeypatch):
     """A real disk of 600 kB through the real server: filled before the first save, and freed later."""
     base = tmp_path / "server"
     disk = base / "output"
     disk.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True)
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temp"))  # the server's
+    mounted = subprocess.run(
+        [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("no small disk can be mounted here")
     try:
         _fill_and_free(FaultyServer(comfyui, root, base, "--temp-directory", str(tmp_path)), disk, tmp_path, whole)
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        subprocess.run([shutil.which("umount") or "umount", "-l", str(disk)], check=True)
 
 
 def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any) -> None:
@@ -254,7 +258,7 @@ def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any)
         prompt = client.queue(small("plain"))
         server.wait_for("hold")
         filler = disk / "filler"
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             try:
                 while file.write(b"\0" * 4096):
                     file.flush()
@@ -263,6 +267,8 @@ def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any)
         server.faults.set()
         errors = [event.data for event in client.events(prompt, timeout=300) if event.kind == "execution_error"]
         said = re.findall(r"Pave-GRPO (?!step).*", server.said())
+        saved = load_file(tmp_path / "temp" / "pave-grpo" / f"{RUN}.safetensors")
+        assert differences({"lora": saved}, {"lora": whole("plain")["lora"]}) == []
         filler.unlink()
         done = step_of(disk)
         client.run(small("plain", **({} if done is None else {"resume": RUN})), timeout=300)
