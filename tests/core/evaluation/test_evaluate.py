@@ -7,7 +7,8 @@ import torch
 
 from _toy import SEEDS, Brightness, Negative, Redness, Shy, ToyTraining
 from pave_core.errors import TrainingError
-from pave_core.evaluation.evaluate import WATCHED_STATISTICS, evaluate, shown_prompts
+from pave_core.evaluation.evaluate import evaluate, shown_prompts
+from pave_core.evaluation.looks import MEASURED
 from pave_core.images import eight_bit
 from pave_core.pictures.sheets import before_after_grid
 from pave_core.scoring.mix import RewardMix
@@ -118,6 +119,6 @@ def test_many_images_are_scored_in_portions_and_few_of_them_are_kept(monkeypatch
     whole = evaluated(run, reward=RewardMix.of(Brightness()))
     assert len(whole.images) == 80
     assert torch.equal(found.total, whole.total)
-    assert all(torch.equal(found.statistics[name], whole.statistics[name]) for name in WATCHED_STATISTICS)
+    assert all(torch.equal(found.looks.statistics[name], whole.looks.statistics[name]) for name in MEASURED)
     assert all(torch.equal(found.image(i), whole.image(i)) for i in found.kept)
     assert torch.equal(before_after_grid(found, found), before_after_grid(whole, whole))
