@@ -16,7 +16,9 @@ logger = logging.getLogger("pave")
 
 
 class Reporter(Protocol):
-    """A listener to the events of a run. It overrides those that it wants, and must not change the run."""
+    """A listener to the events of a run. It overrides those that it wants, and must not change the run: what it raises
+    ends nothing, so that no Cancel can come from one.
+    """
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Step `metrics.step` of `steps` is complete."""
