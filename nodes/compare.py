@@ -6,11 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pave_core.config.fields import from_shown
+from ..pave_core.config.fields import check_line, from_shown
 from .host.compare import compare
 from .host.policy.settings import Guidance, Picture, PolicySettings
 from .shared import schema
 from .shared.widgets import widgets
+
+MAX_LABEL = 100
+"""The most characters of a model's name in grid and table."""
 
 
 class PaveCompare(io.ComfyNode):
@@ -54,9 +57,19 @@ class PaveCompare(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, label_a: str | None = None, label_b: str | None = None) -> bool | str:
+        return schema.checked(lambda: cls._check(label_a or "", label_b or ""))  # None where it is linked
+
+    @staticmethod
+    def _check(label_a: str, label_b: str) -> None:
+        check_line("label_a", label_a, MAX_LABEL)
+        check_line("label_b", label_b, MAX_LABEL)
+
+    @classmethod
     def execute(
         cls, model_a, model_b, clip, vae, prompts, reward, seeds, steps, batch_size, label_a, label_b, **values: Any
     ) -> io.NodeOutput:
+        cls._check(label_a, label_b)
         first = PolicySettings(model_a, clip, vae, None, from_shown(Guidance, values))
         grid, table = compare(
             first,

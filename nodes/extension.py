@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import checks, compare, guard, lora, memory, prompts, rewards, settings, steps, tiny, train
-from .host import folders, public_name
+from .host import door, folders, public_name
 from .host.graphs import queue
 from .host.panel import routes
 from .shared.presets import preset_widgets
@@ -21,4 +21,4 @@ class PaveExtension(ComfyExtension):
         queue.register()
         public_name.publish()
         parts = (tiny, prompts, rewards, guard, checks, settings, memory, train, steps, compare, lora)
-        return [node for part in parts for node in part.NODES]
+        return [door.guarded(node) for part in parts for node in part.NODES]

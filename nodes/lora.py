@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from comfy_api.latest import io, ui
 
 from ..pave_core.config.train import TrainConfig
 from ..pave_core.policies.lora_file import save_lora
 from ..pave_core.rollout.prompts import PromptSet
-from ..pave_core.runs.recipe import load_recipe, recipe_text
+from ..pave_core.runs.recipe import config_of, load_recipe, prompts_of, recipe_text, sampling_of
 from .host import folders
 from .host.policy.settings import Picture, RolloutSettings
 from .shared import schema
@@ -82,7 +85,7 @@ class PaveLoRARecipe(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora: str | None = None) -> bool | str:
-        return True if lora is None else schema.checked(lambda: load_recipe(folders.lora(lora)))
+        return True if lora is None else schema.checked(lambda: cls._read(lora))
 
     @classmethod
     def fingerprint_inputs(cls, lora: str) -> float:
@@ -90,11 +93,16 @@ class PaveLoRARecipe(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora: str) -> io.NodeOutput:
-        recipe = load_recipe(folders.lora(lora))
-        config = TrainConfig.from_dict(recipe["config"])
-        rollout = RolloutSettings(config.rollout, Picture.of_recipe(recipe["sampling"]))
-        prompts = PromptSet(tuple(recipe["prompts"]), tuple(recipe["held_out"]))
+        recipe, config, rollout, prompts = cls._read(lora)
         return io.NodeOutput(config.lora, rollout, config.pave, config.optim, prompts, recipe_text(recipe))
+
+    @classmethod
+    def _read(cls, lora: str) -> tuple[Mapping[str, Any], TrainConfig, RolloutSettings, PromptSet]:
+        """A LoRA's recipe, and the settings in it."""
+        recipe = load_recipe(folders.lora(lora))
+        config = config_of(recipe)
+        rollout = RolloutSettings(config.rollout, Picture.of_recipe(sampling_of(recipe)))
+        return recipe, config, rollout, prompts_of(recipe)
 
 
 NODES = [PaveSaveLoRA, PaveLoRARecipe]

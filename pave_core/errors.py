@@ -19,7 +19,10 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
 def quoted(value: Any) -> str:
     """`value` for a message: its repr, which escapes what no log can write, without the middle of a long one."""
-    return _repr.repr(value)
+    try:
+        return _repr.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def shortened(text: str, limit: int) -> str:

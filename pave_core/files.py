@@ -11,23 +11,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, TrainingError
+from .errors import ConfigError, TrainingError, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|(COM|LPT)[0-9])\s*(\..*)?", re.IGNORECASE)
+"""Names of devices, which Windows takes for those with any ending too."""
 
 
 def safe_name(field: str, name: str) -> str:
     """`name`, stripped, if it is a plain file name; else a ConfigError about `field`.
 
-    Plain: at most 100 letters, digits, spaces, '.', '_' and '-', a letter or digit first and no '.' last.
+    Plain: at most 100 letters, digits, spaces, '.', '_' and '-', a letter or digit first and no '.' last, and no name
+    that Windows keeps for devices.
     """
-    name = name.strip()
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    plain = name.strip() if isinstance(name, str) else ""
+    if not _NAME.fullmatch(plain) or plain.endswith("."):
         raise ConfigError(
-            f"{field}: {name!r} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without a "
-            "folder"
+            f"{field}: {quoted(name)} is not a plain file name: use letters, digits, spaces, '.', '_' and '-', without "
+            "a folder"
         )
-    return name
+    if _RESERVED.fullmatch(plain):
+        raise ConfigError(f"{field}: {quoted(name)} is a device on Windows, never a file: choose another name")
+    return plain
 
 
 def write_atomically(path: Path, data: bytes) -> None:

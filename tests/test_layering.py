@@ -40,6 +40,7 @@ FLOORS = (
     ("nodes.host.preflight",),
     ("nodes.host.train", "nodes.host.compare", "nodes.host.reward_check"),
     ("nodes.host.steps.*",),
+    ("nodes.host.door",),
     # the nodes
     ("nodes.shared.*",),
     ("nodes.*", "nodes.rewards.*", "nodes.steps.*"),

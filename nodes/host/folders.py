@@ -6,13 +6,15 @@ from pathlib import Path
 
 import folder_paths
 
-from ...pave_core.errors import ConfigError
+from ...pave_core.errors import ConfigError, quoted
 from ...pave_core.files import safe_name
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
 
 REWARD_MODELS = "reward_models"
 CHOOSE = "choose a file"  # what a drop-down shows while no file is chosen
+MAX_PROMPT_FILE = 4_000_000
+"""The most bytes of a file of prompts: ten thousand of some hundred words."""
 
 
 def register() -> None:
@@ -49,7 +51,7 @@ def reward_model(field: str, name: str, advice: str, suffixes: tuple[str, ...] =
         chosen = (
             "no file is chosen"
             if name == CHOOSE
-            else f"{name!r} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
+            else f"{quoted(name)} is not in models/{REWARD_MODELS}, clip_vision or text_encoders"
         )
         raise ConfigError(
             f"{field}: {chosen}: put {advice} into models/{REWARD_MODELS}, press R in the page to refresh, and choose "
@@ -97,10 +99,11 @@ def loras() -> list[str]:
 
 def lora(name: str) -> Path:
     """The path of the LoRA file `name`, one of loras(). ConfigError if there is none."""
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if name in loras() else None
     if path is None:
         raise ConfigError(
-            f"lora: {name!r} is not in the LoRA folders: press R in the page to refresh, and choose one from the list"
+            f"lora: {quoted(name)} is not in the LoRA folders: press R in the page to refresh, and choose one from "
+            "the list"
         )
     return Path(path)
 
@@ -111,19 +114,32 @@ def _loras() -> Path:
 
 def prompt_files() -> list[str]:
     """The .txt files of the input folder."""
-    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.txt"))
+    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.txt") if path.is_file())
 
 
 def read_prompt_file(name: str) -> str:
-    """The text of the file `name`, one of prompt_files(). ConfigError if there is none or it is not UTF-8."""
+    """The text of the file `name`, one of prompt_files(). ConfigError if there is none, it is no UTF-8 or too large."""
     if name not in prompt_files():
         raise ConfigError(
-            f"file: {name!r} is not a .txt file of the input folder: put it there and press R in the page to refresh"
+            f"file: {quoted(name)} is not a .txt file of the input folder: put it there and press R in the page to "
+            "refresh"
         )
+    path = Path(folder_paths.get_input_directory()) / name
     try:
-        return (Path(folder_paths.get_input_directory()) / name).read_text("utf-8-sig")
+        size = path.stat().st_size
+        if size > MAX_PROMPT_FILE:
+            raise ConfigError(
+                f"file: {quoted(name)} has {size} bytes, of at most {MAX_PROMPT_FILE}: write one prompt per line, and "
+                "split the file"
+            )
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"file: {name} cannot be read as UTF-8 text ({error}): save it again as UTF-8") from error
+        raise ConfigError(
+            f"file: {quoted(name)} cannot be read as UTF-8 text ({error}): save it again as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise ConfigError(f"file: {quoted(name)} holds NUL bytes, which no text has: save it again as UTF-8")
+    return text
 
 
 def clip_config(weights: Path) -> Path:

@@ -11,7 +11,7 @@ from ...pave_core.rewards.clip_contrast import CLIPContrast
 from ...pave_core.rewards.clip_score import CLIPScore
 from ...pave_core.rewards.networks.clip_config import architectures
 from ...pave_core.rewards.networks.compute import PRECISIONS, Compute
-from ...pave_core.rollout.prompts import PromptSet, parse_prompts
+from ...pave_core.rollout.prompts import PromptSet, check_prompts, parse_prompts
 from ..host import folders, tiny
 from ..host.memory import free_caches
 from ..host.placement import visiting
@@ -157,6 +157,7 @@ class PaveCLIPContrast(io.ComfyNode):
         prompts: PromptSet | None = None,
     ) -> io.NodeOutput:
         others = [*parse_prompts(against), *(prompts.train if prompts else ())]
+        check_prompts("against", others)
         clip, compute = _chosen_clip(checkpoint, architecture), _compute(precision, batch_size)
         return io.NodeOutput(CLIPContrast(*clip, compute, against=others, scale=scale or None))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...pave_core.errors import quoted
 from ...pave_core.rewards import registry
 from ..shared import schema
 
@@ -38,7 +39,8 @@ class PaveRegisteredReward(io.ComfyNode):
         if reward is None or reward in registry.registered():
             return True
         return (
-            f"reward: {reward!r} is not offered by any pack in custom_nodes: install one that registers it, and restart"
+            f"reward: {quoted(reward)} is not offered by any pack in custom_nodes: install one that registers it, and "
+            "restart"
         )
 
     @classmethod

@@ -18,7 +18,7 @@ from ...pave_core.config.fields import from_shown, shown
 from ...pave_core.config.memory import MemoryConfig
 from ...pave_core.config.presets import CUSTOM, MEMORY_PRESETS, PRESETS, preset_config, with_values
 from ...pave_core.config.train import TrainConfig
-from ...pave_core.errors import ConfigError
+from ...pave_core.errors import ConfigError, quoted
 
 C = TypeVar("C")
 logger = logging.getLogger("pave")
@@ -95,7 +95,7 @@ def part_config(base: C, preset: str, values: Mapping[str, Any]) -> C:
 def memory_config(preset: str, values: Mapping[str, Any]) -> MemoryConfig:
     """The settings of memory, likewise."""
     if preset not in MEMORY_PRESET_NAMES:
-        raise ConfigError(f"preset: {preset!r} is not known: choose one of {', '.join(MEMORY_PRESET_NAMES)}")
+        raise ConfigError(f"preset: {quoted(preset)} is not known: choose one of {', '.join(MEMORY_PRESET_NAMES)}")
     base = MemoryConfig() if preset == CUSTOM else MEMORY_PRESETS[preset].memory()
     return part_config(base, preset, values)
 

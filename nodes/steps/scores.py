@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...pave_core.errors import ConfigError
+from ...pave_core.errors import ConfigError, quoted
 from ...pave_core.rewards.statistics import PIXEL_STATISTICS
 from ...pave_core.scoring import from_wires
 from ...pave_core.scoring.mix import RewardMix
@@ -169,7 +169,9 @@ class PaveImageStatistic(io.ComfyNode):
     @classmethod
     def execute(cls, images: Tensor, statistic: str) -> io.NodeOutput:
         if statistic not in PIXEL_STATISTICS:
-            raise ConfigError(f"statistic: {statistic!r} is not known: choose one of {', '.join(PIXEL_STATISTICS)}")
+            raise ConfigError(
+                f"statistic: {quoted(statistic)} is not known: choose one of {', '.join(PIXEL_STATISTICS)}"
+            )
         return io.NodeOutput(PIXEL_STATISTICS[statistic](images.flatten(1).float()).tolist())
 
 

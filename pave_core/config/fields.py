@@ -12,17 +12,23 @@ widgets, from_shown() back.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 
 C = TypeVar("C")
+_HALF = re.compile("[\ud800-\udfff]")
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 """The kinds of values that settings have, as error messages call them."""
+NUMBERS: dict[type, tuple[str, str]] = {int: ("whole numbers", "0, 2, 4"), float: ("numbers", "1, 0.5")}
+"""{the kind of the numbers of a list: (what messages call them, an example)}."""
 PAIR = 2
+MAX_TEXT = 5000
+"""The most characters of a text, such as a negative prompt, or of a list of numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Setting:
     help: str  # for users: a sentence or two
     low: float | None = None  # the smallest value allowed; in a tuple, for each number
     high: float | None = None  # the largest value allowed, likewise
+    most: int = 1  # of a tuple: the most numbers it may have
     step: float = 1  # the increment of the widget
     options: tuple[str, ...] = ()  # the texts allowed; empty: any
     remedy: str = ""  # the end of an error message: what to do
@@ -56,7 +63,7 @@ class Shown:
         if self.place is None:
             return value
         if not isinstance(value, tuple) or len(value) != PAIR:
-            raise ConfigError(f"{self.field}: {value!r} is not a pair of numbers: give two")
+            raise ConfigError(f"{self.field}: {quoted(value)} is not a pair of numbers: give two")
         return value[self.place]
 
 
@@ -119,17 +126,43 @@ def check(config: Any) -> None:
         said, kind, value = widget.setting, widget.kind, widget.of(config)
         remedy = f": {said.remedy}" if said.remedy else ""
         if said.options and value not in said.options:
-            raise ConfigError(f"{name}: {value!r} is not known: choose one of {', '.join(said.options)}")
+            raise ConfigError(f"{name}: {quoted(value)} is not known: choose one of {', '.join(said.options)}")
+        if isinstance(value, tuple) != widget.is_text:
+            what = f"a list of {NUMBERS[kind][0]}" if widget.is_text else KINDS[kind]
+            raise ConfigError(f"{name}: {quoted(value)} is not {what}{remedy}")
+        if isinstance(value, tuple) and len(value) > said.most:
+            raise ConfigError(f"{name}: {len(value)} numbers are too many: give at most {said.most}")
         for part in value if isinstance(value, tuple) else (value,):
             if not _is_of(kind, part):
-                raise ConfigError(f"{name}: {part!r} is not {KINDS[kind]}{remedy}")
-            if kind in (int, float):
+                raise ConfigError(f"{name}: {quoted(part)} is not {KINDS[kind]}{remedy}")
+            if kind is str:
+                check_text(name, part, MAX_TEXT)
+            elif kind is not bool:
                 _check_range(name, part, said, remedy)
+
+
+def check_text(name: str, text: Any, most: int) -> None:
+    """ConfigError, about `name`, for what is no text, is longer than `most` characters, or cannot be kept in files."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{name}: {quoted(text)} is not a text: write one")
+    if len(text) > most:
+        raise ConfigError(f"{name}: {quoted(text)} has {len(text)} characters: shorten it to at most {most}")
+    if "\0" in text or _HALF.search(text):
+        raise ConfigError(
+            f"{name}: {quoted(text)} holds a character that no file can hold (NUL, or half of a pair): write it anew"
+        )
+
+
+def check_line(name: str, text: Any, most: int) -> None:
+    """The same, and ConfigError for a text of several lines."""
+    check_text(name, text, most)
+    if len(text.splitlines()) > 1:
+        raise ConfigError(f"{name}: {quoted(text)} has several lines: write it in one")
 
 
 def joined(numbers: tuple[float, ...]) -> str:
     """(0, 2, 4) -> "0, 2, 4", with all digits of each number."""
-    return ", ".join(str(int(n)) if n == int(n) else repr(n) for n in numbers)
+    return ", ".join(str(int(n)) if isinstance(n, float) and n.is_integer() else repr(n) for n in numbers)
 
 
 def parse_numbers(name: str, text: str, whole: bool) -> tuple[Any, ...]:
@@ -137,11 +170,12 @@ def parse_numbers(name: str, text: str, whole: bool) -> tuple[Any, ...]:
 
     whole: integers only. ConfigError, about the setting `name`, for any other text.
     """
+    check_text(name, text, MAX_TEXT)
     try:
         return tuple((int if whole else float)(part) for part in text.replace(",", " ").split())
     except ValueError:
-        kind, example = ("whole numbers", "0, 2, 4") if whole else ("numbers", "1, 0.5")
-        raise ConfigError(f"{name}: {text!r} is not a list of {kind}: write it like {example}") from None
+        kind, example = NUMBERS[int if whole else float]
+        raise ConfigError(f"{name}: {quoted(text)} is not a list of {kind}: write it like {example}") from None
 
 
 def _as_shown(value: Any) -> Any:
@@ -156,12 +190,12 @@ def _is_of(kind: type, value: Any) -> bool:
 
 
 def _check_range(name: str, number: Any, said: Setting, remedy: str) -> None:
-    if math.isnan(number):
+    if isinstance(number, float) and math.isnan(number):
         raise ConfigError(f"{name}: {number} is not a number{remedy}")
     if said.low is not None and number < said.low:
-        raise ConfigError(f"{name}: {number} is below {said.low}{remedy}")
+        raise ConfigError(f"{name}: {quoted(number)} is below {said.low}{remedy}")
     if said.high is not None and number > said.high:
-        raise ConfigError(f"{name}: {number} is above {said.high}, the largest allowed{remedy}")
+        raise ConfigError(f"{name}: {quoted(number)} is above {said.high}, the largest allowed{remedy}")
 
 
 def _kind(hint: Any) -> Any:

@@ -23,7 +23,12 @@ class PaveConfig:
     """The segment set S, the weights of the loss's terms, and what keeps the policy near an earlier one."""
 
     segments: tuple[int, ...] = setting(
-        (2, 3), "S: each branch step is decomposed into this many finer steps in the loss. Empty is plain GRPO."
+        (2, 3),
+        "S: each branch step is decomposed into this many finer steps in the loss. Empty is plain GRPO.",
+        low=2,
+        high=64,
+        most=16,
+        remedy="1 is the plain step, which is always there; leave the field empty for plain GRPO",
     )
     advantage_clip: float = setting(
         5.0,
@@ -48,6 +53,7 @@ class PaveConfig:
         "A weight for each of the segments, in their order, such as 1, 0.5. Empty: all 1, as in the paper.",
         low=0,
         high=100,
+        most=16,
         expert=True,
         remedy=_NO_NEGATIVE,
     )
@@ -118,6 +124,7 @@ class PaveConfig:
         "A weight for each of the branch steps, in their order, such as 1, 0.5. Empty: all 1, as in the paper.",
         low=0,
         high=100,
+        most=64,
         expert=True,
         remedy=_NO_NEGATIVE,
     )
@@ -129,15 +136,9 @@ class PaveConfig:
     )
 
     def __post_init__(self) -> None:
-        for n in self.segments:
-            if n < 2:
-                raise ConfigError(
-                    f"segments: {n} is below 2: 1 is the plain step, which is always there; leave the field empty for "
-                    "plain GRPO"
-                )
+        check(self)
         if len(set(self.segments)) != len(self.segments):
             raise ConfigError(f"segments: {joined(self.segments)} repeats a number: write each once")
-        check(self)
         check_combinations(self)
         self._sort()
         if not any(self.weights().values()):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from .adapter import LoraConfig
 from .combinations import as_text, settings_of
 from .fields import from_shown
@@ -143,12 +143,10 @@ def preset_config(name: str) -> TrainConfig:
 
     ConfigError for a name that is not known.
     """
-    name = RENAMED.get(name, name)
-    if name == CUSTOM:
-        return TrainConfig()
-    if name not in PRESETS:
-        raise ConfigError(f"preset: {name!r} is not known: choose one of {', '.join((CUSTOM, *PRESETS))}")
-    return PRESETS[name]
+    known = {CUSTOM: TrainConfig(), **PRESETS, **{old: PRESETS[new] for old, new in RENAMED.items()}}
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(f"preset: {quoted(name)} is not known: choose one of {', '.join((CUSTOM, *PRESETS))}")
+    return known[name]
 
 
 def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:

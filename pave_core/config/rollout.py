@@ -26,7 +26,9 @@ class RolloutConfig:
         remedy="a branch step and the step after it are needed; the paper uses 16",
     )
     branch_steps: tuple[int, ...] = setting(
-        (0, 2, 4, 6), "K: the denoising steps that explore. Counted from 0; the last step cannot be one."
+        (0, 2, 4, 6),
+        "K: the denoising steps that explore. Counted from 0; the last step cannot be one.",
+        most=64,
     )
     group_size: int = setting(
         12,
@@ -103,6 +105,7 @@ class RolloutConfig:
         "once.",
         low=2,
         high=16,
+        most=15,
         expert=True,
         remedy="2 takes every second step",
     )

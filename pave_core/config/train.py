@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, get_type_hints
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from .adapter import LoraConfig
 from .combinations import check_combinations
 from .fields import check, setting
@@ -84,12 +84,13 @@ class TrainConfig:
 
 def _from_dict(cls: Any, values: Mapping[str, Any], where: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: {values!r} is not a group of settings: use one of this pack's recipes")
+        raise ConfigError(f"{where}: {quoted(values)} is not a group of settings: use one of this pack's recipes")
     types = get_type_hints(cls)
     built: dict[str, Any] = {}
     for name, value in values.items():
         if name not in types:
-            raise ConfigError(f"{where}.{name}: not a known setting: remove it, or use one of {', '.join(types)}")
+            unknown = quoted(name).strip("'")
+            raise ConfigError(f"{where}.{unknown}: not a known setting: remove it, or use one of {', '.join(types)}")
         if is_dataclass(types[name]):
             built[name] = _from_dict(types[name], value, f"{where}.{name}")
         else:

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from ..config.fields import check, setting
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..rewards.statistics import STATISTICS
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix
@@ -101,8 +101,8 @@ class GuardSettings:
         for part in () if held_out is None else RewardMix.of(held_out).rewards:
             if describe(part) in trained:
                 raise ConfigError(
-                    f"guard: its reward {part.name!r} is trained on, so that it cannot show hacking: connect one that "
-                    "is not to held_out"
+                    f"guard: its reward {quoted(part.name)} is trained on, so that it cannot show hacking: connect "
+                    "one that is not to held_out"
                 )
         return held_out
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 
 _QUERY = re.compile(r"(^|_)w?\d*(q|qkv|query)(_|$)", re.IGNORECASE)
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
@@ -76,7 +76,8 @@ def find_targets(model: nn.Module, targets: str) -> list[str]:
             others = [name for name in layers if name not in kinds]
             shown = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
             raise ConfigError(
-                f"targets: {targets!r} finds no {what} in this model (linear layers that are neither attention nor "
+                f"targets: {quoted(targets)} finds no {what} in this model (linear layers that are neither attention "
+                "nor "
                 f"MLP: {shown or 'none'}): choose all linear"
             )
     chosen = {kind for these in wanted.values() for kind in these}

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from .clip_score import describe_open_clip, load_open_clip
 from .networks.compute import ON_CPU, Compute
 
@@ -61,7 +61,7 @@ class CLIPContrast:
         ConfigError for a prompt that is the only one of `against`.
         """
         if self._against in {(prompt,) for prompt in prompts}:
-            raise ConfigError(f"against: {self._against[0]!r} is the image's own prompt: give others besides")
+            raise ConfigError(f"against: {quoted(self._against[0])} is the image's own prompt: give others besides")
         image_ND, text = self._clip.features(images, [*prompts, *self._against])
         own_ND, other_MD = text[: len(prompts)], text[len(prompts) :]
         own_N = self._scale * (image_ND * own_ND).sum(1)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..images import encoded
 
 Prefer = Literal["small files", "large files"]
@@ -31,7 +31,9 @@ class JPEGSize:
 
     def __post_init__(self) -> None:
         if self.prefer not in get_args(Prefer):
-            raise ConfigError(f"prefer: {self.prefer!r} is not known: choose one of {', '.join(get_args(Prefer))}")
+            raise ConfigError(
+                f"prefer: {quoted(self.prefer)} is not known: choose one of {', '.join(get_args(Prefer))}"
+            )
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] -> (N,) fp32, in kB; the prompts do not matter."""

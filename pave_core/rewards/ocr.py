@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..images import picture
 
 QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|「([^「」]+)」')
@@ -67,7 +67,7 @@ def quoted_text(prompt: str) -> str:
     text = "".join("".join(groups) for groups in QUOTED.findall(prompt))
     if not normalised(text):
         raise ConfigError(
-            f'prompt: {prompt!r} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
+            f'prompt: {quoted(prompt)} has no text in quotes to look for: write it as in: a shop sign that says "OPEN"'
         )
     if len(text) > MAX_QUOTED:
         raise ConfigError(f"prompt: its text in quotes has {len(text)} characters: shorten it to {MAX_QUOTED}")

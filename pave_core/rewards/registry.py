@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import ConfigError, PaveError
+from ..errors import ConfigError, PaveError, quoted
 from ..types import Reward
 
 
@@ -28,20 +28,20 @@ def register(name: str, factory: Callable[[], Reward], description: str = "") ->
     higher is better. description: one line for users.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"name: {name!r} is no name for a reward: give a text that tells users what it likes")
+        raise ConfigError(f"name: {quoted(name)} is no name for a reward: give a text that tells users what it likes")
     if name in _entries:
         raise ConfigError(
-            f"name: a reward {name!r} is registered already: give yours another name, such as one with your pack's "
-            "name in it"
+            f"name: a reward {quoted(name)} is registered already: give yours another name, such as one with your "
+            "pack's name in it"
         )
     if not callable(factory):
         raise ConfigError(
-            f"factory: {factory!r} of reward {name!r} cannot be called: give a function without arguments that makes "
-            "the reward"
+            f"factory: {quoted(factory)} of reward {quoted(name)} cannot be called: give a function without arguments "
+            "that makes the reward"
         )
     if not isinstance(description, str):
         raise ConfigError(
-            f"description: {description!r} of reward {name!r} is not a text: give one line, or leave it out"
+            f"description: {quoted(description)} of reward {quoted(name)} is not a text: give one line, or leave it out"
         )
     _entries[name] = Entry(factory, description)
 
@@ -55,7 +55,7 @@ def make(name: str) -> Reward:
     """A new reward of that name. ConfigError if there is none, or its pack cannot make it."""
     if name not in _entries:
         raise ConfigError(
-            f"reward: {name!r} is not registered: install or update the pack that it comes from, and restart"
+            f"reward: {quoted(name)} is not registered: install or update the pack that it comes from, and restart"
         )
     try:
         reward = _entries[name].factory()
@@ -63,11 +63,12 @@ def make(name: str) -> Reward:
         raise
     except Exception as error:  # the factory is another pack's code
         raise ConfigError(
-            f"reward: {name!r} could not be made by its pack ({type(error).__name__}: {error}): tell that pack's author"
+            f"reward: {quoted(name)} could not be made by its pack ({type(error).__name__}: {error}): tell that "
+            "pack's author"
         ) from error
     if not isinstance(getattr(reward, "name", None), str) or not callable(reward):
         raise ConfigError(
-            f"reward: the pack of {name!r} made {reward!r}, which has no name or cannot be called: tell that pack's "
-            "author"
+            f"reward: the pack of {quoted(name)} made {quoted(reward)}, which has no name or cannot be called: tell "
+            "that pack's author"
         )
     return reward

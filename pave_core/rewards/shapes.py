@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "star")
@@ -50,7 +50,7 @@ def _named(prompt: str, words: Sequence[str], kind: str) -> int:
     found = [i for i, word in enumerate(words) if word in said]
     if len(found) != 1:
         count = "no" if not found else "more than one"
-        raise ConfigError(f"prompt: {prompt!r} names {count} {kind}: name exactly one of {', '.join(words)}")
+        raise ConfigError(f"prompt: {quoted(prompt)} names {count} {kind}: name exactly one of {', '.join(words)}")
     return found[0]
 
 

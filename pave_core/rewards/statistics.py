@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 
 PIXEL_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda pixels: pixels.mean(1),
@@ -110,10 +110,12 @@ class StatisticReward:
 
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
-            raise ConfigError(f"statistic: {self.statistic!r} is not known: choose one of {', '.join(STATISTICS)}")
+            raise ConfigError(
+                f"statistic: {quoted(self.statistic)} is not known: choose one of {', '.join(STATISTICS)}"
+            )
         if self.direction not in get_args(Direction):
             raise ConfigError(
-                f"direction: {self.direction!r} is not known: choose one of {', '.join(get_args(Direction))}"
+                f"direction: {quoted(self.direction)} is not known: choose one of {', '.join(get_args(Direction))}"
             )
         if not math.isfinite(self.target):
             raise ConfigError(f"target: {self.target} is not finite: give the {self.statistic} that you want")

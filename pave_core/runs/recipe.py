@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from .. import __version__
 from ..config.train import TrainConfig
-from ..errors import ConfigError, shortened
+from ..errors import ConfigError, quoted, shortened
 from ..policies.lora_file import RECIPE_KEY
+from ..rollout.prompts import PromptSet
 from ..scoring.score import describe
 from ..types import RunPolicy
 from .settings import Task
@@ -22,6 +24,12 @@ VERSIONS = ("pack", "comfyui")
 """Keys of a recipe that a resumed run need not match."""
 FREE = ("iterations", "checkpoint_every", "batch_size", "memory")
 """Settings that a resumed run need not match: they do not change what is learnt in a step."""
+MAX_RECIPE = 8_000_000
+"""The most characters of a recipe as JSON: ten thousand prompts of some hundred words."""
+_LIVE = re.compile(r"[\\`<>\[\]]")
+"""With what code, HTML, links and images begin and end in Markdown."""
+MAX_LINE, MAX_LINES, MAX_DEPTH = 500, 1000, 6
+"""Of a recipe's text: the most characters of a value, the most entries of a list and the most levels of lists."""
 
 
 def recipe_of(policy: RunPolicy, task: Task, base: str) -> dict[str, Any]:
@@ -44,15 +52,21 @@ def check_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """ConfigError about the first setting in which a checkpoint's recipe, `saved`, differs from this run's, `now`.
 
     VERSIONS and FREE settings may differ. A setting that the checkpoint's version did not have counts as its default.
+    ConfigError for a recipe that is damaged, too.
     """
-    saved, now = ({key: value for key, value in recipe.items() if key not in VERSIONS} for recipe in (saved, now))
-    if "config" in saved:
-        saved["config"] = TrainConfig.from_dict(saved["config"]).to_dict()
-    saved, now = json.loads(json.dumps([saved, now]))
-    _check_equal(saved, now, "")
+    try:
+        saved = _mapping("recipe", saved)
+        saved = dict(saved) | {"config": config_of(saved).to_dict()}
+        saved, now = json.loads(json.dumps([saved, now]))
+    except (ConfigError, RecursionError, TypeError) as error:
+        raise ConfigError(
+            f"resume: the recipe in the checkpoint is damaged ({error}): set resume to none, or to another run"
+        ) from error
+    kept, asked = ({key: value for key, value in recipe.items() if key not in VERSIONS} for recipe in (saved, now))
+    _check_equal(kept, asked, "")
 
 
-def load_recipe(path: Path) -> dict[str, Any]:
+def load_recipe(path: Path) -> Mapping[str, Any]:
     """The recipe in the header of a LoRA file. ConfigError if the file cannot be read or holds no valid recipe."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -67,19 +81,51 @@ def load_recipe(path: Path) -> dict[str, Any]:
             "another file"
         )
     try:
-        recipe = json.loads(text)
-        TrainConfig.from_dict(recipe["config"])
+        if len(text) > MAX_RECIPE:
+            raise ConfigError(f"recipe: {len(text)} characters are more than {MAX_RECIPE}")
+        recipe = _mapping("recipe", json.loads(text))
+        config_of(recipe)
+        prompts_of(recipe)
         return recipe
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"lora: the recipe in {path.name} is damaged or of a newer version ({error}): choose another file"
         ) from error
 
 
+def config_of(recipe: Mapping[str, Any]) -> TrainConfig:
+    """The settings in a recipe. ConfigError, with the field, for what is none or has a wrong value."""
+    return TrainConfig.from_dict(_mapping("config", recipe.get("config")))
+
+
+def prompts_of(recipe: Mapping[str, Any]) -> PromptSet:
+    """The prompts in a recipe. ConfigError for anything but lists of texts (see PromptSet), or none to train on."""
+    train, held_out = (recipe.get(name) for name in ("prompts", "held_out"))
+    if not isinstance(train, list) or not isinstance(held_out, list) or not train:
+        raise ConfigError("prompts: the recipe has no list of prompts, or none of held-out prompts")
+    return PromptSet(tuple(train), tuple(held_out))
+
+
+def sampling_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a recipe says of the policy's images. ConfigError where it says nothing."""
+    return _mapping("sampling", recipe.get("sampling"))
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {quoted(value)} is not a group of settings: choose a file that this pack wrote")
+    return value
+
+
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """A recipe for people to read: nested Markdown lists, one setting per line."""
-    versions = f"pack {recipe.get('pack', '?')}, ComfyUI {recipe.get('comfyui', '?')}"
-    lines = [f"- {recipe.get('method', 'Pave-GRPO')}, {recipe.get('step', '?')} steps, {versions}"]
+    """A recipe for people to read: nested Markdown lists, one setting per line.
+
+    It may be a stranger's: what is long is cut, control characters are left out, and what Markdown would take for an
+    image, a link or HTML is escaped.
+    """
+    said = {name: recipe.get(name, "?") for name in ("pack", "comfyui", "step")} | {"method": recipe.get("method")}
+    pack, comfyui, step, method = (_plain(value) for value in said.values())
+    lines = [f"- {method if said['method'] else 'Pave-GRPO'}, {step} steps, pack {pack}, ComfyUI {comfyui}"]
     groups = ("config", "sampling", "reward", "judge", "prompts", "held_out")
     return "\n".join([*lines, *_lines({group: recipe.get(group) for group in groups})])
 
@@ -88,7 +134,8 @@ def _check_equal(saved: Any, now: Any, where: str) -> None:
     if isinstance(saved, Mapping) and isinstance(now, Mapping):
         for key in sorted(saved.keys() | now.keys()):
             if key not in FREE:
-                _check_equal(saved.get(key), now.get(key), f"{where}.{key}" if where else key)
+                name = quoted(key).strip("'")
+                _check_equal(saved.get(key), now.get(key), f"{where}.{name}" if where else name)
     elif saved != now:
         if where == "model":
             raise ConfigError(
@@ -101,13 +148,25 @@ def _check_equal(saved: Any, now: Any, where: str) -> None:
         )
 
 
-def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
-    lines = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            lines += [f"{indent}- {name}", *_lines(value, indent + "  ")]
+def _lines(values: Mapping[str, Any], depth: int = 0) -> list[str]:
+    lines, indent = [], "  " * depth
+    for name, value in list(values.items())[:MAX_LINES]:
+        if isinstance(value, Mapping) and depth < MAX_DEPTH:
+            lines += [f"{indent}- {_plain(name)}", *_lines(value, depth + 1)]
         elif isinstance(value, list) and any(isinstance(item, str) for item in value):
-            lines += [f"{indent}- {name}", *(f"{indent}  - {item}" for item in value)]
+            lines += [f"{indent}- {_plain(name)}", *(f"{indent}  - {_plain(item)}" for item in value[:MAX_LINES])]
+            if len(value) > MAX_LINES:
+                lines.append(f"{indent}  - and {len(value) - MAX_LINES} more")
         else:
-            lines.append(f"{indent}- {name}: {value if isinstance(value, str) else json.dumps(value)}")
+            lines.append(f"{indent}- {_plain(name)}: {_plain(value)}")
     return lines
+
+
+def _plain(value: Any) -> str:
+    """A value of a recipe in one line of Markdown that shows it and does nothing else."""
+    if value is None or isinstance(value, int | float):
+        return json.dumps(value)
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        return shortened(json.dumps(value), MAX_LINE)
+    text = shortened(value, MAX_LINE) if isinstance(value, str) else quoted(value)
+    return _LIVE.sub(r"\\\g<0>", "".join(letter if letter.isprintable() else " " for letter in text))

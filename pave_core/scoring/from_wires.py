@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..config.fields import check_line
+from ..errors import ConfigError, quoted
 from .mix import RewardMix, Scores
+
+MAX_NAME = 100
+"""The most characters of a name for scores: it is in the log and in the curve."""
 
 
 def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
@@ -38,12 +43,15 @@ def scores_from_numbers(numbers: Sequence[object], name: str, weight: float, bes
         place = int((~values.isfinite()).nonzero()[0])
         raise ConfigError(f"numbers: number {place + 1} of {len(values)} is {values[place].item()}: it must be finite")
     name = name.strip() or "graph"
+    check_line("name", name, MAX_NAME)
+    if not math.isfinite(weight):
+        raise ConfigError(f"weight: {weight} is not finite: use 1, or -1 where lower numbers are better")
     if beside is None:
         if weight == 0:
             raise ConfigError("weight: 0 leaves nothing to learn from: use 1, or -1 where lower numbers are better")
         return Scores({name: values}, (weight,))
     if name in beside.values:
-        raise ConfigError(f"name: {name!r} is the name of scores that these are added to: choose another")
+        raise ConfigError(f"name: {quoted(name)} is the name of scores that these are added to: choose another")
     for other, theirs in beside.values.items():
         if len(theirs) != len(values):
             raise ConfigError(
@@ -62,5 +70,6 @@ def _numbers(values: Sequence[object]) -> Iterator[float]:
             yield float(value)
         else:
             raise ConfigError(
-                f"numbers: {value!r} is not a number: connect a FLOAT or INT output that gives one number per image"
+                f"numbers: {quoted(value)} is not a number: connect a FLOAT or INT output that gives one number per "
+                "image"
             )

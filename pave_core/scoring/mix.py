@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..batches import Batches
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..types import Reward
 from .groups import zero_spread
 from .score import batches_of, describe, score
@@ -75,16 +76,18 @@ class RewardMix:
             )
         if self.normalise not in get_args(Normalise):
             raise ConfigError(
-                f"normalise: {self.normalise!r} is not known: choose one of {', '.join(get_args(Normalise))}"
+                f"normalise: {quoted(self.normalise)} is not known: choose one of {', '.join(get_args(Normalise))}"
             )
+        if not all(map(isfinite, self.weights)):
+            raise ConfigError(f"weights: {quoted(self.weights)} are not all finite: give numbers")
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
         described = [describe(reward) for reward in self.rewards]
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:
                 raise ConfigError(
-                    f"reward: {reward.name!r} is in the mix {described.count(own)} times: connect it once and raise "
-                    "its weight"
+                    f"reward: {quoted(reward.name)} is in the mix {described.count(own)} times: connect it once and "
+                    "raise its weight"
                 )
 
     @property

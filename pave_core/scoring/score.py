@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batches import UNLIMITED, Batches
-from ..errors import NOT_FINITE, ConfigError, TrainingError
+from ..errors import NOT_FINITE, ConfigError, TrainingError, quoted
 from ..types import Reward
 
 RANGE_SLACK = 1e-3
@@ -46,7 +46,7 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str], batches: Batch
         value, prompt = scores[bad[0]].item(), prompts[bad[0]]
         raise TrainingError(
             f"reward {reward.name}: returned {value} for {len(bad)} of {len(scores)} images (first prompt: "
-            f"{prompt!r}): it must be finite"
+            f"{quoted(prompt)}): it must be finite"
         )
     return scores
 

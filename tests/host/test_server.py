@@ -196,8 +196,8 @@ def test_bad_widgets_are_refused_before_anything_runs(client, widgets, message):
 @pytest.mark.parametrize(
     ("widgets", "message"),
     [
-        ({"resume": "../../etc"}, "resume: '../../etc' is not a plain file name"),
-        ({"resume": "gone_00001"}, "resume: 'gone_00001' has no checkpoint"),
+        ({"resume": "../../etc"}, "resume: '../../etc' is not known: choose one of none"),
+        ({"resume": "gone_00001"}, "resume: 'gone_00001' is not known: choose one of none"),
         ({"targets": "everything"}, "targets: 'everything' is not known"),
         ({"width": 72, "height": 60}, "height: 60 is not a multiple of 8"),
     ],
@@ -205,7 +205,7 @@ def test_bad_widgets_are_refused_before_anything_runs(client, widgets, message):
 def test_what_the_host_lets_through_is_refused_before_training(client, server, widgets, message):
     """Older hosts do not check the choices of V3 nodes; newer ones refuse them in their own words."""
     theirs = f"Value not in list: {next(iter(widgets))}: .*not in"
-    with pytest.raises(PromptError, match=rf"PaveTrain \(node train\): ({message}|{theirs})"):
+    with pytest.raises(PromptError, match=rf"PaveTrain \(node train\): .*({message}|{theirs})"):
         client.run(graph(run_name="refused", **widgets), timeout=120)
     assert not list((server.output / "pave").glob("refused_*"))
 
@@ -268,7 +268,7 @@ def test_prompts_come_from_a_file_too(client, server):
     step = json.loads((server.output / "pave" / "file_00001" / "metrics.jsonl").read_text().splitlines()[0])
     assert step["prompts"][0].split()[2] == "square"
     prompt["prompts"]["inputs"]["file"] = "latin1.txt"
-    with pytest.raises(PromptError, match=r"file: latin1\.txt cannot be read as UTF-8"):
+    with pytest.raises(PromptError, match=r"file: 'latin1\.txt' cannot be read as UTF-8"):
         client.queue(prompt)
     prompt["prompts"]["inputs"]["file"] = "../../secret.txt"
     with pytest.raises(PromptError, match=r"file: '\.\./\.\./secret\.txt' is not a \.txt file of the input folder"):

@@ -6,34 +6,40 @@ from ....pave_core.errors import ConfigError
 from .graph import (
     ADVANTAGE,
     BEGIN,
-    CHOICE,
     LOOP_BEGIN,
     LOOP_END,
     LOSS,
     OPTIMIZER_STEP,
     ROLLOUT,
     Graph,
+    Wired,
     ancestors,
     descendants,
     loop_body,
     sources,
 )
 
+CROWD = 8
+"""From so many nodes on that change one state, the node that gives it is refused, not each of them."""
+
 
 def check_loop_begin(graph: Graph, begin: str) -> None:
     """ConfigError unless exactly one Pave Loop End belongs to this Pave Loop Begin."""
-    ends = [node for node in graph if graph[node]["class_type"] == LOOP_END and _loop_of(graph, node) == begin]
+    check_crowd(graph, begin)
+    users = Wired.of(graph).users.get(begin, [])
+    ends = [node for _, node, name in users if name == "loop" and graph[node]["class_type"] == LOOP_END]
     if not ends:
         raise ConfigError(
             "loop: this loop has no end: connect the loop socket to a Pave Loop End, and the last state of the loop's "
             "body"
         )
     if len(ends) > 1:
-        raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends)}): keep one")
+        raise ConfigError(f"loop: this loop has {len(ends)} ends (nodes {', '.join(ends[:CROWD])}): keep one")
 
 
 def check_loop_end(graph: Graph, end: str) -> None:
     """ConfigError where the wires of a Pave Loop End are crossed with those of another loop."""
+    check_crowd(graph, end)
     begin = _loop_of(graph, end)
     if begin is None:
         return  # not connected, which the host says itself
@@ -104,17 +110,28 @@ def check_optimizer_step(graph: Graph, step: str) -> None:
 
 def _check_single_use(graph: Graph, node: str) -> None:
     """ConfigError where the state that goes into `node` also goes into another node that changes it."""
+    check_crowd(graph, node)
     state = _wire(graph, node, "state")
-    for other in graph:
-        if (
-            state
-            and other != node
-            and graph[other]["class_type"] in (CHOICE, LOSS, OPTIMIZER_STEP)
-            and _wire(graph, other, "state") == state
-        ):
+    changers = Wired.of(graph).changers.get(state, []) if state else []
+    others = [other for other in changers[:CROWD] if other != node]
+    if state and others and len(changers) < CROWD:
+        raise ConfigError(
+            f"state: nodes {node} and {others[0]} both change the state that node {state[0]} gives: wire them one "
+            "after the other"
+        )
+
+
+def check_crowd(graph: Graph, giver: str) -> None:
+    """ConfigError where CROWD nodes or more change the state that this node gives.
+
+    They are told once, by the node that they share: the host would list all their outputs for each of them.
+    """
+    for slot in (0, 1):  # Pave Loop Begin gives its state in slot 1
+        changers = Wired.of(graph).changers.get((giver, slot), [])
+        if len(changers) >= CROWD:
             raise ConfigError(
-                f"state: nodes {node} and {other} both change the state that node {state[0]} gives: wire them one "
-                "after the other"
+                f"state: {len(changers)} nodes ({', '.join(changers[:3])}, ...) change the state that node {giver} "
+                "gives: wire them one after the other"
             )
 
 

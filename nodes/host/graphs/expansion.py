@@ -17,7 +17,7 @@ from comfy_execution.graph_utils import is_link
 
 import nodes as host_nodes
 
-from ....pave_core.errors import ConfigError
+from ....pave_core.errors import ConfigError, quoted
 from .checks import check_loop_end
 from .graph import loop_body
 
@@ -98,8 +98,8 @@ def _plain(name: str, value: Any) -> Any:
     """`value`; ConfigError if the host would take it for a link."""
     if is_link(value):
         raise ConfigError(
-            f"{name}: {value!r} is what the host writes for a wire and cannot go around a loop: carry it in another "
-            "form, such as text"
+            f"{name}: {quoted(value)} is what the host writes for a wire and cannot go around a loop: carry it in "
+            "another form, such as text"
         )
     return value
 

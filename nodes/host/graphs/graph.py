@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from ....pave_core.errors import ConfigError
@@ -19,6 +20,34 @@ Graph = Mapping[str, Mapping[str, Any]]
 LOOP_BEGIN, LOOP_END, BEGIN, FINISH = "PaveLoopBegin", "PaveLoopEnd", "PaveBegin", "PaveFinish"
 ROLLOUT, ADVANTAGE, LOSS, OPTIMIZER_STEP = "PaveRollout", "PaveAdvantage", "PaveDecompositionLoss", "PaveOptimizerStep"
 CANDIDATES, CHOICE, CONTRAST = "PaveCandidates", "PaveChoosePrompts", "PaveContrast"
+
+
+class Wired(dict[str, Mapping[str, Any]]):
+    """A graph that knows what each output is wired to: found once, since each of a thousand nodes asks."""
+
+    @cached_property
+    def users(self) -> dict[str, list[tuple[int, str, str]]]:
+        """{node: [(output slot, node that uses it, input there)]}."""
+        found: dict[str, list[tuple[int, str, str]]] = {}
+        for node in self:
+            for name, source, slot in sources(self[node]):
+                found.setdefault(source, []).append((slot, node, name))
+        return found
+
+    @cached_property
+    def changers(self) -> dict[tuple[str, int], list[str]]:
+        """{(node, output slot): the nodes that change the state that it gives}."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for source, users in self.users.items():
+            for slot, node, name in users:
+                if name == "state" and self[node]["class_type"] in (CHOICE, LOSS, OPTIMIZER_STEP):
+                    found.setdefault((source, slot), []).append(node)
+        return found
+
+    @classmethod
+    def of(cls, graph: Graph) -> Wired:
+        """`graph` itself if it is one."""
+        return graph if isinstance(graph, Wired) else cls(graph)
 
 
 def sources(node: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
@@ -42,18 +71,15 @@ def ancestors(graph: Graph, start: Iterable[str]) -> set[str]:
 
 def descendants(graph: Graph, start: str, past: Callable[[str], bool] = lambda node: True) -> set[str]:
     """The nodes that depend on `start`, without those that do so only through a node for which `past` is False."""
-    consumers: dict[str, list[str]] = {}
-    for node in graph:
-        for _, source, _ in sources(graph[node]):
-            consumers.setdefault(source, []).append(node)
+    users = Wired.of(graph).users
     found: set[str] = set()
-    waiting = list(consumers.get(start, ()))
+    waiting = [start]
     while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            if past(node):
-                waiting += consumers.get(node, ())
+        for _, node, _ in users.get(waiting.pop(), ()):
+            if node not in found:
+                found.add(node)
+                if past(node):
+                    waiting.append(node)
     return found
 
 

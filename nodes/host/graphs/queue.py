@@ -5,7 +5,7 @@ The host does not hand it to validate_inputs and fingerprint_inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,20 +13,24 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ....pave_core.errors import ConfigError
-from .graph import Graph
+from .graph import Graph, Wired
 
-_posted: ContextVar[Graph | None] = ContextVar("pave_posted_prompt", default=None)
+Inputs = Mapping[str, Any]
+
+_posted: ContextVar[tuple[Wired, Mapping[str, Inputs]] | None] = ContextVar("pave_posted_prompt", default=None)
+"""The prompt, and the inputs of its nodes as they were posted: the host converts them in place."""
 
 
 def register() -> None:
     """Keep each posted prompt while the host validates it, which it does in the same task."""
 
     def remember(request: dict[str, Any]) -> dict[str, Any]:
-        prompt = request.get("prompt")
-        whole = isinstance(prompt, dict) and all(
+        prompt: Any = request.get("prompt")
+        _posted.set(None)  # what is not whole, the host itself refuses
+        if isinstance(prompt, dict) and all(
             isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in prompt.values()
-        )
-        _posted.set(prompt if whole else None)  # what is not whole, the host itself refuses
+        ):
+            _posted.set((Wired(prompt), {name: dict(node["inputs"]) for name, node in prompt.items()}))
         return request
 
     PromptServer.instance.add_on_prompt_handler(remember)
@@ -34,14 +38,20 @@ def register() -> None:
 
 def validated(check: Callable[[Graph, str], None]) -> bool | str:
     """For validate_inputs: True, or the message of the ConfigError that check(graph, id of the node) raises."""
-    graph, context = _posted.get(), get_executing_context()
-    if graph is None or context is None or context.node_id not in graph:
+    found, context = _posted.get(), get_executing_context()
+    if found is None or context is None or context.node_id not in found[0]:
         return True  # the prompt was not posted to the server: the node itself checks when it runs
     try:
-        check(graph, context.node_id)
+        check(found[0], context.node_id)
     except ConfigError as error:
         return str(error)
     return True
+
+
+def posted() -> Inputs | None:
+    """The inputs, as they were posted, of the node that is being validated; None if its prompt was not posted."""
+    found, context = _posted.get(), get_executing_context()
+    return None if found is None or context is None else found[1].get(context.node_id)
 
 
 def running() -> tuple[Graph, str] | None:

@@ -14,6 +14,7 @@ from ....pave_core.config.presets import CUSTOM, preset_config
 from ....pave_core.config.train import TrainConfig
 from ....pave_core.errors import ConfigError
 from ....pave_core.training.step import NOT_CHOSEN, NOT_NARROWED
+from .checks import check_crowd
 from .graph import CANDIDATES, CHOICE, CONTRAST, Graph, descendants, sources
 
 WIRED = {
@@ -57,6 +58,7 @@ def check_wired(graph: Graph, node: str) -> None:
 
 def check_drawn(graph: Graph, begin: str) -> None:
     """The same of Pave Begin; and the step nodes after it are to do what the settings say."""
+    check_crowd(graph, begin)
     check_wired(graph, begin)
     parts = _wired(graph, begin)
     if parts["optim"] is not None and parts["optim"].step == "per_step":

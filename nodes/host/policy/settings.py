@@ -13,6 +13,8 @@ from comfy.model_patcher import ModelPatcher
 from ....pave_core.config.adapter import LoraConfig
 from ....pave_core.config.fields import check, setting
 from ....pave_core.config.rollout import RolloutConfig
+from ....pave_core.errors import ConfigError, quoted
+from ....pave_core.flow.schedule import check_sigmas
 
 SCHEDULERS: tuple[str, ...] = tuple(comfy.samplers.SCHEDULER_NAMES)
 
@@ -70,18 +72,26 @@ class Picture:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.sigmas is not None and (
+            not isinstance(self.sigmas, tuple) or not all(isinstance(sigma, int | float) for sigma in self.sigmas)
+        ):
+            raise ConfigError(
+                f"sigmas: {quoted(self.sigmas)} is not a list of numbers: give a schedule that falls to 0"
+            )
 
     @classmethod
     def of_recipe(cls, sampling: Mapping[str, Any]) -> Picture:
-        """The Picture of a recipe's entry "sampling"."""
+        """The Picture of a recipe's entry "sampling". ConfigError for what is missing there or wrong."""
+        missing = [name for name in ("width", "height", "scheduler") if name not in sampling]
+        if missing:
+            raise ConfigError(f"sampling: it does not say {missing[0]}: choose a file that this pack wrote")
         sigmas = sampling.get("sigmas")
-        own = None if sigmas is None else tuple(sigmas)
         return cls(
             sampling["width"],
             sampling["height"],
             sampling["scheduler"],
             frames=sampling.get("frames", 1),
-            sigmas=own,
+            sigmas=tuple(sigmas) if isinstance(sigmas, list) else sigmas,
         )
 
     def to_recipe(self) -> dict[str, Any]:
@@ -109,3 +119,7 @@ class RolloutSettings:
 
     config: RolloutConfig = field(default_factory=RolloutConfig)
     picture: Picture = field(default_factory=Picture)
+
+    def __post_init__(self) -> None:
+        if self.picture.sigmas is not None:
+            check_sigmas(self.picture.sigmas, self.config.steps)

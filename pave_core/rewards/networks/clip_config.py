@@ -49,7 +49,7 @@ def read_config(architecture: str | Path) -> Config:
         }
     else:
         raise ConfigError(
-            f"architecture: {architecture!r} is not an open_clip architecture: choose one of the list, or put "
+            f"architecture: {quoted(architecture)} is not an open_clip architecture: choose one of the list, or put "
             "open_clip_config.json beside the file"
         )
     model = config.get("model_cfg") if isinstance(config, dict) else None
@@ -77,7 +77,7 @@ def _refusal(model_config: Config) -> str | None:
     tokenizer = model_config["text_cfg"].get("hf_tokenizer_name") or model_config["text_cfg"].get("hf_model_name")
     if tokenizer:
         remedy = "choose one with CLIP's own tokenizer"
-        return f"its tokenizer {tokenizer!r} would have to be downloaded, which this pack never does: {remedy}"
+        return f"its tokenizer {quoted(tokenizer)} would have to be downloaded, which this pack never does: {remedy}"
     if "multimodal_cfg" in model_config:
         return "it is a captioner (CoCa), not a plain CLIP: choose a CLIP"
     tower = str(model_config["vision_cfg"].get("timm_model_name", ""))

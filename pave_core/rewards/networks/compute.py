@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...batches import Batches, nothing
-from ...errors import ConfigError
+from ...errors import ConfigError, quoted
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,7 +66,9 @@ class Compute:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision: {self.precision!r} is not known: choose one of {', '.join(PRECISIONS)}")
+            raise ConfigError(
+                f"precision: {quoted(self.precision)} is not known: choose one of {', '.join(PRECISIONS)}"
+            )
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: {self.batch_size} is below 1: use 1 for the least memory")
         batches = Batches(self.batch_size, what="images in a reward's network", remedy=SMALLER, free=self.free)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...errors import ConfigError, quoted
 from ...images import eight_bit
 
 Colour = tuple[float, float, float]
@@ -46,11 +46,12 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
             raise ConfigError(
-                f"resize_mode: {self.resize!r} is not known: the config must say one of {', '.join(get_args(Resize))}"
+                f"resize_mode: {quoted(self.resize)} is not known: the config must say one of "
+                f"{', '.join(get_args(Resize))}"
             )
         if self.interpolation not in ("bicubic", "bilinear"):
             raise ConfigError(
-                f"interpolation: {self.interpolation!r} is not known: the config must say bicubic or bilinear"
+                f"interpolation: {quoted(self.interpolation)} is not known: the config must say bicubic or bilinear"
             )
 
     def __call__(self, images: Tensor) -> Tensor:

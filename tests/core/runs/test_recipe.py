@@ -118,7 +118,7 @@ def test_a_setting_that_an_older_version_did_not_have_is_its_default():
 
 
 def test_tuples_and_lists_are_the_same():
-    check_recipe({"a": (1, 2)}, {"a": [1, 2]})
+    check_recipe(recipe_of(a=(1, 2)), recipe_of(a=[1, 2]))
 
 
 def test_the_recipe_of_a_run_is_read_from_its_lora(begin, places):
