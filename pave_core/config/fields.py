@@ -38,7 +38,7 @@ class Setting:
     help: str  # for users: a sentence or two
     low: float | None = None  # the smallest value allowed; in a tuple, for each number
     high: float | None = None  # the largest value allowed, likewise
-    most: int = 1  # of a tuple: the most numbers it may have
+    most: int = 1  # of a tuple: the most numbers it may have; of a text: its most characters, if not MAX_TEXT
     step: float = 1  # the increment of the widget
     options: tuple[str, ...] = ()  # the texts allowed; empty: any
     remedy: str = ""  # the end of an error message: what to do
@@ -136,7 +136,7 @@ def check(config: Any) -> None:
             if not _is_of(kind, part):
                 raise ConfigError(f"{name}: {quoted(part)} is not {KINDS[kind]}{remedy}")
             if kind is str:
-                check_text(name, part, MAX_TEXT)
+                check_text(name, part, said.most if said.most > 1 else MAX_TEXT)
             elif kind is not bool:
                 _check_range(name, part, said, remedy)
 

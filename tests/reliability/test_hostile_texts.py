@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from _editor import PACK
-from _host.browser import nodes_2, until
+from _host.browser import PATIENCE, collect_problems, nodes_2, until, wait_ready
 from _judge_server import Server
 from _judging import judge_node, scoring
 from _training_graphs import node, with_settings
@@ -23,6 +23,19 @@ from pave_core.policies.lora_file import RECIPE_KEY
 pytestmark = pytest.mark.browser
 
 FLAG = "window.__pave_hostile = true"
+
+
+@pytest.fixture(scope="module")
+def editor(page, server):
+    """The page as most users have it: the tests' server forbids it to load from elsewhere (--disable-api-nodes)."""
+    context = page.context.browser.new_context(bypass_csp=True, viewport={"width": 2400, "height": 1400})
+    opened = context.new_page()
+    opened.problems = collect_problems(opened)
+    opened.set_default_timeout(PATIENCE * 1000)
+    opened.goto(server.url)
+    wait_ready(opened)
+    yield opened
+    context.close()
 
 
 @pytest.fixture
@@ -82,17 +95,20 @@ def lora(folder, name: str, texts: list[str]) -> None:
         "reward": {"rewards": [{"name": text, text: text} for text in texts], "normalise": texts[4]},
         "judge": {"name": texts[5], "instruction": texts[6]},
         "guard": None,
-        "prompts": texts,
-        "held_out": texts[::-1],
+        "prompts": texts[:-1],
+        "held_out": texts[:-1],
         "sampling": {"width": 64, "height": 64, "scheduler": "simple", "negative": texts[7]},
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"x": torch.zeros(1)}, folder / name, {RECIPE_KEY: json.dumps(recipe)})
 
 
-def watch(page):
-    """The dialogs that open on the page from now on."""
-    dialogs = []
+def watch(page, url: str, seen: list[str]) -> list[str]:
+    """The dialogs that open on the page from now on. First, that a picture of the page's own does reach `url`."""
+    dialogs: list[str] = []
+    page.evaluate("url => { new Image().src = url }", f"{url}/control")
+    until(page, "the server sees the page", lambda: seen == ["/control"], seconds=60)
+    seen.clear()
 
     def dismiss(dialog):
         dialogs.append(dialog.message)
@@ -135,37 +151,38 @@ def check_harmless(page, seen, dialogs) -> None:
     assert [problem for problem in page.problems if PACK in problem] == []
 
 
-def test_a_recipe_shows_its_texts_and_does_nothing(page, server, client, target):
+def test_a_recipe_shows_its_texts_and_does_nothing(editor, server, client, target):
     url, seen = target
     lora(server.output / "loras", "hostile.safetensors", hostile(url))
-    page.problems.clear()
-    dialogs = watch(page)
+    editor.problems.clear()
+    dialogs = watch(editor, url, seen)
     graph = {
         "1": node("PaveLoRARecipe", lora="hostile.safetensors"),
         "2": node("PreviewAny", source=["1", 5]),
         "3": node("PavePrompts", text="\n".join(hostile(url)[:8]), file="none", held_out=0.0, seed=0),
         "4": node("PreviewAny", source=["3", 0]),
+        **{f"{5 + slot}": node("PreviewAny", source=["1", slot]) for slot in range(5)},
     }
-    run = run_in_page(page, client, graph)
-    assert run["status"]["status_str"] == "success", run
-    until(page, "the recipe is shown", lambda: "held_out" in shown(page))
-    check_harmless(page, seen, dialogs)
-    with nodes_2(page):
-        until(page, "the recipe is shown", lambda: "held_out" in shown(page))
-        check_harmless(page, seen, dialogs)
+    run = run_in_page(editor, client, graph)
+    assert run.get("status", {}).get("status_str") == "success", run
+    until(editor, "the recipe is shown", lambda: "held_out" in shown(editor))
+    check_harmless(editor, seen, dialogs)
+    with nodes_2(editor):
+        until(editor, "the recipe is shown", lambda: "held_out" in shown(editor))
+        check_harmless(editor, seen, dialogs)
 
 
-def test_values_in_errors_of_nodes_do_nothing(page, client, target):
+def test_values_in_errors_of_nodes_do_nothing(editor, client, target):
     url, seen = target
-    page.problems.clear()
-    dialogs = watch(page)
+    editor.problems.clear()
+    dialogs = watch(editor, url, seen)
     texts = hostile(url)
     for base_url, pattern, prompts in zip(texts[::3], texts[1::3], texts[2::3], strict=False):
         graph = prompted(scoring(judge_node(base_url, parse="regex", pattern=pattern)), prompts)
-        answer = run_in_page(page, client, graph)
+        answer = run_in_page(editor, client, graph)
         assert "base_url" in json.dumps(answer), answer
     judge = Server(lambda request: request.say("".join(texts[:7])))  # an error while it runs shows the reply
-    run = run_in_page(page, client, prompted(scoring(judge_node(judge.url, parse="json key")), texts[0]))
+    run = run_in_page(editor, client, prompted(scoring(judge_node(judge.url, parse="json key")), texts[0]))
     judge.close()
     assert "img src" in json.dumps(run["status"]), run
-    check_harmless(page, seen, dialogs)
+    check_harmless(editor, seen, dialogs)

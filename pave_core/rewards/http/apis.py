@@ -62,9 +62,11 @@ class Chat:
     rule: where the score is in its answer. max_tokens: the longest answer, reasoning included.
     """
 
-    model: str = setting("default", "For chat completions: the model's name on the server.")
+    model: str = setting("default", "For chat completions: the model's name on the server.", most=MAX_MODEL)
     instruction: str = setting(
-        INSTRUCTION, "For chat completions: what the model is told. {prompt} becomes the prompt of the image."
+        INSTRUCTION,
+        "For chat completions: what the model is told. {prompt} becomes the prompt of the image.",
+        most=MAX_INSTRUCTION,
     )
     rule: ParseRule = field(default_factory=ParseRule)
     max_tokens: int = setting(
@@ -80,12 +82,6 @@ class Chat:
 
     def __post_init__(self) -> None:
         check(self)
-        for name, text, longest in (
-            ("model", self.model, MAX_MODEL),
-            ("instruction", self.instruction, MAX_INSTRUCTION),
-        ):
-            if len(text) > longest:
-                raise ConfigError(f"{name}: it has {len(text)} characters: {longest} are allowed, shorten it")
         if not self.model.strip():
             raise ConfigError("model: it is empty: write the name that the server lists at base_url/models")
         if not self.instruction.strip():

@@ -150,8 +150,8 @@ def test_a_lora_without_a_recipe_is_refused_by_name(tmp_path, metadata, message)
 
 def test_what_is_no_lora_is_refused_by_name(tmp_path):
     (tmp_path / "other.safetensors").write_bytes(b"garbage")
-    for name in ("other", "absent"):
-        with pytest.raises(ConfigError, match=f"^lora: {name}.safetensors cannot be read as safetensors"):
+    for name, why in (("other", "cannot be read as safetensors"), ("absent", "does not exist, or is no plain file")):
+        with pytest.raises(ConfigError, match=f"^lora: {name}.safetensors {why}"):
             load_recipe(tmp_path / f"{name}.safetensors")
 
 
