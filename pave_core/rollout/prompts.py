@@ -38,10 +38,6 @@ class PromptSet:
         """For Preview as Text, which may take the prompts of a stranger's LoRA for HTML or Markdown."""
         return f"{len(self.train)} prompts, {len(self.held_out)} held out"
 
-    def __str__(self) -> str:
-        """For Preview as Text, which may take the prompts of a stranger's LoRA for HTML or Markdown."""
-        return f"{len(self.train)} prompts, {len(self.held_out)} held out"
-
 
 def parse_prompts(text: str) -> list[str]:
     """The prompts of a text, one per line; blank lines, lines that begin with # and repeated prompts are skipped."""
