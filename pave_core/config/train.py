@@ -39,7 +39,8 @@ class RunConfig:
     )
     checkpoint_every: int = setting(
         25,
-        "Steps between checkpoints. Cancel always writes one.",
+        "Steps between checkpoints. One is also written after the first step, at least every five minutes, and at "
+        "Cancel.",
         low=1,
         high=100_000,
         expert=True,

@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,6 @@ from ..evaluation.evaluate import Evaluation
 from ..evaluation.guard import Reading
 from ..files import (
     WriteError,
-    append_records,
     finite,
     read_records,
     reason_of,
@@ -166,10 +165,10 @@ class RunFolder:
         """The guard's readings up to `step`; later ones are removed from the file."""
         return self._rewound(self._readings, step, Reading.from_dict, Reading.to_dict)
 
-    def append_reading(self, reading: Reading) -> None:
-        """Append a reading of the guard to guard.jsonl."""
+    def save_readings(self, readings: Iterable[Reading]) -> None:
+        """Write the guard's readings so far to guard.jsonl."""
         with self._report(self._readings):
-            append_records(self._readings, [finite(reading.to_dict())])
+            write_atomically(self._readings, records_text(finite(reading.to_dict()) for reading in readings).encode())
 
     def load_checkpoint(self) -> Checkpoint:
         """The state that a resumed run goes on from: the newest that can be read. ConfigError if none can."""

@@ -237,7 +237,7 @@ class Run:
         self._record(reading, self.watch)
 
     def _record(self, reading: Reading, watch: Watch) -> None:
-        self.folder.append_reading(reading)
+        self.folder.save_readings(watch.readings)
         numbers = {"guard/held_out": reading.held_out, "guard/drift": reading.drift}
         changes = {f"guard/{name}": change for name, change in reading.changes.items()}
         self.reporter.numbers(reading.step, finite(numbers | changes))

@@ -27,8 +27,9 @@ class RunSettings:
     )
     resume: str = setting(
         NO_RESUME,
-        "Continue a run that was cancelled or should be longer. All settings but iterations, batch_size and "
-        "checkpoint_every must be as they were. Press R to refresh the list.",
+        "Continue a run that was cancelled or should be longer; one that has made all its steps is measured and "
+        "finished. All settings but iterations, batch_size and checkpoint_every must be as they were. Press R to "
+        "refresh the list.",
     )
     evaluation_seeds: int = setting(
         4,

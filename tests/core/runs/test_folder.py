@@ -65,14 +65,13 @@ def test_the_lora_of_a_run_has_its_name(tmp_path):
     assert places.lora("a_00001") == tmp_path / "loras" / "a_00001.safetensors"
 
 
-def test_readings_are_appended_and_rewound(new):
+def test_readings_are_kept_and_rewound(new):
     folder = new()
     readings = [
         Reading(step, 0.5, None, 0.1 * step, {"contrast": -0.2}, ("it fell",) if step == 4 else (), step == 2)
         for step in (2, 4, 6)
     ]
-    for reading in readings:
-        folder.append_reading(reading)
+    folder.save_readings(readings)
     with (folder.path / "guard.jsonl").open("a") as file:
         file.write('{"step": 8, "torn')
     assert folder.readings(4) == readings[:2]
@@ -172,7 +171,7 @@ def test_metrics_that_are_no_records_are_left_out_and_the_file_is_set_aside(new,
 def test_readings_that_are_none_are_left_out(new, said, wrong):
     folder = new()
     first = Reading(1, 0.5, None, 0.1, {"contrast": -0.2}, (), True)
-    folder.append_reading(first)
+    folder.save_readings([first])
     (folder.path / "guard.jsonl").open("a").write(json.dumps(first.to_dict() | {"step": 2} | wrong) + "\n")
     assert folder.readings(9) == [first]
     assert len(said) == 1
