@@ -5,9 +5,9 @@ The judge listens on this machine's address in its network, which is another mac
 
 import pytest
 
-from _host.browser import find_chromium, open_page, until
+from _host.browser import until
 from _host.client import PromptError
-from _judging import comfy_server, far_away, judge_node, scoring
+from _judging import another_page, comfy_server, far_away, judge_node, scoring
 from _training_graphs import node, trained
 
 pytestmark = pytest.mark.server
@@ -111,15 +111,13 @@ def test_the_key_goes_to_no_other_origin(careful):
 
 
 @pytest.mark.browser
-def test_log_and_page_say_once_where_images_go(careful, without_key):
-    if not find_chromium():
-        pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")
+def test_log_and_page_say_once_where_images_go(page, careful, without_key):
     notice = f"judge: images and prompts go to {without_key.url}"
-    with open_page(careful.url) as page, careful.client() as client:
+    with another_page(page, careful.url) as opened, careful.client() as client:
         for instruction in ("one", "two"):
             graph = scoring(judge_node(without_key.url, allow_remote=True, instruction=instruction))
             assert client.run(graph, timeout=60)["show"]["text"] == ["7.0"]
-        toast = page.locator(".p-toast-message-warn")
-        until(page, "the page says where images go", lambda: notice in " ".join(toast.all_inner_texts()))
+        toast = opened.locator(".p-toast-message-warn")
+        until(opened, "the page says where images go", lambda: notice in " ".join(toast.all_inner_texts()))
         assert toast.count() == 1
     assert careful.log.read_text("utf-8").count(notice) == 1

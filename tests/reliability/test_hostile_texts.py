@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from _editor import PACK
-from _host.browser import PATIENCE, collect_problems, nodes_2, until, wait_ready
+from _host.browser import nodes_2, until
 from _judge_server import Server
-from _judging import judge_node, scoring
+from _judging import another_page, judge_node, scoring
 from _training_graphs import node, with_settings
 from pave_core.config.train import TrainConfig
 from pave_core.policies.lora_file import RECIPE_KEY
@@ -28,14 +28,8 @@ FLAG = "window.__pave_hostile = true"
 @pytest.fixture(scope="module")
 def editor(page, server):
     """The page as most users have it: the tests' server forbids it to load from elsewhere (--disable-api-nodes)."""
-    context = page.context.browser.new_context(bypass_csp=True, viewport={"width": 2400, "height": 1400})
-    opened = context.new_page()
-    opened.problems = collect_problems(opened)
-    opened.set_default_timeout(PATIENCE * 1000)
-    opened.goto(server.url)
-    wait_ready(opened)
-    yield opened
-    context.close()
+    with another_page(page, server.url, bypass_csp=True) as opened:
+        yield opened
 
 
 @pytest.fixture

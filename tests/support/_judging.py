@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from _host.browser import PATIENCE, collect_problems, settle, wait_ready
 from _host.install import link_pack
 from _host.server import ComfyServer
 from _judge_server import Server
@@ -82,3 +83,19 @@ def comfy_server(comfyui: Path, base: Path, environment: dict[str, str]):
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def another_page(page, url: str, **options):
+    """A second page, in the browser of `page` (Playwright starts one only), on the server at `url`."""
+    settle(url)
+    context = page.context.browser.new_context(viewport={"width": 2400, "height": 1400}, **options)
+    try:
+        opened = context.new_page()
+        opened.problems = collect_problems(opened)
+        opened.set_default_timeout(PATIENCE * 1000)
+        opened.goto(url)
+        wait_ready(opened)
+        yield opened
+    finally:
+        context.close()
