@@ -64,7 +64,7 @@ LAYERS = {
     "Kandinsky 5 Image": (20, 26, 26),
     "Ernie": (8, 14, 14),
     "PixelDiT": (10, 24, 24),
-    "HiDream-O1": (10, 18, 18),
+    "HiDream-O1": (18, 32, 32),
 }
 """The layers of attention, attention + MLP and paper in the tiny architectures, counted block by block."""
 
