@@ -29,6 +29,9 @@ FORMATS = ("pave-checkpoint-1", "pave-checkpoint-2")
 PARTS = ("adapter", "optimizer", "average")
 """The fields of a Checkpoint that are tensors by name."""
 
+MOST_STEPS, MOST_HALVINGS = 10**9, 100
+"""The largest counts of a run. A rate is divided by 2^halvings, whose computation would take all memory."""
+
 
 class _DamageError(Exception):
     """What is wrong with the content of a file."""
@@ -109,12 +112,13 @@ def _from_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ch
 
 def _check(checkpoint: Checkpoint) -> None:
     """_DamageError where a value has another type or shape than it can have, or is not finite."""
-    _require(_is_count(checkpoint.step), "step is no count")
+    _require(_is_count(checkpoint.step, MOST_STEPS), "step is no count")
     _require(isinstance(checkpoint.recipe, dict), "recipe is no group of settings")
     counters = checkpoint.counters
     _require(isinstance(counters, dict), "counters is no group of numbers")
     for name in COUNTERS:
-        _require(_is_count(counters.get(name, 0)), f"{name} is no count")
+        most = MOST_HALVINGS if name in ("halvings", "scale_halvings") else MOST_STEPS
+        _require(_is_count(counters.get(name, 0), most), f"{name} is no count")
     if checkpoint.running is not None:
         _require(all(isinstance(value, int | float) for value in vars(checkpoint.running).values()), "running")
     adapter = checkpoint.adapter
@@ -135,5 +139,5 @@ def _require(true: bool, otherwise: str) -> None:
         raise _DamageError(otherwise)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
