@@ -111,7 +111,7 @@ class Plan:
             self.say("  released")
         elif what in ("vanish", "rename"):
             for run in sorted((self.below / "pave").glob(rule.get("run", "*"))):
-                (shutil.rmtree if what == "vanish" else _moved_away)(run)
+                (_removed if what == "vanish" else _moved_away)(run)
         else:
             number = getattr(errno, what)
             raise OSError(number, os.strerror(number), event.split(" ", 1)[1])
@@ -130,6 +130,12 @@ class Plan:
         if rule is not None and when == "after":
             self.do(rule, event)
         return result
+
+
+def _removed(folder: Path) -> None:
+    """Remove a folder, into which another thread (TensorBoard's) may write meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _moved_away(folder: Path) -> None:
