@@ -39,7 +39,7 @@ COMPUTED = {
     "nodes/host/public_name.py: importlib.import_module of a name that is computed",
     "pave_core/rewards/ocr.py: importlib.import_module of a name that is computed",
 }
-"""Where a computed name is imported: the modules that lie in the pack's own folder; what OCR needs, by a table there."""
+"""Where a computed name is imported: modules in the pack's own folder, and what OCR needs by a table of its file."""
 
 PLANTED = [
     "eval(text)",
