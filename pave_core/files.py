@@ -136,10 +136,10 @@ def append_records(file: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def read_records(file: Path) -> tuple[list[Any], bool]:
     """(the values of the lines of a .jsonl file, whether all lines are whole).
 
-    A last line without its end, which a crash has cut off, is left out and counts as whole.
+    A last record without its end, which a crash has cut off, is left out and counts as whole.
     """
     lines = file.read_bytes().split(b"\n")
-    values, whole = [], True
+    values, whole = [], lines[-1][:1] in (b"", b"{")
     for line in lines[:-1]:
         try:
             values.append(json.loads(line))

@@ -73,7 +73,6 @@ def _wait_for_runs() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     if _under_way:
-        signal.raise_signal(signal.SIGINT)
-    else:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt  # and no SIGINT, which a shell's background programs ignore
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)

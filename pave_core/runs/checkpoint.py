@@ -128,10 +128,14 @@ def _check(checkpoint: Checkpoint) -> None:
     for name, value in checkpoint.average.items():
         _require(name in adapter and value.shape == adapter[name].shape, f"average.{name} fits no layer")
     _require(not checkpoint.average or checkpoint.average.keys() == adapter.keys(), "average lacks layers")
+    moments: dict[str, set[str]] = {}
     for key, value in checkpoint.optimizer.items():
         name, bar, moment = key.partition("|")
         fits = name in adapter and (value.ndim == 0 or value.shape == adapter[name].shape)
         _require(bool(bar and moment) and fits, f"optimizer.{key} fits no layer")
+        moments.setdefault(name, set()).add(moment)
+    # A layer without a gradient has none, nor has a state that a guard sent back to step 0.
+    _require(len(set(map(frozenset, moments.values()))) <= 1, "the optimizer's moments are not whole")
 
 
 def _require(true: bool, otherwise: str) -> None:

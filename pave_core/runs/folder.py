@@ -224,7 +224,7 @@ class RunFolder:
             if not before.is_file():
                 raise
             checkpoint = load_checkpoint(before)
-            self._warn(f"{error}; the one before it is used, of step {checkpoint.step}")
+            self._warn(f"{error}; {before.name} is used instead, of step {checkpoint.step}")
         with self._report(path):
             if path.exists():
                 set_aside(path)

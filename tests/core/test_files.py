@@ -111,6 +111,9 @@ def test_records_are_read_up_to_a_torn_line(tmp_path):
     with file.open("a") as torn:
         torn.write('{"step": 3, "torn')
     assert read_records(file) == (records, True)
+    with file.open("a") as torn:
+        torn.write("\nother")
+    assert read_records(file) == (records, False)
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe\x00", b"{", b"[" * 100_000, b'{"step": 1'])

@@ -314,7 +314,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_run_ends_alike
     with caplog.at_level("WARNING"):
         second = begin(config, resume=first.folder.name, **settings)
     assert "checkpoint.safetensors cannot be read as a checkpoint (its content is not what was written)" in caplog.text
-    assert "the one before it is used, of step 2" in caplog.text
+    assert "checkpoint.previous.safetensors is used instead, of step 2" in caplog.text
     assert file.with_name("checkpoint.safetensors.unreadable").exists()
     assert load_checkpoint(file).step == 2
     drive(second)
