@@ -124,7 +124,7 @@ def _begin(
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
     log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
-    return Run(
+    run = Run(
         policy=policy,
         decoder=decoder,
         task=task,
@@ -143,6 +143,9 @@ def _begin(
         started=started,
         kept=-1 if checkpoint is None else checkpoint.step,
     )
+    if checkpoint is not None:
+        run.catch_up()
+    return run
 
 
 def _checkpoint(policy: RunPolicy, task: Task, *, folder: RunFolder, base: str, log: Reporter) -> Checkpoint | None:

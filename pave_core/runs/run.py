@@ -117,15 +117,27 @@ class Run:
         self.folder.make_again()  # before the first of its files is written
         self.history.append(finite(metrics.to_dict()))
         self.reporter.step(metrics, self.config.run.iterations)
-        step, every = metrics.step, self.task.settings.evaluate_every
+        step = metrics.step
+        due = self._look() or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
+        if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
+            self.keep()
+
+    def catch_up(self) -> None:
+        """Of a run that is resumed: let the guard read the step at which it is, if Cancel has cut that off."""
+        if self.watch is not None and self.watch.due(self.state.step) and not self.watch.has_read(self.state.step):
+            with self.policy:
+                self._look()
+                self.keep()
+
+    def _look(self) -> bool:
+        """Measure, and let the guard act, if that is due after this step; whether the guard was to act."""
+        step, every = self.state.step, self.task.settings.evaluate_every
         guarded = self.watch is not None and self.watch.due(step)
         if self.measurements is not None and (guarded or (every and step % every == 0)):
             self._measure(self.measurements)
         if guarded:
             self._watch()
-        due = guarded or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
-        if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
-            self.keep()
+        return guarded
 
     def keep(self) -> None:
         """Write what was learnt: the LoRA so far, the evaluations, the guard's best state and the checkpoint.

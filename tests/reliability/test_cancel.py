@@ -145,6 +145,9 @@ def cancelled_at_the_end(server: FaultyServer, whole: Any, kind: str, phase: str
         return *row, "complete"
     assert end == "execution_interrupted"
     assert step_of(server.output, run) == STEPS
+    if not said:  # the run ended before anything looked for Cancel, which met a node behind it
+        assert differences(whole(kind), left(server.output, run)) == []
+        return *row, "complete"
     assert any(f"after step {STEPS}" in text and run in text for text in said), said
     server.faults.forget()
     now = resumed(server, kind, name)

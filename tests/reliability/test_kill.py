@@ -185,8 +185,10 @@ def test_a_server_killed_in_a_save_goes_on_when_it_is_started_again(comfyui, roo
         for case, (kind, event, which, when) in enumerate(OVER_HTTP):
             reference, events, _ = whole(kind)
             number = number_of(events, event, which)
+            # Counted among its like: a server whose folders are there already makes fewer of the other events.
+            skip = sum(bool(re.search(event, each)) for each in events[:number])
             name = f"case{case}"
-            server.faults.set({"match": FILES, "skip": number, "do": "kill", "when": when})
+            server.faults.set({"match": event, "skip": skip, "do": "kill", "when": when})
             server.queue(small(kind, name=name))
             assert server.wait_for_its_end() == -signal.SIGKILL, server.said()[-2000:]
             server.faults.set()

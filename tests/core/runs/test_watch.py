@@ -140,6 +140,31 @@ def test_a_guarded_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_
     assert_same_run(second, whole)
 
 
+def test_a_reading_that_cancel_has_cut_off_is_made_where_the_run_goes_on(begin):
+    """Step 4 is complete, and what the guard would have done after it is not done yet."""
+    config = toy_config(iterations=10)
+    whole = begin(config, guard=LOWERS, name="whole")
+    drive(whole)
+    first = begin(config, guard=LOWERS, name="cut")
+    drive(first, until=3)
+
+    class Cancelled(BaseException):
+        pass
+
+    def cancel(*_):
+        raise Cancelled
+
+    first.watch.check = cancel
+    with pytest.raises(Cancelled):
+        drive(first)
+    first.stop("cancelled")
+    assert load_checkpoint(first.folder.checkpoint).step == 4
+    second = begin(config, guard=LOWERS, resume=first.folder.name)
+    assert second.watch.has_read(4)
+    drive(second)
+    assert_same_run(second, whole)
+
+
 def watch_of(config):
     """A watch over four images whose held-out scores are 0, 1, 2, 3, and whose drift is always 0.5."""
 
