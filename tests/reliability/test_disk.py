@@ -239,8 +239,8 @@ def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole, monkeypatch)
     base = tmp_path / "server"
     disk = base / "output"
     disk.mkdir(parents=True)
-    (tmp_path / "temp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temp"))  # the server's
+    (tmp_path / "spare").mkdir()  # not "temp", which the host empties
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "spare"))  # the server's
     mounted = subprocess.run(
         [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True
     )
@@ -267,7 +267,7 @@ def _fill_and_free(server: FaultyServer, disk: Path, tmp_path: Path, whole: Any)
         server.faults.set()
         errors = [event.data for event in client.events(prompt, timeout=300) if event.kind == "execution_error"]
         said = re.findall(r"Pave-GRPO (?!step).*", server.said())
-        saved = load_file(tmp_path / "temp" / "pave-grpo" / f"{RUN}.safetensors")
+        saved = load_file(tmp_path / "spare" / "pave-grpo" / f"{RUN}.safetensors")
         assert differences({"lora": saved}, {"lora": whole("plain")["lora"]}) == []
         filler.unlink()
         done = step_of(disk)
