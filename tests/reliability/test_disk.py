@@ -161,7 +161,9 @@ def befallen(host: ForkedHost, output: Path, phase: str, error: str, whole: Any)
     return phase, error, said, "then equal"
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", [*list(PHASES)[::2], *(pytest.param(phase, marks=pytest.mark.long) for phase in list(PHASES)[1::2])]
+)
 def test_a_full_disk_costs_nothing_that_can_be_kept(forked_host, whole, tmp_path, phase):  # noqa: F811
     table("disk full", [befallen(forked_host, tmp_path / "run", phase, "ENOSPC", whole)])
 
@@ -200,8 +202,17 @@ def test_a_file_that_another_program_holds_open_does_not_end_the_run(forked_host
     table("in use", [(file, len(end.faults), [str(path.relative_to(tmp_path)) for path in beside])])
 
 
-@pytest.mark.parametrize("what", ["vanish", "rename"])
-@pytest.mark.parametrize("kind", ["plain", "guarded", "drawn"])
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("plain", "vanish"),
+        ("guarded", "rename"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("plain", "rename"), ("guarded", "vanish"), ("drawn", "vanish"), ("drawn", "rename"))
+        ),
+    ],
+)
 def test_a_run_folder_that_goes_away_is_made_again(forked_host, whole, tmp_path, what, kind):  # noqa: F811
     """Deleted or renamed in step 4: the run goes on, and its metrics are whole."""
     output = tmp_path / "run"

@@ -61,6 +61,7 @@ CACHES = {
 }
 
 
+@pytest.mark.long
 def test_a_loop_trains_once_whatever_the_host_s_cache_forgets(client, server, comfyui, tmp_path):
     """Outputs that a cache drops while the graph runs are not asked for again: nothing outside the loop runs twice."""
     client.run(small("kept", 20, reward=["reward", 0]), timeout=600)

@@ -191,7 +191,9 @@ def wrong_with(found: dict[str, Any], canary: Path) -> str | None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "reader", [*READERS[:6], *(pytest.param(each, marks=pytest.mark.long) for each in READERS[6:])]
+)
 def test_hostile_files_are_refused_clearly_quickly_and_in_little_memory(hostile, reading, reader):
     folder, kinds = hostile
     results = {kind: reading.attempt(reader, name) for kind, name in kinds.items()}

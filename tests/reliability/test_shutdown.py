@@ -62,6 +62,7 @@ def test_a_server_that_is_ended_keeps_every_complete_step(comfyui, root, tmp_pat
     table("ended from outside in step 6", [row])
 
 
+@pytest.mark.long
 def test_a_server_without_a_run_ends_as_ever(comfyui, root, tmp_path):
     """Our part in the end of a server is none where nothing trains."""
     with FaultyServer(comfyui, root, tmp_path) as server:

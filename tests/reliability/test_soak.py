@@ -41,6 +41,7 @@ def test_a_short_loop_with_preview_holds_steady(client, server):
     hold_steady(soak(server, client, looped_with_preview("soak_short", 60)), (20, 40, 60), first=20)
 
 
+@pytest.mark.long
 def test_a_short_training_holds_steady(client, server):
     hold_steady(soak(server, client, smallest(trained("soak_train", 100))), (20, 60, 100), first=20)
 

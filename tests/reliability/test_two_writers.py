@@ -44,7 +44,8 @@ def finished(server: FaultyServer, prompt: str) -> None:
                 return
 
 
-@pytest.mark.parametrize("kind", ["plain", pytest.param("drawn", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["plain", "drawn"])
 def test_the_second_server_that_resumes_a_run_is_refused_and_the_first_is_unharmed(comfyui, root, tmp_path, kind):
     with (
         FaultyServer(comfyui, root, tmp_path, name="one") as one,
