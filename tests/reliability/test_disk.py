@@ -22,6 +22,8 @@ from _forked_host import End, ForkedHost, forked_host  # noqa: F401
 from _small_runs import RUN, STEPS, differences, header, left, lora_of, small, step_of, table
 
 pytestmark = pytest.mark.slow
+SHORT = ("first save", "best of the guard")
+"""The phases of the short form."""
 ERRORS = ("ENOSPC", "EROFS", "EACCES", "EIO")
 WRITES = "^(open|write|fsync|replace|mkdir) "
 ANY = WRITES + ".*"
@@ -162,7 +164,8 @@ def befallen(host: ForkedHost, output: Path, phase: str, error: str, whole: Any)
 
 
 @pytest.mark.parametrize(
-    "phase", [*list(PHASES)[::2], *(pytest.param(phase, marks=pytest.mark.long) for phase in list(PHASES)[1::2])]
+    "phase",
+    [phase if phase in SHORT else pytest.param(phase, marks=pytest.mark.long) for phase in PHASES],
 )
 def test_a_full_disk_costs_nothing_that_can_be_kept(forked_host, whole, tmp_path, phase):  # noqa: F811
     table("disk full", [befallen(forked_host, tmp_path / "run", phase, "ENOSPC", whole)])
@@ -244,6 +247,7 @@ def test_an_error_of_saving_does_not_hide_what_ended_the_run(forked_host, tmp_pa
     table("the error, and the last message", [(end.message.splitlines()[0], ended)])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="root mounts a small disk on Linux")
 def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole, monkeypatch):
     """A real disk of 600 kB through the real server: filled before the first save, and freed later."""
