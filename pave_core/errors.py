@@ -33,6 +33,11 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: kept - kept // 2]} ... {text[len(text) - kept // 2 :]}"
 
 
+def in_words(error: BaseException, limit: int = 200) -> str:
+    """What any exception says, on one line of at most `limit` characters."""
+    return shortened(f"{type(error).__name__}: {' '.join(str(error).split())}", limit)
+
+
 class PaveError(Exception):
     """The root of everything that this package raises on purpose. Its message has at most MAX_MESSAGE characters."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 
-from .errors import ConfigError, shortened
+from .errors import ConfigError, in_words
 
 _SHOWN = 160  # characters of a package's own error
 
@@ -22,7 +22,7 @@ def needed(field: str, *requirements: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a broken package raises anything
-        why = shortened(f"{type(error).__name__}: {' '.join(str(error).split())}", _SHOWN)
+        why = in_words(error, _SHOWN)
         lacking = _unmet(requirements) or isinstance(error, ModuleNotFoundError)
         options = "" if lacking else "--force-reinstall --no-deps "
         wanted = options + " ".join(f'"{each}"' for each in requirements)

@@ -68,16 +68,9 @@ def comfyui() -> Path:
 @pytest.fixture(scope="session")
 def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory):
     """The real server with the pack linked in, and folders of its own for models, input, output and user."""
-    from _host.install import link_pack
-    from _host.server import ComfyServer
+    from _own_server import own_server
 
-    base = tmp_path_factory.mktemp("comfyui")
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", ROOT)
-    # Without the API nodes the page does not talk to the internet either.
-    log, options = base / "server.log", ("--disable-api-nodes",)
-    with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=options) as running:
+    with own_server(comfyui, tmp_path_factory.mktemp("comfyui")) as running:
         yield running
 
 

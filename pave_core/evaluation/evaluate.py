@@ -27,7 +27,6 @@ PORTION = 64
 """Images that are scored at once. A multiple of a network's usual batch sizes, which so stay what they are."""
 SHOWN_PROMPTS = 6
 """The prompts whose images are kept."""
-_SMALL = "small"
 
 
 @dataclass(frozen=True)
@@ -108,19 +107,19 @@ def evaluate(
         guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
         found.add("watched", {"judge": judged, "held_out": guarded})
         looks = Looks.of(images)
-        found.add("looks", looks.statistics | {_SMALL: looks.small})
+        found.add("statistics", looks.statistics)
         here = [i - first for i in kept if first <= i < first + len(images)]
-        found.add("images", {"kept": torch.from_numpy(eight_bit(images[here]))})
-    scores, watched, looks = found.whole("scores"), found.whole("watched"), found.whole("looks")
+        found.add("pictures", {"kept": torch.from_numpy(eight_bit(images[here])), "small": looks.small})
+    scores, watched, pictures = found.whole("scores"), found.whole("watched"), found.whole("pictures")
     return Evaluation(
         prompts,
         tuple(seeds) * len(conds),
-        found.whole("images")["kept"],
+        pictures["kept"],
         scores,
         Scores(scores, reward.weights, reward.normalise).total(),
         watched.get("judge"),
         watched.get("judge" if held_out is judge else "held_out"),
-        Looks(small=looks.pop(_SMALL), statistics=looks),
+        Looks(found.whole("statistics"), pictures["small"]),
         kept,
     )
 

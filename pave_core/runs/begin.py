@@ -63,7 +63,7 @@ def begin(
             task=task,
             places=places,
             folder=folder,
-            reporters=reporters,
+            log=log,
             free=free,
             preflight=preflight,
         )
@@ -82,13 +82,12 @@ def _begin(
     task: Task,
     places: Places,
     folder: RunFolder,
-    reporters: Sequence[Reporter],
+    log: Reporter,
     free: Callable[[], None],
     preflight: Callable[[Cond], Preflight] | None,
 ) -> Run:
     started = time.perf_counter()
     update_batch = UNLIMITED
-    log = Everyone([LogLines(), *reporters])
     with policy:
         base = policy.fingerprint()
         checkpoint = _checkpoint(policy, task, folder=folder, base=base, log=log)
@@ -133,13 +132,11 @@ def _begin(
         state=state,
         batches=batches,
         folder=folder,
-        keeper=Keeper(folder, places, partial(log.message, warning=True), resumed=checkpoint and checkpoint.step),
+        keeper=Keeper(folder, places, resumed=checkpoint and checkpoint.step),
         history=history,
         measurements=measurements,
         watch=watch,
-        reporter=Everyone(
-            [MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), LogLines(), *reporters]
-        ),
+        reporter=Everyone([MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), log]),
         started=started,
         kept=-1 if checkpoint is None else checkpoint.step,
     )

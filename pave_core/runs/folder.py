@@ -152,6 +152,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.acquire()
 
+    def warn_once(self, text: str) -> None:
+        """Tell people what could not be written, which may be tried again and again."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
+
     def release(self) -> None:
         """Let other programs use the folder."""
         with contextlib.suppress(OSError):
@@ -286,7 +292,4 @@ class RunFolder:
             yield
         except (OSError, WriteError) as error:
             reason = error.reason if isinstance(error, WriteError) else reason_of(error)
-            text = f"{file} could not be written ({reason}): the run goes on without it"
-            if text not in self._warned:
-                self._warned.add(text)
-                self._warn(text)
+            self.warn_once(f"{file} could not be written ({reason}): the run goes on without it")

@@ -14,19 +14,18 @@ from ..files import WriteError
 from ..policies.lora_file import LoraWeights, save_lora
 from ..training.state import Checkpoint
 from .checkpoint import save_checkpoint
-from .folder import Places, RunFolder, Warn
+from .folder import Places, RunFolder
 
 
 class Keeper:
     """Writes the LoRA and the checkpoint of a run. resumed: the step of the checkpoint that is there already."""
 
-    def __init__(self, folder: RunFolder, places: Places, warn: Warn, resumed: int | None = None) -> None:
+    def __init__(self, folder: RunFolder, places: Places, resumed: int | None = None) -> None:
         self.lora: Path | None = None  # where the LoRA was written last
         self.lora_problem = ""  # why it is not up to date
         self.resumable = resumed  # the step of the run folder's checkpoint
         self.spare: Path | None = None  # where the checkpoint is that could not be written there
-        self._folder, self._places, self._warn = folder, places, warn
-        self._warned: set[str] = set()
+        self._folder, self._places = folder, places
 
     def save_lora(self, lora: LoraWeights) -> bool:
         """Write the LoRA to its place, beside it, to the run folder or to the spare place; whether it was written."""
@@ -86,12 +85,7 @@ class Keeper:
                 problem = problem or error.reason
                 continue
             if problem:
-                self._warn_once(f"the {what} could not be written to {places[0]} ({problem}): it is in {path}")
+                self._folder.warn_once(f"the {what} could not be written to {places[0]} ({problem}): it is in {path}")
             return path, problem
-        self._warn_once(f"the {what} could not be written to {places[0]} ({problem}): the run goes on")
+        self._folder.warn_once(f"the {what} could not be written to {places[0]} ({problem}): the run goes on")
         return None, problem
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._warn(text)

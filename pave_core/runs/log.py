@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import shortened
+from ..errors import in_words
 from ..files import append_records, finite, records_text, write_atomically
 from ..training.metrics import StepMetrics
 
@@ -65,8 +65,9 @@ class Everyone(Reporter):
             except Exception as error:  # whatever a library or a listener raises
                 if each not in self._failed:
                     self._failed.append(each)
-                    why = shortened(f"{type(error).__name__}: {error}", 200)
-                    logger.warning(f"Pave-GRPO {type(each).__name__} cannot report ({why}): the run goes on without it")
+                    logger.warning(
+                        f"Pave-GRPO {type(each).__name__} cannot report ({in_words(error)}): the run goes on without it"
+                    )
 
 
 class MetricsFile(Reporter):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config.train import TrainConfig
-from ..errors import TrainingError, shortened
+from ..errors import TrainingError, in_words
 from ..evaluation.gain import Comparison
 from ..evaluation.guard import Reading
 from ..files import finite
@@ -170,7 +170,7 @@ class Run:
             try:
                 self.keep()
             except Exception as error:  # such as that of a device after which nothing can be read from it
-                said = shortened(f"{type(error).__name__}: {error}", 150)
+                said = in_words(error, 150)
                 self.reporter.message(f"what was learnt since could not be kept: {said}", warning=True)
             self.reporter.message(
                 f"{why} after step {self.state.step}: {self.keeper.where(self.state.step)}", warning=True
@@ -214,7 +214,7 @@ class Run:
         try:
             return draw()
         except Exception as error:  # whatever matplotlib or Pillow raise
-            said = shortened(f"{type(error).__name__}: {error}", 200)
+            said = in_words(error)
             self.reporter.message(
                 f"the {name} could not be drawn ({said}): the run is finished without it", warning=True
             )

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from _host.client import PromptError
-from _host.install import link_pack
-from _host.server import ComfyServer
+from _own_server import own_server
 
 pytestmark = pytest.mark.server
 
@@ -41,9 +40,6 @@ def example_pack(folder: Path, name: str) -> None:
 def running(comfyui, root, tmp_path_factory):
     """A server with our pack, and with one pack that the host loads before it and one that it loads after it."""
     base = tmp_path_factory.mktemp("packs")
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", root)
     example_pack(base / "first" / "custom_nodes", "early")
     example_pack(base / "last" / "custom_nodes", "late")
     config = base / "extra.yaml"
@@ -52,8 +48,7 @@ def running(comfyui, root, tmp_path_factory):
         f"last: {{base_path: {json.dumps(str(base / 'last'))}, custom_nodes: custom_nodes}}\n",
         "utf-8",
     )
-    options = ("--disable-api-nodes", "--extra-model-paths-config", str(config))
-    with ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=options) as server:
+    with own_server(comfyui, base, "--extra-model-paths-config", str(config)) as server:
         yield server
 
 

@@ -1,14 +1,11 @@
 """Training graphs and the host's cache: what trains again, what is kept, and what is freed."""
 
 import copy
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from _host.install import link_pack
-from _host.server import ComfyServer
+from _own_server import own_server
 from _training_graphs import Graph, looped, lora, metrics, node, runs, same
 
 
@@ -90,12 +87,7 @@ def test_a_loop_runs_without_the_host_s_cache(client, server, comfyui, tmp_path)
     """As the README advises for graphs whose own pictures fill the memory."""
 
     client.run(looped("cached", 3), timeout=300)
-    link_pack(tmp_path / "custom_nodes", Path(__file__).resolve().parents[2])
-    options = ("--disable-api-nodes", "--cache-none")
-    with (
-        ComfyServer(Path(sys.executable), comfyui, tmp_path / "server.log", base=tmp_path, options=options) as other,
-        other.client() as uncached,
-    ):
+    with own_server(comfyui, tmp_path, "--cache-none") as other, other.client() as uncached:
         uncached.run(looped("uncached", 3), timeout=300)
         assert same(lora(other, "uncached"), lora(server, "cached"))
 

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from _host.install import LINK_NAME, link_pack
-from _host.server import ComfyServer
+from _host.install import LINK_NAME
+from _own_server import own_server
 from _training_graphs import composed, node
 
 pytestmark = pytest.mark.server
@@ -20,26 +19,17 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "rewards" / "example_pa
 
 
 @pytest.fixture(scope="module")
-def running(comfyui, root, tmp_path_factory):
+def server(comfyui, root, tmp_path_factory):
     """A server with our pack, two copies of it, and a pack that registers a reward."""
     base = tmp_path_factory.mktemp("copies")
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", root)
+    server = own_server(comfyui, base)
     for copy in COPIES:
         for part in PARTS:
             shutil.copytree(root / part, base / "custom_nodes" / copy / part)
         shutil.copy(root / "__init__.py", base / "custom_nodes" / copy)
     shutil.copy(EXAMPLE, base / "custom_nodes")
-    log = base / "server.log"
-    with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=("--disable-api-nodes",)) as server:
+    with server:
         yield server
-
-
-@pytest.fixture
-def client(running):
-    with running.client() as connected:
-        yield connected
 
 
 def used(client) -> str:
@@ -47,11 +37,11 @@ def used(client) -> str:
     return client.object_info()["PaveTrain"]["python_module"].removeprefix("custom_nodes.")
 
 
-def test_the_server_starts_and_every_other_copy_is_named_with_the_one_that_is_used(client, running, root):
+def test_the_server_starts_and_every_other_copy_is_named_with_the_one_that_is_used(client, server, root):
     first = used(client)
-    lines = [line for line in running.log.read_text("utf-8").splitlines() if "lies in custom_nodes twice" in line]
-    where = {LINK_NAME: running.folder / "custom_nodes" / LINK_NAME} | {
-        name: running.folder / "custom_nodes" / name for name in COPIES
+    lines = [line for line in server.log.read_text("utf-8").splitlines() if "lies in custom_nodes twice" in line]
+    where = {LINK_NAME: server.folder / "custom_nodes" / LINK_NAME} | {
+        name: server.folder / "custom_nodes" / name for name in COPIES
     }
     others = set(where) - {first}
     assert len(lines) == len(others) == 2

@@ -4,14 +4,12 @@ spread".
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from _host.client import PromptError
-from _host.install import link_pack
-from _host.server import ComfyServer
+from _own_server import own_server
 from _training_graphs import RUN, SETTINGS, composed, looped, node, with_settings
 
 pytestmark = pytest.mark.server
@@ -22,22 +20,13 @@ PACK = Path(__file__).resolve().parents[1] / "support" / "_field_pack"
 
 
 @pytest.fixture(scope="module")
-def running(comfyui, root, tmp_path_factory):
+def server(comfyui, root, tmp_path_factory):
     """A server with our pack, and with one that gives values that are not finite."""
     base = tmp_path_factory.mktemp("nan")
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", root)
+    server = own_server(comfyui, base)
     shutil.copytree(PACK, base / "custom_nodes" / "field_pack")
-    log = base / "server.log"
-    with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=("--disable-api-nodes",)) as server:
+    with server:
         yield server
-
-
-@pytest.fixture
-def client(running):
-    with running.client() as connected:
-        yield connected
 
 
 def with_nan(graph, kind):

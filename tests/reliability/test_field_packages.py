@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from _host.client import PromptError
-from _host.install import link_pack, requirement_name
-from _host.server import ComfyServer
+from _host.install import requirement_name
+from _own_server import own_server
 from _training_graphs import looped, node, with_settings
 from pave_core.errors import ConfigError
 from pave_core.packages import needed
@@ -38,41 +38,31 @@ def stubs(folder: Path, packages: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(comfyui, root, tmp_path_factory):
+def server(comfyui, root, tmp_path_factory):
     """A server in whose environment all of BROKEN raise."""
     base = tmp_path_factory.mktemp("broken")
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", root)
     path = [str(stubs(base / "stubs", BROKEN)), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path))
-        log = base / "server.log"
-        with ComfyServer(Path(sys.executable), comfyui, log, base=base, options=("--disable-api-nodes",)) as server:
+        with own_server(comfyui, base) as server:
             yield server
 
 
-@pytest.fixture
-def client(running):
-    with running.client() as connected:
-        yield connected
-
-
 @pytest.mark.server
-def test_every_node_loads(client, running, root):
+def test_every_node_loads(client, server, root):
     names = json.loads((root / "locales" / "en" / "nodeDefs.json").read_text("utf-8")).keys()
     assert len(names) > 30
-    assert names <= client.object_info().keys(), running.log.read_text("utf-8")[-3000:]
+    assert names <= client.object_info().keys(), server.log.read_text("utf-8")[-3000:]
 
 
 @pytest.mark.server
-def test_a_training_with_a_reward_that_needs_none_of_them_ends_well(client, running):
+def test_a_training_with_a_reward_that_needs_none_of_them_ends_well(client, server):
     graph = with_settings(looped("broken"), score={"reward": ["colour", 0]})
     for each in ("clip", "reward"):
         del graph[each]
     client.run(graph)
-    assert (running.output / "loras" / "pave" / "broken_00001.safetensors").is_file()
-    assert (running.output / "pave" / "broken_00001" / "summary.json").is_file()
+    assert (server.output / "loras" / "pave" / "broken_00001.safetensors").is_file()
+    assert (server.output / "pave" / "broken_00001" / "summary.json").is_file()
 
 
 @pytest.mark.server

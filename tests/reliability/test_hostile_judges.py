@@ -18,7 +18,7 @@ import zlib
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, Server, chat, judge
+from _judge_server import IMAGES, PROMPTS, chat, judge
 from pave_core.errors import TrainingError
 from pave_core.rewards.http.answers import Unscored
 from pave_core.rewards.http.apis import Scorer
@@ -27,20 +27,6 @@ from pave_core.rewards.http.replies import ParseRule
 TIMEOUT = 1.0
 OK = b"HTTP/1.1 200 OK\r\n"
 GOOD = json.dumps(chat("5")).encode()
-
-
-@pytest.fixture
-def serve():
-    """serve(behave) -> a Server."""
-    servers = []
-
-    def start(behave):
-        servers.append(Server(behave))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def forever(request, piece: bytes, pause: float = 0.0) -> None:

@@ -3,14 +3,11 @@
 import copy
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
 from _host.client import PromptError
-from _host.install import link_pack
-from _host.server import ComfyServer
+from _own_server import own_server
 from _soak import soak
 from _training_graphs import Graph, looped, lora, metrics, node, runs, same
 
@@ -68,17 +65,11 @@ def test_a_loop_trains_once_whatever_the_host_s_cache_forgets(client, server, co
     newer = "ram_inactive" in (comfyui / "main.py").read_text()
     for number, options in enumerate(CACHES["0.33" if newer else "0.3"]):
         base = tmp_path / str(number)
-        link_pack(base / "custom_nodes", Path(__file__).resolve().parents[2])
+        other = own_server(comfyui, base, *options)
         (base / "custom_nodes" / "counting.py").write_text(COUNTING)
-        log = base / "server.log"
-        with (
-            ComfyServer(
-                Path(sys.executable), comfyui, log, base=base, options=("--disable-api-nodes", *options)
-            ) as other,
-            other.client() as client2,
-        ):
+        with other, other.client() as client2:
             client2.run(counted(small("kept", 20, reward=["reward", 0])), timeout=600)
-            said = log.read_text()
+            said = other.log.read_text()
             loaded = len(re.findall("COUNTED reward", said))
             print(f"{' '.join(options):32} runs {len(runs(other, 'kept'))}, the reward's node ran {loaded} times")
             assert len(runs(other, "kept")) == 1

@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, Server, judge
+from _judge_server import IMAGES, PROMPTS, judge
 from _judging import judge_node, scoring
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.http import patterns
@@ -82,20 +82,6 @@ TOO_MUCH = [
     "(a)" + "b" * 1_000_000,
 ]
 """Patterns that would take gigabytes, or that are not Python's."""
-
-
-@pytest.fixture
-def serve():
-    """serve(behave) -> a Server."""
-    servers = []
-
-    def start(behave):
-        servers.append(Server(behave))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def watched(work):

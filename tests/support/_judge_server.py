@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -142,3 +143,17 @@ def trickle_headers(request):
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n":
         request.raw(bytes([byte]))
         time.sleep(0.1)
+
+
+@pytest.fixture
+def serve():
+    """serve(behave) -> a Server; behave(request) answers."""
+    servers = []
+
+    def start(behave):
+        servers.append(Server(behave))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -3,15 +3,13 @@
 import contextlib
 import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
 from _host.browser import PATIENCE, collect_problems, settle, wait_ready
-from _host.install import link_pack
-from _host.server import ComfyServer
 from _judge_server import Server
+from _own_server import own_server
 from _training_graphs import Graph, node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,16 +66,12 @@ def far_away(behave):
 @contextlib.contextmanager
 def comfy_server(comfyui: Path, base: Path, environment: dict[str, str]):
     """A real server with the pack and these variables in its environment."""
-    for name in ("input", "models"):
-        (base / name).mkdir()
-    link_pack(base / "custom_nodes", ROOT)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PAVE_JUDGE")]:
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        options = ("--disable-api-nodes",)
-        server = ComfyServer(Path(sys.executable), comfyui, base / "server.log", base=base, options=options)
+        server = own_server(comfyui, base)
         server.start()
     try:
         yield server

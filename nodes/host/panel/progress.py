@@ -15,8 +15,6 @@ from ....pave_core.runs.log import Reporter
 from ....pave_core.training.metrics import StepMetrics
 
 SENT = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
-
-
 OFTEN = 0.2
 """Seconds between two events of progress beside the steps."""
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from _judge_server import Server
+from _judge_server import serve  # noqa: F401 - serve(behave) -> a Server
 
 PROMPTS = ("a red fox in the snow", "An old sailing ship, oil on canvas!", "two cats; one asleep")
 
@@ -84,20 +84,6 @@ def images():
     for i, image in enumerate(made):
         image[:, : 3 + i] = image[0, 0].clone()
     return made
-
-
-@pytest.fixture
-def serve():
-    """serve(behave) -> a Server; behave(request) answers."""
-    servers = []
-
-    def start(behave):
-        servers.append(Server(behave))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 @pytest.fixture
