@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ...pave_core.errors import ConfigError, quoted
-from ...pave_core.files import safe_name
+from ...pave_core.files import require_plain, safe_name
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
 
@@ -130,13 +130,8 @@ def read_prompt_file(name: str) -> str:
             "refresh"
         )
     path = Path(folder_paths.get_input_directory()) / name
+    require_plain(path, "file", MAX_PROMPT_FILE, "write one prompt per line, and split the file")
     try:
-        size = path.stat().st_size
-        if size > MAX_PROMPT_FILE:
-            raise ConfigError(
-                f"file: {quoted(name)} has {size} bytes, of at most {MAX_PROMPT_FILE}: write one prompt per line, and "
-                "split the file"
-            )
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(

@@ -21,7 +21,7 @@ from ..scoring.mix import RewardMix, require_spread
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
 from .folder import Places, RunFolder
-from .keeper import Keeper
+from .keeper import Keeper, write_waiting
 from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 from .measurements import Measurements
 from .recipe import check_recipe, recipe_of
@@ -50,6 +50,7 @@ def begin(
     """
     log = Everyone([LogLines(), *reporters])
     warn = partial(log.message, warning=True)
+    write_waiting(warn)
     name = task.settings.resume
     if name == NO_RESUME:
         folder = RunFolder.new(places.runs, task.settings.name, warn)

@@ -8,6 +8,7 @@ import pytest
 from _toy import PROMPTS, SEEDS, Brightness, ToyDecoder, ToyPolicy, toy_config
 from pave_core.rollout.prompts import PromptSet
 from pave_core.runs import begin as core
+from pave_core.runs import keeper
 from pave_core.runs.folder import Places
 from pave_core.runs.run import Run
 from pave_core.runs.settings import RunSettings, Task
@@ -18,7 +19,8 @@ NONE_HELD_OUT = PromptSet(PROMPTS, ())
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    """Where the runs of a test are kept."""
+    """Where the runs of a test are kept. Nothing waits from the tests before."""
+    keeper._waiting.clear()
     return Places(tmp_path / "runs", tmp_path / "loras", tmp_path / "spare")
 
 

@@ -247,6 +247,30 @@ def test_an_error_of_saving_does_not_hide_what_ended_the_run(forked_host, tmp_pa
     table("the error, and the last message", [(end.message.splitlines()[0], ended)])
 
 
+def test_what_no_disk_took_is_written_by_the_next_run(comfyui, root, tmp_path, whole, monkeypatch):
+    """Cancelled in step 4 while no disk takes anything, not even the folder for temporary files: nothing is lost."""
+    temp = tmp_path / "output" / "temp"  # so that it is full as well
+    temp.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(temp))
+    with FaultyServer(comfyui, root, tmp_path) as server, server.client() as client:
+        server.faults.set({"match": "phase update", "skip": 3, "do": "hold"})
+        prompt = client.queue(small("plain", every=1000))
+        server.wait_for("  hold")
+        for file in [*server.output.rglob("*.safetensors")]:
+            file.unlink()  # those of step 1: nothing is left of the run
+        server.faults.set(failing(ANY, "ENOSPC"))
+        client.interrupt()
+        list(client.events(prompt, timeout=120))
+        assert re.findall("memory keeps LoRA and checkpoint", server.said())
+        assert [*server.output.rglob("*.safetensors")] == []
+        server.faults.set()
+        client.run(small("plain", name="other", iterations=1), timeout=300)
+        assert header(lora_of(server.output), "pave_recipe")["step"] == 3
+        client.run(small("plain", resume=RUN, every=1000), timeout=300)
+        assert differences({key: whole("plain")[key] for key in ("lora", "checkpoint")}, left(server.output)) == []
+        table("no disk at all", [(line,) for line in re.findall(r"Pave-GRPO .*(?:cancelled|before).*", server.said())])
+
+
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="root mounts a small disk on Linux")
 def test_a_small_disk_that_fills_up(comfyui, root, tmp_path, whole, monkeypatch):

@@ -194,7 +194,7 @@ def test_hostile_recipes_are_refused_before_a_training_begins(server, loras):
 
 FILES = {
     "empty": (b"", "there are none"),
-    "10 MB": (b"a red circle\n" * 800_000, "bytes, of at most"),
+    "10 MB": (b"a red circle\n" * 800_000, "are the most that is read: write one prompt per line"),
     "a million lines": (b"".join(b"%d\n" % i for i in range(500_000)), "are too many"),
     "one line of a megabyte": (b"x" * 1_000_000, "has 1000000 characters"),
     "UTF-16": ("a red circle".encode("utf-16"), "cannot be read as UTF-8"),

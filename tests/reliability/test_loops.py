@@ -117,9 +117,10 @@ def test_a_loop_without_iterations_in_a_loop_is_skipped_and_the_run_goes_on(clie
     assert "look" not in outputs
 
 
-def test_without_a_step_and_without_iterations_there_is_nothing_to_finish(client):
-    with pytest.raises(PromptError, match="no training step was made"):
+def test_without_a_step_and_without_iterations_there_is_nothing_to_finish(client, server):
+    with pytest.raises(PromptError, match="no training step was made.*a loop of 0 iterations finishes a run"):
         client.run(small("nothing", 0), timeout=300)
+    assert not (server.output / "pave" / "nothing_00001").exists()
 
 
 def test_a_value_cannot_go_around_a_loop_without_iterations(client):

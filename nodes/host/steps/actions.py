@@ -191,7 +191,8 @@ def finish(state: State) -> RunResult:
     owner = state.check()
     if owner.run.state.step == 0:
         raise ConfigError(
-            "state: no training step was made: put Pave Rollout ... Pave Optimizer Step between Pave Begin and here"
+            "state: no training step was made: put Pave Rollout ... Pave Optimizer Step between Pave Begin and here; a "
+            "loop of 0 iterations finishes a run that is resumed, no new one"
         )
     if owner.gradients:
         raise ConfigError(

@@ -30,6 +30,7 @@ from _toy import (
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.rollout.prompts import PromptSet
+from pave_core.runs import keeper
 from pave_core.runs import run as module
 from pave_core.runs.checkpoint import load_checkpoint, previous
 
@@ -330,7 +331,74 @@ def test_the_lora_is_saved_where_the_checkpoint_does_not_fit(begin, places, monk
     assert "(the disk is full: free some space)" in caplog.text
     lora = places.lora(run.folder.name)
     assert f"cancelled after step 2: LoRA so far in {lora}; there is no checkpoint to go on from" in caplog.text
+    assert "memory keeps checkpoint" in caplog.messages[-1]
     assert "resume" not in caplog.messages[-1]
+
+
+def test_what_no_place_took_is_written_when_the_next_run_begins(begin, places, monkeypatch, caplog):
+    """Oracle: the same run on a disk with room."""
+    whole = begin(toy_config(iterations=3), name="whole")
+    drive(whole)
+    whole.finish()
+    whole.close()
+    run = begin(toy_config(iterations=3))
+    refuse_writes(monkeypatch, "")
+    with caplog.at_level("WARNING"):
+        drive(run, until=2)
+        run.stop("cancelled")
+    assert "the LoRA could not be written (the disk is full: free some space)" in caplog.messages[-1]
+    assert "memory keeps LoRA and checkpoint" in caplog.messages[-1]
+    assert not list(places.runs.parent.rglob(f"{run.folder.name}*.safetensors"))
+    other = begin(toy_config(iterations=1), name="other")  # still no room
+    other.close()
+    assert not list(places.runs.parent.rglob(f"{run.folder.name}*.safetensors"))
+    monkeypatch.undo()
+    with caplog.at_level("WARNING"):
+        resumed = begin(toy_config(iterations=3), resume=run.folder.name)
+    lora = places.lora(run.folder.name)
+    assert f"{run.folder.name!r} could not be written before, and is now: LoRA so far in {lora}" in caplog.text
+    assert same(load_file(lora), run.policy.export())
+    assert resumed.state.step == 2
+    drive(resumed)
+    assert same(resumed.finish().lora, load_file(places.lora(whole.folder.name)))
+
+
+def test_a_finished_run_without_a_place_is_written_when_the_next_one_begins(begin, places, monkeypatch):
+    run = begin(toy_config(iterations=2))
+    refuse_writes(monkeypatch, "")
+    drive(run)
+    outcome = run.finish()
+    run.close()
+    monkeypatch.undo()
+    begin(toy_config(iterations=1), name="next").close()
+    assert same(load_file(places.lora(run.folder.name)), outcome.lora)
+    assert load_checkpoint(run.folder.checkpoint).step == 2
+
+
+def test_nothing_in_memory_is_written_over_a_later_state(begin, places, monkeypatch, caplog):
+    """Another program has gone on meanwhile with the checkpoint that was on disk."""
+    run = begin(toy_config(iterations=4, checkpoint_every=1))
+    drive(run, until=1)
+    refuse_writes(monkeypatch, "safetensors")
+    drive(run, until=2)
+    run.stop("cancelled")
+    monkeypatch.undo()
+    waiting = list(keeper._waiting)
+    keeper._waiting.clear()  # as in another program
+    later = begin(toy_config(iterations=4, checkpoint_every=1), resume=run.folder.name)
+    assert later.state.step == 1
+    drive(later, until=3)
+    keeper._waiting.extend(waiting)
+    begin(toy_config(iterations=1), name="next").close()
+    assert load_checkpoint(run.folder.checkpoint).step == 3  # which the other program trains in, so that it waits
+    assert keeper._waiting == waiting
+    later.stop("cancelled")
+    with caplog.at_level("WARNING"):
+        begin(toy_config(iterations=1), name="next").close()
+    assert load_checkpoint(run.folder.checkpoint).step == 3
+    assert same(load_file(places.lora(run.folder.name)), later.policy.export())
+    assert "has gone on to step 3: what was not written of step 2 is dropped" in caplog.text
+    assert keeper._waiting == []
 
 
 def test_a_checkpoint_that_exists_is_named_where_a_later_one_does_not_fit(begin, monkeypatch, caplog):
@@ -347,6 +415,7 @@ def test_a_checkpoint_that_exists_is_named_where_a_later_one_does_not_fit(begin,
         second.stop("cancelled")
     assert "goes on from step 2, as no later checkpoint could be written" in caplog.messages[-1]
     monkeypatch.undo()
+    keeper._waiting.clear()  # ComfyUI was started again
     second = begin(toy_config(iterations=4, checkpoint_every=1), resume=second.folder.name)
     assert second.state.step == 2
 
