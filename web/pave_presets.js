@@ -1,21 +1,69 @@
 // Choosing a preset writes its values into the widgets. What trains is what the widgets say.
 // On the settings nodes, which have a widget for every setting, changing one by hand makes the preset "custom" again. The preset of Pave Train also sets what
 // that node has no widget for, and stays.
+// A widget of a node in a subgraph can be shown on the subgraph too ("promoted"); it is the shown one whose value is sent.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const STAYS = ["PaveTrain"];
 const LEAVES = ["PaveMemory", "PaveRolloutSettings", "PaveObjective", "PaveOptimizer"];
 const RENAMED = { paper: "pave (released code)" }; // as in pave_core/config/presets.py
+const LOOK_EVERY = 300; // ms
 const presets = api.fetchApi("/pave/presets").then((response) => response.json());
+const warned = new WeakSet(); // nodes
 
+const hasPreset = (node) => STAYS.includes(node.comfyClass) || LEAVES.includes(node.comfyClass);
 const presetOf = (node) => node.widgets.find((widget) => widget.name === "preset");
+
+// Where a widget of a node in a subgraph is promoted: [subgraph node, its widget] for each use of the subgraph.
+function uses(node, widget) {
+  const graph = node.graph;
+  if (!graph || graph === graph.rootGraph) return [];
+  const leadsHere = ({ target_id, target_slot }) =>
+    graph.getNodeById(target_id) === node && node.inputs[target_slot].name === widget.name;
+  const input = graph.inputs.find(({ linkIds }) => linkIds.some((id) => leadsHere(graph.getLink(id))));
+  if (!input) return [];
+  return [graph.rootGraph, ...graph.rootGraph.subgraphs.values()]
+    .flatMap((each) => each.nodes.filter((node) => node.subgraph === graph))
+    .map((node) => [node, node.widgets.find((widget) => widget.name === input.name)])
+    .filter(([, widget]) => widget);
+}
+
+// The same through subgraphs in subgraphs, with the widget itself first.
+const shown = (node, widget) => [[node, widget], ...uses(node, widget).flatMap((use) => shown(...use))];
+
+// Those of them that are promoted no further: their values are the ones that are sent.
+function outermost(node, widget) {
+  const further = uses(node, widget);
+  return further.length ? further.flatMap((use) => outermost(...use)) : [widget];
+}
 
 // Nodes 2.0 shows what a widget's callback is told: a value alone would be sent to the server and not be shown.
 function set(node, widget, value) {
-  if (widget.value === value) return;
-  widget.value = value;
-  widget.callback?.(value, app.canvas, node);
+  for (const [holder, each] of shown(node, widget)) {
+    if (each.value === value) continue;
+    each.value = value;
+    each.callback?.(value, app.canvas, holder);
+  }
+}
+
+function warn(node) {
+  if (warned.has(node)) return;
+  warned.add(node);
+  const detail = `The subgraph of ${node.title} is used more than once, with different presets, but its other settings are the same for all uses: choose one preset, or unpack the subgraphs.`;
+  app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail });
+}
+
+// Nobody tells a node that its promoted preset was changed (front end 1.49): what is shown there is looked at.
+function look() {
+  for (const graph of app.graph.rootGraph.subgraphs.values()) {
+    for (const node of graph.nodes.filter(hasPreset)) {
+      const own = presetOf(node);
+      const [value, ...others] = new Set(outermost(node, own).map((widget) => widget.value));
+      if (others.length) warn(node);
+      else if (value !== own.value) set(node, own, value);
+    }
+  }
 }
 
 app.registerExtension({
@@ -23,7 +71,7 @@ app.registerExtension({
   // Not async up to here: Nodes 2.0 takes the callbacks as they are when the node has been created.
   nodeCreated(node) {
     const stays = STAYS.includes(node.comfyClass);
-    if (!stays && !LEAVES.includes(node.comfyClass)) return;
+    if (!hasPreset(node)) return;
     const preset = presetOf(node);
     let filling = false;
 
@@ -53,6 +101,9 @@ app.registerExtension({
         return result;
       };
     }
+  },
+  setup() {
+    setInterval(look, LOOK_EVERY);
   },
   // Graphs of an older version have a preset's old name. Its values are in the widgets already.
   loadedGraphNode(node) {

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
-from _host.browser import load_workflow, until
+from _host.browser import export_prompt, load_workflow, until
 
 pytestmark = pytest.mark.browser
 
@@ -114,3 +115,84 @@ def test_the_presets_of_a_settings_node_fill_it_and_are_left(page, server, kind,
     page.evaluate(CHOOSE_ALONE, [setting, value])
     until(page, "the preset is left", lambda: page.evaluate(SHOWN_ALONE)["preset"] == "custom")
     assert page.evaluate(SHOWN_ALONE)[setting] == value
+
+
+IN_A_SUBGRAPH = """([type, widgets]) => {
+    const inside = app.graph.nodes.find(n => n.type === type)
+    const outside = app.graph.convertToSubgraph(new Set([inside])).node
+    const node = outside.subgraph.nodes.find(n => n.type === type)
+    for (const name of widgets) {
+        const slot = node.getSlotFromWidget(node.widgets.find(w => w.name === name))
+        outside.subgraph.addInput(name, String(slot.type)).connect(slot, node)
+    }
+}"""
+OUTSIDE = "() => Object.fromEntries(app.graph.nodes.find(n => n.subgraph).widgets.map(w => [w.name, w.value]))"
+AROUND_IT = """names => {
+    const inside = app.graph.nodes.find(n => n.subgraph)
+    const outside = app.graph.convertToSubgraph(new Set([inside])).node
+    const node = outside.subgraph.nodes.find(n => n.subgraph)
+    for (const name of names) {
+        const slot = node.inputs.find(i => i.name === name)
+        outside.subgraph.addInput(name, String(slot.type)).connect(slot, node)
+    }
+}"""
+CHOOSE_OUTSIDE = """([name, value]) => {
+    const node = app.graph.nodes.find(n => n.subgraph)
+    const widget = node.widgets.find(w => w.name === name)
+    widget.value = value
+    widget.callback?.(value, app.canvas, node)
+}"""
+CHOOSE_INSIDE = """([name, value]) => {
+    const node = app.graph.nodes.find(n => n.subgraph).subgraph.nodes[0]
+    const widget = node.widgets.find(w => w.name === name)
+    widget.value = value
+    widget.callback?.(value, app.canvas, node)
+}"""
+
+INSIDE = """() => {
+    const node = app.graph.nodes.find(n => n.subgraph).subgraph.nodes[0]
+    return Object.fromEntries(node.widgets.map(w => [w.name, w.value]))
+}"""
+
+
+def sent(page: Any, kind: str) -> dict[str, Any]:
+    """The inputs of the node of this class as they are sent."""
+    (node,) = (node for node in export_prompt(page).values() if node["class_type"] == kind)
+    return node["inputs"]
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["a subgraph", "a subgraph in a subgraph"])
+def test_a_preset_that_is_promoted_fills_the_widgets(page, presets, deep):
+    load_workflow(page, QUICKSTART)
+    page.evaluate(IN_A_SUBGRAPH, ["PaveTrain", ["preset", "iterations"]])
+    if deep:
+        page.evaluate(AROUND_IT, ["preset", "iterations"])
+    for name in ("dance-grpo", "quick"):
+        page.evaluate(CHOOSE_OUTSIDE, ["preset", name])
+        expected = presets[name] | {"preset": name}
+        until(page, f"{name} is sent", lambda e=expected: e.items() <= sent(page, "PaveTrain").items())
+        assert page.evaluate(OUTSIDE)["iterations"] == presets[name]["iterations"]
+    page.evaluate(CHOOSE_OUTSIDE, ["iterations", 7])
+    page.wait_for_timeout(1000)  # more than what a preset does to widgets needs
+    assert (presets["quick"] | {"preset": "quick", "iterations": 7}).items() <= sent(page, "PaveTrain").items()
+
+
+def test_a_promoted_preset_of_a_settings_node_is_left_inside_the_subgraph(page, server):
+    presets = json.loads(server.client().get("/pave/presets"))["PaveOptimizer"]
+    page.evaluate(ALONE, "PaveOptimizer")
+    page.evaluate(IN_A_SUBGRAPH, ["PaveOptimizer", ["preset"]])
+    (name, values), *_ = presets.items()
+    page.evaluate(CHOOSE_OUTSIDE, ["preset", name])
+    until(page, f"{name} is inside", lambda: (values | {"preset": name}).items() <= page.evaluate(INSIDE).items())
+    page.evaluate(CHOOSE_INSIDE, ["ema_decay", 0.5])
+    until(page, "the preset is left", lambda: page.evaluate(OUTSIDE)["preset"] == "custom")
+    page.wait_for_timeout(1000)
+    assert (page.evaluate(INSIDE)["ema_decay"], page.evaluate(OUTSIDE)["preset"]) == (0.5, "custom")
+
+
+def test_uses_of_a_subgraph_with_different_presets_are_warned_about(page):
+    load_workflow(page, QUICKSTART)
+    page.evaluate(IN_A_SUBGRAPH, ["PaveTrain", ["preset"]])
+    page.evaluate("() => app.graph.add(LiteGraph.createNode(app.graph.nodes.find(n => n.subgraph).type))")
+    page.evaluate(CHOOSE_OUTSIDE, ["preset", "dance-grpo"])
+    expect(page.get_by_text("is used more than once, with different presets")).to_have_count(1)
