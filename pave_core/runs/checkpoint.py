@@ -134,8 +134,18 @@ def _check(checkpoint: Checkpoint) -> None:
         fits = name in adapter and (value.ndim == 0 or value.shape == adapter[name].shape)
         _require(bool(bar and moment) and fits, f"optimizer.{key} fits no layer")
         moments.setdefault(name, set()).add(moment)
-    # A layer without a gradient has none, nor has a state that a guard sent back to step 0.
     _require(len(set(map(frozenset, moments.values()))) <= 1, "the optimizer's moments are not whole")
+    # Before the first update, and when a guard has sent it back there, a state has none, and B is at 0.
+    changed = any(bool(value.any()) for name, value in adapter.items() if "lora_B" in name)
+    _require(bool(moments) or not changed or _is_sgd(checkpoint.recipe), "the optimizer's moments are missing")
+
+
+def _is_sgd(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe's optimizer is SGD, which has no moments without momentum."""
+    try:
+        return recipe["config"]["optim"]["optimizer"] == "SGD"
+    except (TypeError, LookupError):
+        return False
 
 
 def _require(true: bool, otherwise: str) -> None:

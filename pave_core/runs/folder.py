@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..errors import ConfigError, quoted
+from ..errors import MAX_MESSAGE, ConfigError, quoted, shortened
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.guard import Reading
 from ..files import (
@@ -182,14 +182,14 @@ class RunFolder:
 
     def load_best(self, step: int) -> Checkpoint | None:
         """The guard's best state up to `step`, of this reading or the one before; None if there is none."""
-        if not any(file.is_file() for file in (self.best, previous(self.best))):
+        if not any(os.path.lexists(file) for file in (self.best, previous(self.best))):
             return None
         try:
             best = self._newest(self.best)
             if best.step > step and previous(self.best).is_file():  # a crash came between it and the checkpoint
                 best = load_checkpoint(previous(self.best))
         except ConfigError as error:
-            self._warn(f"{error}; the guard goes on without the best weights so far")
+            self._warn(shortened(f"{error}; the guard goes on without the best weights so far", MAX_MESSAGE))
             return None
         return best if best.step <= step else None
 
@@ -230,7 +230,8 @@ class RunFolder:
             if not before.is_file():
                 raise
             checkpoint = load_checkpoint(before)
-            self._warn(f"{error}; {before.name} is used instead, of step {checkpoint.step}")
+            said = f"{error}; {before.name} is used instead, of step {checkpoint.step}"
+            self._warn(shortened(said, MAX_MESSAGE))
         with self._report(path):
             if path.exists():
                 set_aside(path)
