@@ -263,7 +263,7 @@ class RunFolder:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self._warn(f"{file} cannot be read ({reason_of(error)}): the run goes on without it")
+            self._set_aside(file, reason_of(error))
             return []
         records: dict[int, R] = {}
         for value in values:
@@ -284,7 +284,8 @@ class RunFolder:
     def _set_aside(self, file: Path, why: str) -> None:
         with self._report(file):
             aside = set_aside(file)
-            self._warn(f"{file} cannot be read ({why}): it is set aside as {aside.name}, and what can be read is kept")
+            said = f"{file} cannot be read ({why}): it is set aside as {aside.name}, and what can be read is kept"
+            self._warn(shortened(said, MAX_MESSAGE))
 
     @contextlib.contextmanager
     def _report(self, file: Path) -> Iterator[None]:

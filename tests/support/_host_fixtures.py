@@ -94,6 +94,7 @@ def modules(pack: ModuleType) -> SimpleNamespace:
         "clip_score": "pave_core.rewards.clip_score",
         "statistics": "pave_core.rewards.statistics",
         "native": "nodes.host.policy.native",
+        "shelf": "nodes.host.policy.shelf",
         "decoder": "nodes.host.policy.decoder",
         "measure": "nodes.host.policy.measure",
         "on_device": "nodes.host.policy.on_device",

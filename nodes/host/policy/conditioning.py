@@ -22,6 +22,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .shelf import with_tensors
+
 SCHEDULED = ("hooks", "timestep_start", "timestep_end", "control")
 """The keys that only a conditioning has that may act by the time step."""
 
@@ -56,16 +58,11 @@ class Prepared:
         return (hook for hook in found.values() if not hook.hook_keyframe.is_empty())
 
 
+@dataclass(frozen=True, eq=False)
 class NativeCond:
-    """A prompt's conditioning: as the text encoder gave it, and as prepared for the model in a session of the policy.
+    """A prompt's conditioning, as the text encoder gave it. Each is equal to itself alone."""
 
-    The second is made on first use.
-    """
-
-    def __init__(self, positive: list[Any]) -> None:
-        self.positive = positive
-        self.prepared: Prepared | None = None
-        self.session = -1
+    positive: list[Any]
 
 
 def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
@@ -77,7 +74,7 @@ def encode(clip: comfy.sd.CLIP, text: str, guidance: float) -> list[Any]:
         cond = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     if guidance >= 0:
         cond = node_helpers.conditioning_set_values(cond, {"guidance": guidance})
-    return _normal_tensors(cond)
+    return with_tensors(cond, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
 
 
 @torch.no_grad()
@@ -131,12 +128,3 @@ def _holds_anything(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_anything, value.values()))
     return len(value) > 0 if isinstance(value, list | tuple) else value is not None
-
-
-def _normal_tensors(value: Any) -> Any:
-    """`value` with a normal copy in place of each inference tensor in its lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, dict):
-        return {key: _normal_tensors(item) for key, item in value.items()}
-    return type(value)(map(_normal_tensors, value)) if type(value) in (list, tuple) else value

@@ -49,10 +49,13 @@ from .measure import Call, measure_call, measure_evaluation
 from .on_device import OnDevice
 from .probe import probe, takes
 from .settings import Picture, PolicySettings
+from .shelf import Shelf
 
 _INJECTION = "pave_lora"
 LARGE = 2**30
 """Bytes of a model from which "auto" checkpoints its blocks where nothing else is known."""
+PREPARED = 256
+"""The conditionings of so many prompts are kept as prepared for the model: some models have theirs on the device."""
 SAME_LEVEL = 1e-5
 """By how much, relative to it, a noise level may differ from the schedule's by rounding."""
 MEASURED_SIDES = (128, 256, 384)
@@ -88,6 +91,8 @@ class NativePolicy:
         self._was_compiled = uncompile(self._patcher)
         self._coordinates = coordinates_of(self._patcher.get_model_object("model_sampling"))
         self._keyframes = Keyframes(self._patcher)
+        self._shelf = Shelf()
+        self._prepared: dict[NativeCond, Prepared] = {}  # of this session; the one used last is the last
         self._joining = Joining()
         self._negative: list[Any] | None = None
         self._adapter: LoraAdapter | None = None
@@ -95,14 +100,12 @@ class NativePolicy:
         self._sigmas: tuple[float, ...] = ()  # the host's noise levels at the last call of sigmas()
         self._sample_sigmas = torch.empty(0)  # the same on the device
         self._modes = ExitStack()
-        self._session = 0
         room = self._patcher.memory_required((2, *self.latent_shape))
         self._auto_checkpointing = self._patcher.model_size() > LARGE  # until it is known what a run needs
         self._on_device = OnDevice(self._patcher, offload=self._memory.offload, room=room)
 
     def __enter__(self) -> NativePolicy:
-        self._session += 1
-        self._joining.forget()
+        self._forget()
         self._modes.enter_context(torch.inference_mode(False))  # the host's nodes run in it, which stops autograd
         try:
             self._on_device.load()
@@ -129,7 +132,7 @@ class NativePolicy:
             self._patcher.remove_injections(_INJECTION)
             self._patcher.cleanup()
             self._patcher.restore_hook_patches()
-        self._joining.forget()
+        self._forget()
         _set_training(False)
         self._modes.close()
 
@@ -146,7 +149,7 @@ class NativePolicy:
         guidance = self._settings.guidance
         if self._negative is None:
             self._negative = encode(self._settings.clip, guidance.negative_prompt, guidance.guidance)
-        return NativeCond(encode(self._settings.clip, prompt, guidance.guidance))
+        return NativeCond(self._shelf.put(encode(self._settings.clip, prompt, guidance.guidance)))
 
     def probe(self, cond: NativeCond) -> None:
         """Ask for one velocity at the first sigma. ConfigError if the network cannot take the size; see probe.probe."""
@@ -218,7 +221,7 @@ class NativePolicy:
             self._patcher.pre_run()
         if torch.is_grad_enabled():
             self._on_device.clear()
-        calls = self._joining.calls(tuple(map(self._prepared, conds)), sigma)
+        calls = self._joining.calls(tuple(map(self._prepare, conds)), sigma)
         if len(calls) == 1:
             return self._call(x, sigma, calls[0][1])
         found: dict[int, Tensor] = {}
@@ -227,12 +230,20 @@ class NativePolicy:
             found |= zip(rows, part.split(1), strict=True)
         return torch.cat([found[i] for i in range(len(x))])
 
-    def _prepared(self, cond: NativeCond) -> Prepared:
-        if cond.prepared is None or cond.session != self._session:
+    def _prepare(self, cond: NativeCond) -> Prepared:
+        prepared = self._prepared.pop(cond, None)
+        if prepared is None:
             assert self._negative is not None  # encode() made `cond`
-            cond.prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
-            cond.session = self._session
-        return cond.prepared
+            prepared = prepare(self._patcher, cond.positive, self._negative, self.latent_shape)
+        self._prepared[cond] = prepared
+        if len(self._prepared) > PREPARED:
+            del self._prepared[next(iter(self._prepared))]
+        return prepared
+
+    def _forget(self) -> None:
+        """Drop what was prepared for the model as it was."""
+        self._prepared.clear()
+        self._joining.forget()
 
     def _call(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
         """_velocity(), of which nothing but the inputs is kept for backward where the settings say so."""
