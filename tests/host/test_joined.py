@@ -157,9 +157,9 @@ def test_one_conditioning_for_all_is_not_joined(policy_of, modules, stock, monke
         cond = policy.encode(PROMPTS[0])
         x, sigma = batch(policy)
         policy.velocity(x, sigma, [cond] * len(x))
-        ((rows, prepared),) = policy._joining.calls((cond.prepared,) * len(x), sigma)
+        ((rows, prepared),) = policy._joining.calls((policy._prepared[cond],) * len(x), sigma)
         assert rows == list(range(len(x)))
-        assert prepared is cond.prepared
+        assert prepared is policy._prepared[cond]
 
 
 def test_no_conditioning_is_made_twice_in_a_session(policy_of, modules, stock, monkeypatch):

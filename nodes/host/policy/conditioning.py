@@ -58,7 +58,7 @@ class Prepared:
         return (hook for hook in found.values() if not hook.hook_keyframe.is_empty())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class NativeCond:
     """A prompt's conditioning, as the text encoder gave it. Each is equal to itself alone."""
 
