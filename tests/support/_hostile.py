@@ -122,6 +122,8 @@ def allows(kind: Any, extras: dict[str, Any], optional: bool, value: Any) -> boo
         return isinstance(value, str) and value in options
     if kind == "*":
         return True
+    if kind == "FLOAT,INT,BOOLEAN" and isinstance(value, list):  # a number for each of two images
+        return len(value) in (1, 2) and all(isinstance(each, int | float) and math.isfinite(each) for each in value)
     if kind == "BOOLEAN":
         return isinstance(value, bool)
     if kind == "STRING":
