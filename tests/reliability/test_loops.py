@@ -120,6 +120,8 @@ def test_a_loop_without_iterations_in_a_loop_is_skipped_and_the_run_goes_on(clie
 def test_without_a_step_and_without_iterations_there_is_nothing_to_finish(client, server):
     with pytest.raises(PromptError, match="no training step was made.*a loop of 0 iterations finishes a run"):
         client.run(small("nothing", 0), timeout=300)
+    image = node("EmptyImage", width=8, height=8, batch_size=1, color=0)
+    client.run({"image": image, "look": node("PreviewImage", images=["image", 0])})  # the graph before has ended
     assert not (server.output / "pave" / "nothing_00001").exists()
 
 
