@@ -1,7 +1,7 @@
 """Runs every check of the project: ruff, pyright, pip-audit, then pytest on core, host, tools and browser.
 
-    python tools/test.py                      everything
-    python tools/test.py tests/core -k sde    arguments go to pytest
+    python tools/test.py                      everything, pytest in two processes
+    python tools/test.py tests/core -k sde    arguments go to pytest, in one process
     python tools/test.py tests/reliability -s --long    the long proofs too: kills, hostile prompts, thousands of steps
     python tools/test.py --fast               without server, browser, long runs, pyright and pip-audit
     python tools/test.py --comfyui PATH       pytest alone, against this ComfyUI instead of the private one
@@ -28,6 +28,8 @@ from _host.package import ROOT
 from _host.setup import SetupError
 
 PRIVATE = ROOT / ".pave" / "comfyui"
+TWO_PROCESSES = ["-n", "2", "--dist", "loadfile"]
+"""Each with a server and a browser of its own."""
 FAST = "not slow and not browser and not server"
 
 
@@ -51,7 +53,8 @@ def main() -> int:
         env = {**os.environ, "COMFYUI_PATH": str(environment.comfyui)}
         return subprocess.run([str(environment.python), "-m", *command], cwd=ROOT, env=env).returncode == 0
 
-    commands: list[tuple[str, ...]] = [("pytest", *(("-m", FAST) if args.fast else ()), *pytest_args)]
+    chosen = pytest_args or TWO_PROCESSES  # one process for who names tests: it shows what they print
+    commands: list[tuple[str, ...]] = [("pytest", *(("-m", FAST) if args.fast else ()), *chosen)]
     if environment.comfyui == PRIVATE:  # what ruff and pyright read is the same with any other
         commands = [("ruff", "check", "."), *([] if args.fast else [("pyright",)]), *commands]
     audited = args.fast or environment.comfyui != PRIVATE or audit(environment.python)

@@ -83,7 +83,6 @@ def test_nothing_of_it_is_left_behind(make_policy, model):
             raise RuntimeError("in the middle")
 
         policy._patcher.set_model_sampler_post_cfg_function(fails)
-        policy._session += 1  # prepare the conditioning anew, with the patch
         cond = policy.encode(PROMPT)
         with pytest.raises(RuntimeError, match="in the middle"):
             policy.velocity(start(policy), torch.tensor([0.8]), [cond])

@@ -23,7 +23,8 @@ class Soak:
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     sent: int = 0  # bytes of messages to the page
-    largest: int = 0
+    messages: int = 0
+    largest: int = 0  # bytes
 
     def memory_at(self, step: int) -> float:
         return statistics.median(self.memory[max(0, step - WINDOW) : step])
@@ -50,6 +51,7 @@ def soak(server: Any, client: Any, graph: dict[str, Any], timeout: float = 3000)
         assert event.kind != "execution_error", event.data
         size = 0 if event.kind == "idle" else len(json.dumps({"type": event.kind, "data": event.data}))
         course.sent += size
+        course.messages += 1
         course.largest = max(course.largest, size)
         if event.kind == "pave.step":
             now = time.perf_counter()
