@@ -145,6 +145,8 @@ def test_what_the_page_is_told_grows_with_the_iterations_and_not_with_their_squa
     for count in (16, 32):
         course = soak(server, client, small(f"told_{count}", count))
         size[count] = course.sent / course.messages
-        print(f"{count:3} iterations: {course.messages} messages of {size[count]:.0f} bytes, {course.sent / 1e6:.2f} MB")
+        print(
+            f"{count:3} iterations: {course.messages} messages of {size[count]:.0f} bytes, {course.sent / 1e6:.2f} MB"
+        )
         assert course.largest < 10_000
     assert size[32] < 1.25 * size[16]
