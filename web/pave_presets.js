@@ -54,7 +54,7 @@ function warn(node) {
   app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail });
 }
 
-// Nobody tells a node that its promoted preset was changed (front end 1.49): what is shown there is looked at.
+// Nobody tells a node that its promoted preset was changed (front end 1.47 on): what is shown there is looked at.
 function look() {
   for (const graph of app.graph.rootGraph.subgraphs.values()) {
     for (const node of graph.nodes.filter(hasPreset)) {
