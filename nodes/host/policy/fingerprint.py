@@ -1,9 +1,6 @@
 """A digest that identifies a base model: the same for the same file on every host, in every dtype that it is loaded in.
 
-Of each matrix the shape and the signs of the first values count. Signs survive what a host does to a file's weights:
-casting (also to fp8, where small negative values become -0), scales kept beside them, loading in parts. Names do not
-count, since hosts rename layers; nor does what is no matrix, such as the scales of scaled fp8. Of weights that are
-stored as whole numbers (GGUF, 4 bits) the bytes count.
+What counts of the weights is in pave_core/policies/fingerprint.py.
 """
 
 from __future__ import annotations
@@ -16,9 +13,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ....pave_core.policies.fingerprint import digest_of
+
 VERSION = "2-"
 """What a fingerprint begins with; those of 0.3.0 have nothing there."""
-VALUES = 1024  # of each matrix
 
 
 def fingerprint(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
@@ -27,24 +25,18 @@ def fingerprint(model: ModelPatcher, patches: Mapping[str, Any]) -> str:
     patches: those of a host MODEL, {weight name: patches}; of each, its name and strengths count.
     """
     with model.use_ejected(), torch.inference_mode():
-        matrices = sorted(
-            _of_matrix(weight)
+        digest = digest_of(
+            weight
             for name, weight in model.model.diffusion_model.named_parameters()
-            if len(weight.shape) > 1 and f"diffusion_model.{name}" not in patches
+            if f"diffusion_model.{name}" not in patches
         )
-    return VERSION + _with_patches(hashlib.blake2b(b"".join(matrices), digest_size=16), patches)
+    return VERSION + _with_patches(digest, patches)
 
 
 def is_of(print: str, model: ModelPatcher, patches: Mapping[str, Any]) -> bool:
     """Whether a fingerprint, of this version or of 0.3.0, is that of a model and its patches."""
     make = fingerprint if print.startswith(VERSION) else _of_0_3_0
     return print == make(model, patches)
-
-
-def _of_matrix(weight: Tensor) -> bytes:
-    stored = getattr(weight, "_qdata", weight).data.flatten()[:VALUES].cpu()  # _qdata: of the host's quantised tensors
-    bits = stored.float().signbit() if stored.is_floating_point() else stored
-    return hashlib.blake2b(f"{tuple(weight.shape)}".encode() + bits.numpy().tobytes(), digest_size=16).digest()
 
 
 def _with_patches(digest: Any, patches: Mapping[str, Any]) -> str:
