@@ -1,0 +1,1 @@
+"""A folder of a diffusers pipeline as a policy."""
