@@ -23,7 +23,8 @@ class Required:
 
 REQUIRED_SETTINGS = (
     # Since 0.4 the axes of FLUX's text positions are a setting without a default; Chroma inherits FLUX's forward.
-    Required(("flux", "flux2"), "comfy.ldm.flux.model.FluxParams", {"txt_ids_dims": []}),
+    Required(("flux",), "comfy.ldm.flux.model.FluxParams", {"txt_ids_dims": []}),
+    Required(("flux2",), "comfy.ldm.flux.model.FluxParams", {"txt_ids_dims": [3]}),
     Required(
         ("chroma", "chroma_radiance"), "comfy.ldm.chroma.model.ChromaParams", {"txt_ids_dims": [], "vec_in_dim": None}
     ),
