@@ -2,8 +2,10 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
+const SHOWN = 30_000; // ms: the message lies over the Run button, and the log has it too
+
 api.addEventListener("pave.notice", ({ detail }) => {
-  app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail: detail.text });
+  app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail: detail.text, life: SHOWN });
 });
 
 app.registerExtension({ name: "pave.notices" });

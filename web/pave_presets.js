@@ -9,6 +9,7 @@ const STAYS = ["PaveTrain"];
 const LEAVES = ["PaveMemory", "PaveRolloutSettings", "PaveObjective", "PaveOptimizer"];
 const RENAMED = { paper: "pave (released code)" }; // as in pave_core/config/presets.py
 const LOOK_EVERY = 300; // ms
+const SHOWN = 15_000; // ms: the message lies over the Run button
 const presets = api.fetchApi("/pave/presets").then((response) => response.json());
 const warned = new WeakSet(); // nodes
 
@@ -51,7 +52,7 @@ function warn(node) {
   if (warned.has(node)) return;
   warned.add(node);
   const detail = `The subgraph of ${node.title} is used more than once, with different presets, but its other settings are the same for all uses: choose one preset, or unpack the subgraphs.`;
-  app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail });
+  app.extensionManager.toast.add({ severity: "warn", summary: "Pave-GRPO", detail, life: SHOWN });
 }
 
 // Nobody tells a node that its promoted preset was changed (front end 1.47 on): what is shown there is looked at.
