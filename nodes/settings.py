@@ -13,8 +13,10 @@ from ..pave_core.config.objective import PaveConfig
 from ..pave_core.config.optimizer import OptimConfig
 from ..pave_core.config.presets import CUSTOM, preset_config
 from ..pave_core.config.rollout import RolloutConfig
+from .host import folders
 from .host.graphs import queue
 from .host.graphs.settings import check_part
+from .host.policy.pipeline import DTYPES, TINY_PIPELINE, PipelineSettings
 from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
 from .shared import schema
 from .shared.presets import part_config, preset_input
@@ -53,6 +55,55 @@ class PavePolicy(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, vae, lora=None, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(PolicySettings(model, clip, vae, lora or LoraConfig(), from_shown(Guidance, values)))
+
+
+class PaveDiffusersPolicy(io.ComfyNode):
+    """A diffusers pipeline to tune."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveDiffusersPolicy",
+            "Pave Diffusers Policy",
+            "The model to tune as a folder of a diffusers pipeline, instead of MODEL, CLIP and VAE: SD3, FLUX, "
+            "Qwen-Image, Z-Image, AuraFlow, Lumina 2, Sana, Wan, LTX. The LoRA is for ComfyUI's Load LoRA all the "
+            "same. For Pave Train (Advanced) and Pave Begin.",
+            terms=["diffusers", "pipeline", "hugging face", "model to train"],
+            category=schema.SETTINGS,
+            inputs=[
+                io.Combo.Input(
+                    "pipeline",
+                    options=[TINY_PIPELINE, *folders.pipelines()],
+                    tooltip="A folder with model_index.json in models/diffusers. Nothing is downloaded. The tiny one "
+                    "has random weights: it draws patterns, for trying things out.",
+                ),
+                schema.LoraSettings.Input(
+                    "lora",
+                    optional=True,
+                    tooltip="The LoRA to train. If not connected: the paper's rank and alpha, on the attention layers.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The same weights as a MODEL of ComfyUI, if you have them: the training node then gives it "
+                    "out with the LoRA applied.",
+                ),
+                *widgets(*names_of(Guidance)),
+                io.Combo.Input(
+                    "precision",
+                    options=list(DTYPES),
+                    default="bf16",
+                    tooltip="What the pipeline is loaded in. fp32 takes twice the memory.",
+                ),
+            ],
+            outputs=[schema.Policy.Output(display_name="policy", tooltip="For Pave Train (Advanced) or Pave Begin.")],
+        )
+
+    @classmethod
+    def execute(cls, pipeline, precision, lora=None, model=None, **values: Any) -> io.NodeOutput:
+        folder = None if pipeline == TINY_PIPELINE else folders.pipeline(pipeline)
+        lora, guidance = lora or LoraConfig(), from_shown(Guidance, values)
+        return io.NodeOutput(PipelineSettings(folder, lora, guidance, DTYPES[precision], model))
 
 
 class PaveLoRASettings(io.ComfyNode):
@@ -170,4 +221,4 @@ class PaveOptimizer(io.ComfyNode):
         return io.NodeOutput(part_config(preset_config(preset).optim, preset, values))
 
 
-NODES = [PavePolicy, PaveLoRASettings, PaveRolloutSettings, PaveObjective, PaveOptimizer]
+NODES = [PavePolicy, PaveDiffusersPolicy, PaveLoRASettings, PaveRolloutSettings, PaveObjective, PaveOptimizer]

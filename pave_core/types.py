@@ -166,6 +166,10 @@ class RunPolicy(Policy, Protocol):
         """Take layers, by their names, out of the adapter, whose parameters() are fewer afterwards."""
         ...
 
+    def rest(self) -> None:
+        """The run has ended: leave the device to others, until the next `with` block."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """The policy's part of a recipe, such as how it samples, as plain JSON values."""
         ...

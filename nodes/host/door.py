@@ -34,6 +34,7 @@ from ...pave_core.rollout.prompts import PromptSet
 from ...pave_core.scoring.mix import Scores
 from .graphs import queue
 from .graphs.expansion import Loop
+from .policy.pipeline import PipelineSettings
 from .policy.settings import PolicySettings, RolloutSettings
 from .steps.tickets import Advantages, Candidates, Sampled, State
 
@@ -47,8 +48,8 @@ MAX_STEPS = 200
 """The most denoising steps of a schedule that comes over a wire."""
 
 
-def _is(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind)
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
 
 
 def _is_reward(value: Any) -> bool:
@@ -74,7 +75,7 @@ SOCKETS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "IMAGE": (_is_image, "a batch of RGB images (N, height, width, 3), at least one"),
     "SIGMAS": (_is_schedule, f"a schedule of 2 to {MAX_STEPS} steps, from a scheduler node"),
     "LORA_MODEL": (_is_lora, "the LoRA of a training node"),
-    "PAVE_POLICY": (_is(PolicySettings), "the output of Pave Policy"),
+    "PAVE_POLICY": (_is(PolicySettings, PipelineSettings), "the output of Pave Policy or Pave Diffusers Policy"),
     "PAVE_PROMPTS": (_is(PromptSet), "the output of Pave Prompts"),
     "PAVE_REWARD": (_is_reward, "the output of a reward node"),
     "PAVE_LORA_SETTINGS": (_is(LoraConfig), "the output of Pave LoRA Settings"),

@@ -9,6 +9,7 @@ import folder_paths
 
 from ...pave_core.errors import ConfigError, quoted
 from ...pave_core.files import require_plain, safe_name
+from ...pave_core.policies.diffusers.folder import INDEX
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
 
@@ -111,6 +112,27 @@ def lora(name: str) -> Path:
             "the list"
         )
     return Path(path)
+
+
+def pipelines() -> list[str]:
+    """The names of the folders of diffusers pipelines in models/diffusers."""
+    return sorted(_pipelines())
+
+
+def _pipelines() -> dict[str, Path]:
+    parents = [Path(folder) for folder in folder_paths.get_folder_paths("diffusers")]
+    return {file.parent.name: file.parent for parent in parents for file in parent.glob(f"*/{INDEX}")}
+
+
+def pipeline(name: str) -> Path:
+    """The folder `name`, one of pipelines(). ConfigError if there is none."""
+    found = _pipelines().get(name)
+    if found is None:
+        raise ConfigError(
+            f"pipeline: {quoted(name)} is not in models/diffusers: put the folder with its {INDEX} there, press R in "
+            "the page to refresh, and choose it"
+        )
+    return found
 
 
 def _loras() -> Path:

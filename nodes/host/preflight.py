@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...pave_core.config.train import TrainConfig
+from ...pave_core.errors import ConfigError
 from ...pave_core.memory.advice import changes_that_fit
 from ...pave_core.memory.growth import Growth
 from ...pave_core.memory.needs import Case, Evaluation, Measured, needs_of
@@ -148,7 +149,12 @@ def check(
     reward: Reward | None,
     card: float,
 ) -> Preflight:
-    """The preflight of settings, before a run. card: GB of another card than the one at hand; 0: this one."""
+    """The preflight of settings, before a run. card: GB of another card than the one at hand; 0: this one.
+
+    ConfigError for a diffusers pipeline, of which nothing is predicted.
+    """
+    if not isinstance(policy, PolicySettings):
+        raise ConfigError("policy: what a diffusers pipeline needs is not predicted: connect a Pave Policy")
     native = NativePolicy(policy, rollout.picture, seed=config.run.seed, memory=config.memory)
     with native:
         native.sigmas(config.rollout.steps)

@@ -17,13 +17,12 @@ from ...pave_core.scoring.mix import RewardMix
 from ...pave_core.types import Reward
 from .memory import free_caches
 from .panel.progress import NodeProgress
-from .policy.decoder import NativeDecoder
-from .policy.native import NativePolicy
-from .policy.settings import PolicySettings, RolloutSettings
+from .policy.make import AnySettings, made
+from .policy.settings import RolloutSettings
 
 
 def check(
-    policy: PolicySettings,
+    policy: AnySettings,
     rollout: RolloutSettings,
     *,
     prompts: PromptSet,
@@ -37,8 +36,7 @@ def check(
     """
     told = Everyone([LogLines(), NodeProgress(node_id)])
     config = TrainConfig(rollout=rollout.config, run=RunConfig(seed=seed))
-    untrained = NativePolicy(replace(policy, lora=None), rollout.picture)
-    decoder = NativeDecoder(policy.model, policy.vae)
+    untrained, decoder = made(replace(policy, lora=None), rollout.picture)
     batches = RunBatches.of(config.rollout, config.memory, free_caches)
     with untrained:
         conds = {prompt: untrained.encode(prompt) for prompt in prompts.train[:PROMPTS]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
@@ -18,7 +20,7 @@ from . import folders, shutdown
 from .memory import free_caches
 from .panel.progress import NodeProgress
 from .policy.conditioning import NativeCond
-from .policy.decoder import NativeDecoder
+from .policy.make import AnySettings, made
 from .policy.native import NativePolicy
 from .policy.settings import PolicySettings, RolloutSettings
 from .preflight import preflight
@@ -29,7 +31,7 @@ from .result import with_lora
 class RunResult:
     """The outputs of a training node."""
 
-    model: ModelPatcher  # with the LoRA applied
+    model: ModelPatcher | None  # with the LoRA applied; None where the policy has no MODEL
     lora: LoraWeights
     loss_map: dict[str, list[float]]  # for the host's Plot Loss Graph: minus the reward of each step
     curve: Tensor  # (1, H, W, 3)
@@ -37,20 +39,18 @@ class RunResult:
     summary: str
 
 
-def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress: NodeProgress) -> Run:
+def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress: NodeProgress) -> Run:
     """Begin a run of `task` on a clone of the policy's model; the model itself generates as before afterwards.
 
-    ConfigError for inputs that cannot work, before anything is written.
+    ConfigError for inputs that cannot work, before anything is written. What a pipeline will need is not predicted.
     """
-    native = NativePolicy(policy, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
-    decoder = NativeDecoder(policy.model, policy.vae)
-
-    def before(cond: NativeCond) -> Preflight:
-        parts = {"settings": policy, "rollout": rollout, "config": task.config, "reward": task.reward}
-        return preflight(native, cond, **parts)
-
+    policy, decoder = made(settings, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
+    before: Callable[[NativeCond], Preflight] | None = None
+    if isinstance(policy, NativePolicy) and isinstance(settings, PolicySettings):
+        parts = {"settings": settings, "rollout": rollout, "config": task.config, "reward": task.reward}
+        before = partial(preflight, policy, **parts)
     return core.begin(
-        native,
+        policy,
         decoder,
         task=task,
         places=folders.places(),
@@ -60,7 +60,7 @@ def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, progress
     )
 
 
-def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> RunResult:
+def run_training(policy: AnySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> RunResult:
     """Train to the end, or until the guard ends the run. node_id: the node that shows the progress.
 
     After Cancel, checkpoint and LoRA are kept and the host's interruption is raised.
@@ -92,13 +92,13 @@ def run_training(policy: PolicySettings, rollout: RolloutSettings, task: Task, n
         return result
 
 
-def finish(run: Run, model: ModelPatcher) -> RunResult:
-    """End `run`, and apply its LoRA to a clone of `model`.
+def finish(run: Run, model: ModelPatcher | None) -> RunResult:
+    """End `run`, and apply its LoRA to a clone of `model`, if there is one.
 
     Call it outside the policy's `with` block: only there the model's layers have the names that the host knows.
     """
     outcome = run.finish()
-    trained = with_lora(model, outcome.lora)
+    trained = None if model is None else with_lora(model, outcome.lora)
     # The loss of GRPO is about 0 whatever happens (its gradient is not): minus the reward is what should fall.
     loss_map = {"loss": [-r["reward_mean"] for r in outcome.history if r["reward_mean"] is not None]}
     grid = None if outcome.grid is None else outcome.grid.unsqueeze(0)

@@ -181,6 +181,7 @@ class Run:
     def close(self) -> None:
         """Give the run's folder free. A new run without a step leaves none behind."""
         self.reporter.close()
+        self.policy.rest()
         self.keeper.close()
         if self.state.step == 0:
             self.folder.discard()

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from _tiny_architectures import ARCHITECTURES, build_model
-from _tiny_pipelines import build
 
 SIGMA = 0.6
 SAME = 1e-4

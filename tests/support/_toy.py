@@ -105,6 +105,9 @@ class ToyPolicy:
     def leave_out(self, layers):
         self.adapter.leave_out(layers)
 
+    def rest(self):
+        pass
+
     def describe(self):
         return {"sampling": {"shift": 3.0}}
 

@@ -342,6 +342,9 @@ class NativePolicy:
             )
         return [remark for remark in found if remark is not None]
 
+    def rest(self) -> None:
+        """Nothing: the host makes room when others need it."""
+
     def describe(self) -> dict[str, Any]:
         """How the policy samples, and the host's version, for recipes."""
         sampling = self._picture.to_recipe() | asdict(self._settings.guidance)

@@ -17,14 +17,15 @@ from ....pave_core.types import Rollout
 from .. import train
 from ..graphs.settings import DRAWN
 from ..panel.progress import NodeProgress
-from ..policy.settings import PolicySettings, RolloutSettings
+from ..policy.make import AnySettings
+from ..policy.settings import RolloutSettings
 from ..train import RunResult
 from .tickets import Advantages, Candidates, Sampled, State, StepRun
 
 logger = logging.getLogger("pave")
 
 
-def begin(policy: PolicySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> State:
+def begin(policy: AnySettings, rollout: RolloutSettings, task: Task, node_id: str | None) -> State:
     """Begin a run, and return its first state."""
     progress = NodeProgress(node_id)
     return StepRun(train.begin(policy, rollout, task, progress), model=policy.model, progress=progress).state()

@@ -37,7 +37,7 @@ class StepRun:
     ConfigError for the optimizer's per_step mode.
     """
 
-    def __init__(self, run: Run, *, model: ModelPatcher, progress: NodeProgress) -> None:
+    def __init__(self, run: Run, *, model: ModelPatcher | None, progress: NodeProgress) -> None:
         if run.config.optim.step == "per_step":
             raise ConfigError(
                 "optimizer_step: per_step cannot be built from step nodes: set it to accumulated in Pave Optimizer, or "

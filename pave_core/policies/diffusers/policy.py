@@ -7,7 +7,7 @@ each other. It samples by Euler steps on the pipeline's sigmas, also where the p
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...batches import nothing
 from ...config.adapter import LoraConfig
 from ...config.fields import check, setting
 from ...config.memory import MemoryConfig
@@ -25,6 +26,7 @@ from ...types import GradientCheck
 from ..adapter import LoraAdapter
 from ..fingerprint import digest_of
 from ..gradient_check import check_gradient
+from .export import Exported, export
 from .families import Arguments, Family, family_of
 from .recorded import STEPS, Recorder
 
@@ -82,8 +84,9 @@ class PipelinePolicy:
     """The policy on a pipeline (see folder.load); use it as a context manager.
 
     The adapter is in the network only inside the `with` block; its values outlive the block. Text encoders leave the
-    device with the first velocity: encode all prompts before. seed: of the adapter's initial values. ConfigError where
-    the pipeline cannot draw what `sampling` asks for.
+    device with the first velocity: encode all prompts before. seed: of the adapter's initial values. schedule: T + 1
+    sigmas instead of the pipeline's. check: called before each call of a network; what it raises ends the work.
+    ConfigError where the pipeline cannot draw what `sampling` asks for.
     """
 
     def __init__(
@@ -95,12 +98,15 @@ class PipelinePolicy:
         device: torch.device | str = "cpu",
         seed: int = 0,
         memory: MemoryConfig | None = None,
+        schedule: tuple[float, ...] | None = None,
+        check: Callable[[], None] = nothing,
     ) -> None:
         self.device = torch.device(device)
         self.sampling = sampling or Sampling()
         self._pipeline, self._network = pipeline, pipeline.transformer
         self._family: Family = family_of(type(pipeline).__name__)(self._network)
         self._lora, self._seed, self._memory = lora, seed, memory or MemoryConfig()
+        self._schedule, self._check = schedule, check
         self._adapter: LoraAdapter | None = None
         self._modes = ExitStack()
         self._remarks = [_with_euler_steps(pipeline)]
@@ -129,6 +135,7 @@ class PipelinePolicy:
 
     def __enter__(self) -> PipelinePolicy:
         self._modes.enter_context(torch.inference_mode(False))
+        self._pipeline.to(self.device)
         if self._lora is not None:
             if self._adapter is None:
                 fresh = seeded(self._seed, "adapter")
@@ -149,6 +156,10 @@ class PipelinePolicy:
         self._put_text_encoders_back()
         self._modes.close()
 
+    def rest(self) -> None:
+        """Take the pipeline off the device. It comes back with the next `with` block."""
+        self._pipeline.to("cpu")
+
     def _checkpoints(self) -> bool:
         """Whether the network's blocks are computed again for their gradient, by diffusers' own checkpointing."""
         choice = self._memory.checkpointing
@@ -157,11 +168,12 @@ class PipelinePolicy:
         return choice == "on"
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
-        """The pipeline's sigmas for this size: T + 1 floats that fall to 0."""
-        return self.recorder.schedule(steps).sigmas
+        """The sigmas: with T = `steps`, T + 1 floats that fall to 0; the pipeline's for this size, or those given."""
+        return self._schedule or self.recorder.schedule(steps).sigmas
 
     def encode(self, prompt: str) -> PipelineCond:
         """The conditioning of `prompt`, as the pipeline makes it."""
+        self._check()
         self._put_text_encoders_back()
         family, sampling = self._family, self.sampling
         guided, arguments = sampling.cfg > 1, {}
@@ -197,6 +209,7 @@ class PipelinePolicy:
 
     def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[PipelineCond]) -> Tensor:
         """x (B, *S), sigma (B,) and B conditionings -> (B, *S) fp32, with guidance."""
+        self._check()
         if not self._text_encoders:
             self._take_text_encoders_off()
         positive = self._calls(x, sigma, [cond.positive for cond in conds])
@@ -297,12 +310,22 @@ class PipelinePolicy:
         self._require_adapter().leave_out(layers)
 
     def export(self, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The adapter on the CPU. values: as in RunPolicy."""
-        return self._require_adapter().export(values, prefix="transformer.")
+        """The adapter on the CPU, in the host's keys, or diffusers' if the host has no such model. values: as in
+        RunPolicy.
+        """
+        return self._exported(values).weights
+
+    def _exported(self, values: Mapping[str, Tensor] | None = None) -> Exported:
+        return export(self._network, self._require_adapter().export(values, prefix=""))
 
     def remarks(self) -> list[str]:
         """What is worth knowing of the pipeline before it is trained."""
-        return [remark for remark in self._remarks if remark is not None]
+        found = [*self._remarks]
+        if self._adapter is not None and self._exported().format == "diffusers":
+            found.append(
+                "lora: ComfyUI has no model of this kind, so that the LoRA has the keys of diffusers' load_lora_weights"
+            )
+        return [remark for remark in found if remark is not None]
 
     def describe(self) -> dict[str, Any]:
         """How the policy samples, for recipes."""

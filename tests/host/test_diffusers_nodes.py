@@ -1,0 +1,99 @@
+"""Pave Diffusers Policy in the real server: a pipeline folder trains in the nodes that train a MODEL."""
+
+import json
+
+import pytest
+
+from _host.client import PromptError
+from _tiny_pipelines import saved
+from _training_graphs import Graph, looped, lora, metrics, node, same, trained
+
+TINY = "tiny, random weights"
+
+
+@pytest.fixture(scope="module")
+def folder(server):
+    """A folder of a tiny SD3 pipeline in the server's models/diffusers."""
+    return saved("SD3", server.folder / "models" / "diffusers" / "tiny_sd3")
+
+
+def piped(graph: Graph, pipeline: str = TINY, **values) -> Graph:
+    """`graph` with a pipeline in the place of MODEL, CLIP and VAE."""
+    inputs = {"pipeline": pipeline, "lora": ["lora", 0], "cfg": 1.0, "negative_prompt": "", "guidance": -1.0}
+    graph["policy"] = node("PaveDiffusersPolicy", **inputs | {"precision": "fp32"} | values)
+    graph["reward"] = graph.pop("colour")
+    for unused in ("tiny", "clip"):
+        del graph[unused]
+    graph["rollout"]["inputs"] |= {"steps": 3, "group_size": 2}
+    return graph
+
+
+def test_the_tiny_pipeline_trains_and_is_measured(client, server):
+    graph = piped(trained("piped", 3))
+    graph["shown"] = node("PreviewAny", source=["train", 5])
+    outputs = client.run(graph, timeout=300)
+    assert "steps" in json.dumps(outputs["shown"])
+    records = metrics(server, "piped")
+    assert [each["step"] for each in records] == [1, 2, 3]
+    assert all(each["grad_norm"] > 0 for each in records)
+    weights = lora(server, "piped")
+    assert {key.split(".")[0] for key in weights} == {"diffusion_model"}
+    assert any(float(value.abs().max()) > 0 for key, value in weights.items() if "lora_B" in key)
+
+
+def test_a_drawn_loop_trains_what_pave_train_trains(client, server):
+    client.run(piped(looped("piped_loop", 2)), timeout=300)
+    client.run(piped(trained("piped_train", 2)), timeout=300)
+    assert same(lora(server, "piped_loop"), lora(server, "piped_train"))
+
+
+def test_a_folder_trains_with_guidance_and_goes_on_where_it_was(client, server, folder):
+    settings = {"pipeline": folder.name, "cfg": 2.0, "negative_prompt": "ugly"}
+    client.run(piped(trained("whole", 4), **settings), timeout=300)
+    client.run(piped(trained("half", 2), **settings), timeout=300)
+    graph = piped(trained("half", 4), **settings)
+    graph["train"]["inputs"]["resume"] = "half_00001"
+    client.run(graph, timeout=300)
+    assert same(lora(server, "whole"), lora(server, "half"))
+    recipe = json.loads((server.output / "pave" / "whole_00001" / "summary.json").read_text())
+    assert recipe["steps"] == 4
+
+
+def test_what_needs_the_model_is_told_that_there_is_none(client):
+    graph = piped(trained("no_model", 1))
+    graph["save"] = node("ModelSave", model=["train", 0], filename_prefix="none")
+    with pytest.raises(PromptError, match="no MODEL of the same weights is connected to Pave Diffusers Policy"):
+        client.run(graph, timeout=300)
+
+
+def test_the_reward_check_draws_with_the_pipeline(client):
+    graph = piped(trained("checked", 1))
+    graph["check"] = node(
+        "PaveCheckReward",
+        policy=["policy", 0],
+        prompts=["prompts", 0],
+        rollout=["rollout", 0],
+        reward=["reward", 0],
+        seed=1,
+    )
+    del graph["train"]
+    outputs = client.run(graph, timeout=300)
+    assert "check" in outputs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"policy": {"pipeline": "nothing"}}, "pipeline"),
+        ({"policy": {"cfg": 31.0}}, "cfg"),
+        ({"rollout": {"width": 56}}, "AuraFlowPipeline cannot run with width 56"),
+        ({"rollout": {"scheduler": "beta"}}, "scheduler: 'beta' is one of ComfyUI's, and a pipeline brings its own"),
+        ({"rollout": {"frames": 5}}, "frames: 5 is above 1, and this model draws images"),
+    ],
+)
+def test_bad_input_is_refused_in_clear_words(client, change, message):
+    graph = piped(trained("bad", 1))
+    for name, values in change.items():
+        graph[name]["inputs"] |= values
+    with pytest.raises(PromptError, match=message):
+        client.run(graph, timeout=300)
