@@ -27,7 +27,6 @@ from .shared.training import (
     STORAGE,
     SUMMARY,
     composed_config,
-    model_output,
     optional_settings,
     result_outputs,
     run_settings,
@@ -36,7 +35,7 @@ from .shared.widgets import widgets
 
 
 def _wrap(result: RunResult) -> io.NodeOutput:
-    return io.NodeOutput(model_output(result), result.lora, result.loss_map, result.curve, result.grid, result.summary)
+    return io.NodeOutput(result.model_output, result.lora, result.loss_map, result.curve, result.grid, result.summary)
 
 
 class PaveTrain(io.ComfyNode):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
+from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ...pave_core.memory.report import Preflight
@@ -37,6 +39,16 @@ class RunResult:
     curve: Tensor  # (1, H, W, 3)
     grid: Tensor | None  # (1, H, W, 3); None where nothing was measured
     summary: str
+
+    @property
+    def model_output(self) -> Any:
+        """The value of the output model: what follows it is told where a run without MODEL has none."""
+        if self.model is not None:
+            return self.model
+        return ExecutionBlocker(
+            "model: a pipeline was trained, and no MODEL of the same weights is connected to Pave Diffusers Policy: "
+            "connect one, or load the LoRA by Load LoRA"
+        )
 
 
 def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress: NodeProgress) -> Run:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...pave_core.config.adapter import LoraConfig
 from ...pave_core.config.fields import from_shown
@@ -17,7 +16,6 @@ from ...pave_core.config.train import RunConfig, TrainConfig
 from ...pave_core.evaluation.guard import GuardSettings
 from ...pave_core.runs.settings import RunSettings
 from ..host.policy.settings import RolloutSettings
-from ..host.train import RunResult
 from . import schema
 
 PROMPTS = schema.Prompts.Input("prompts", tooltip="The prompts to train on, and the held-out prompts.")
@@ -68,16 +66,6 @@ def result_outputs() -> list[Any]:
         ),
         io.Image.Output(display_name="curve", tooltip="The rewards over the steps."),
     ]
-
-
-def model_output(result: RunResult) -> Any:
-    """The value of the output model: what follows it is told where a run without MODEL has none."""
-    if result.model is not None:
-        return result.model
-    return ExecutionBlocker(
-        "model: a pipeline was trained, and no MODEL of the same weights is connected to Pave Diffusers Policy: "
-        "connect one, or load the LoRA by Load LoRA"
-    )
 
 
 def composed_config(

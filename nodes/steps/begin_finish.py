@@ -24,7 +24,6 @@ from ..shared.training import (
     STORAGE,
     SUMMARY,
     composed_config,
-    model_output,
     optional_settings,
     result_outputs,
     run_settings,
@@ -121,7 +120,7 @@ class PaveFinish(io.ComfyNode):
     @classmethod
     def execute(cls, state) -> io.NodeOutput:
         result = actions.finish(state)
-        return io.NodeOutput(model_output(result), result.lora, result.loss_map, result.curve, result.summary)
+        return io.NodeOutput(result.model_output, result.lora, result.loss_map, result.curve, result.summary)
 
 
 NODES = [PaveBegin, PaveFinish]

@@ -82,7 +82,13 @@ def _check_part(part: Path) -> None:
     """ConfigError for a part that is not there, and for weights of it that are missing or cut off."""
     if not part.is_dir() or not any(part.iterdir()):
         raise ConfigError(f"pipeline: the part {part.name} is missing: put it into {part}")
-    for file in _weights(part):
+    files = list(_weights(part))
+    if not files and (part / "config.json").is_file():
+        raise ConfigError(
+            f"pipeline: the part {part.name} has no .safetensors, the only files of weights that are read: download "
+            f"them into {part}"
+        )
+    for file in files:
         if not file.is_file():
             raise ConfigError(f"pipeline: {part.name}/{file.name} is missing: download it into {part}")
         require_header(file, "pipeline")
