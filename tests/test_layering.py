@@ -28,7 +28,7 @@ FLOORS = (
     ("pave_core.rewards.*",),
     ("pave_core.rollout.*",),
     ("pave_core.objective.*",),
-    ("pave_core.policies.*",),
+    ("pave_core.policies.*", "pave_core.policies.diffusers.*"),
     ("pave_core.training.*",),
     # what is made of it
     ("pave_core.evaluation.*",),

@@ -167,6 +167,7 @@ _AURA_FLOW: Table = {
     },
 }
 
+_BLOCKS = ("noise_refiner", "context_refiner", "layers")
 _LUMINA2_BLOCK = {
     "adaLN_modulation.1": "norm1.linear",
     "attention.qkv": _QKV,
@@ -181,7 +182,7 @@ _Z_IMAGE_BLOCK = {
     "attention.out": "attention.to_out.0",
 }
 _LUMINA2: Table = {
-    **{(f"{blocks}.*.",) * 2: _LUMINA2_BLOCK for blocks in ("noise_refiner", "context_refiner", "layers")},
+    **{(f"{name}.*.", f"{name}.*."): _LUMINA2_BLOCK for name in _BLOCKS},
     ("t_embedder.", "time_caption_embed.timestep_embedder."): _MLP,
     ("", ""): {
         **_same("x_embedder"),
@@ -191,7 +192,7 @@ _LUMINA2: Table = {
     },
 }
 _Z_IMAGE: Table = {
-    **{(f"{blocks}.*.",) * 2: _Z_IMAGE_BLOCK for blocks in ("noise_refiner", "context_refiner", "layers")},
+    **{(f"{name}.*.", f"{name}.*."): _Z_IMAGE_BLOCK for name in _BLOCKS},
     ("", ""): {
         **_same("t_embedder.mlp.0", "t_embedder.mlp.2", "cap_embedder.1"),
         "x_embedder": "all_x_embedder.2-1",
@@ -216,11 +217,11 @@ _WAN: Table = {
 }
 
 _LTX: Table = {
-    **{
-        (f"transformer_blocks.*.{attention}.",) * 2: _same("to_q", "to_k", "to_v", "to_out.0")
-        for attention in ("attn1", "attn2")
-    },
-    ("transformer_blocks.*.ff.", "transformer_blocks.*.ff."): _same("net.0.proj", "net.2"),
+    ("transformer_blocks.*.", "transformer_blocks.*."): _same(
+        *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+        *("ff.net.0.proj", "ff.net.2"),
+    ),
     ("adaln_single.", "time_embed."): _same(
         "emb.timestep_embedder.linear_1", "emb.timestep_embedder.linear_2", "linear"
     ),
