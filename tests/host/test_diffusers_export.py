@@ -296,6 +296,15 @@ def both(request, host, modules):
         yield Both(CASES[request.param], monkeypatch)
 
 
+def test_every_network_with_a_table_is_here_and_the_host_has_no_sana(modules):
+    import comfy.supported_models
+
+    assert set(modules.module("pave_core.policies.diffusers.export").TABLES) == {
+        each.diffusers for each in CASES.values()
+    }
+    assert not [each.__name__ for each in comfy.supported_models.models if "sana" in each.__name__.lower()]
+
+
 def test_the_networks_are_the_same(both):
     assert difference(both.velocity_of_diffusers(), both.velocity_of_host(both.model)) < SAME
 

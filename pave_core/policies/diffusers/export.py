@@ -242,7 +242,7 @@ TABLES: dict[str, Table] = {
     "WanTransformer3DModel": _WAN,
     "LTXVideoTransformer3DModel": _LTX,
 }
-"""{class of a diffusers network: its table}, of those that the host has too. It has no Sana (0.3.75, 0.33)."""
+"""{class of a diffusers network: its table}, of those that the host has too (in 0.3.75 and 0.33 all but Sana)."""
 
 
 class Exported(NamedTuple):
@@ -255,7 +255,8 @@ class Exported(NamedTuple):
 def export(network: nn.Module, weights: Weights) -> Exported:
     """A LoRA of a diffusers network for the host; in diffusers' format if the host has none of its layers or not all.
 
-    Where the host has several of diffusers' layers as one, B has zeros: it is as many times as large.
+    network: with the adapter in or out; all that is asked of it is its class and its layers' widths. Where the host has
+    several of diffusers' layers as one, B has zeros: it is as many times as large.
     """
     table = _by_layer(TABLES.get(type(network).__name__, {}))
     places = [_place(table, key.removesuffix(".alpha")) for key in weights if key.endswith(".alpha")]
@@ -320,13 +321,10 @@ def _joined(network: nn.Module, place: _Place, weights: Weights) -> dict[str, Te
             A, B, alpha = trained[layer]
             blocks.append(B * (alpha * len(A_1) / (alpha_1 * len(A))))
         else:
-            blocks.append(A_1.new_zeros(_rows_of(network, layer), 0))
+            untrained: Any = network.get_submodule(layer)
+            blocks.append(A_1.new_zeros(untrained.out_features, 0))
     A, B = torch.cat([A for A, _, _ in trained.values()]), torch.block_diag(*blocks)
     if place.swap and len(B) == 2 * A.shape[1]:
         B = torch.cat([*B.chunk(2)][::-1])
     key = f"diffusion_model.{place.host}"
     return {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B, f"{key}.alpha": alpha_1 * (len(A) / len(A_1))}
-
-
-def _rows_of(network: Any, layer: str) -> int:
-    return network.get_submodule(layer).out_features
