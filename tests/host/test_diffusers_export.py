@@ -277,9 +277,9 @@ class Both:
         return v.view_as(self.x)
 
 
-def random_adapter(modules: Any, network: Any, targets: str) -> Any:
+def random_adapter(modules: Any, network: Any, targets: str, rank: int = 4) -> Any:
     """An adapter with random A and B on a network."""
-    config = modules.config.LoraConfig(rank=4, alpha=8, targets=targets)
+    config = modules.config.LoraConfig(rank=rank, alpha=2 * rank, targets=targets)
     fresh = torch.Generator().manual_seed(0)
     adapter = modules.module("pave_core.policies.adapter").LoraAdapter(
         network, config, generator=fresh, device=torch.device("cpu")
@@ -296,18 +296,25 @@ def both(request, host, modules):
         yield Both(CASES[request.param], monkeypatch)
 
 
+def test_every_network_with_a_table_is_here_and_the_host_has_no_sana(modules):
+    import comfy.supported_models
+
+    assert set(modules.module("pave_core.policies.diffusers.export").TABLES) == {
+        each.diffusers for each in CASES.values()
+    }
+    assert not [each.__name__ for each in comfy.supported_models.models if "sana" in each.__name__.lower()]
+
+
 def test_the_networks_are_the_same(both):
     assert difference(both.velocity_of_diffusers(), both.velocity_of_host(both.model)) < SAME
 
 
-@pytest.mark.parametrize("targets", ["attention", "attention + MLP", "all linear"])
-def test_the_stock_loader_takes_the_lora_whole(both, targets, modules, stock, caplog):
-    of = modules.module("pave_core.policies.diffusers.export")
+def check(both: Both, adapter: Any, modules: Any, stock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """That the host's MODEL with the exported LoRA is diffusers' network with the adapter, which comes off."""
     base = both.velocity_of_host(both.model)
-    adapter = random_adapter(modules, both.network, targets)
     try:
         trained = both.velocity_of_diffusers()
-        lora = of.export(both.network, adapter.export(prefix=""))
+        lora = modules.module("pave_core.policies.diffusers.export").export(both.network, adapter.export(prefix=""))
     finally:
         adapter.detach()
     assert lora.format == "host"
@@ -318,3 +325,26 @@ def test_the_stock_loader_takes_the_lora_whole(both, targets, modules, stock, ca
     assert difference(trained, base) > 0.01
     assert difference(both.velocity_of_host(model), trained) < SAME
     assert difference(both.velocity_of_host(both.model), base) < SAME
+
+
+@pytest.mark.parametrize("targets", ["attention", "attention + MLP", "paper", "all linear"])
+def test_the_stock_loader_takes_the_lora_whole(both, targets, modules, stock, caplog):
+    check(both, random_adapter(modules, both.network, targets), modules, stock, caplog)
+
+
+def test_layers_that_are_narrow_or_left_out(both, modules, stock, caplog):
+    """Parts of one layer of the host with adapters of different ranks, or without any."""
+    adapter = random_adapter(modules, both.network, "all linear", rank=20)
+    layers = dict.fromkeys(key.rsplit(".lora_", 1)[0] for key in adapter.parameters())
+    adapter.leave_out([*layers][1::3])
+    check(both, adapter, modules, stock, caplog)
+
+
+def test_the_host_would_say_that_it_missed_a_key(both, modules, stock, caplog):
+    adapter = random_adapter(modules, both.network, "attention")
+    adapter.detach()
+    weights = adapter.export(prefix="")
+    lora = modules.module("pave_core.policies.diffusers.export").to_diffusers(weights)
+    lora = {key.replace("transformer.", "not.there."): value for key, value in lora.items()}
+    stock.call("LoraModelLoader", model=both.model, lora=lora, strength_model=1.0)
+    assert caplog.text.count("not loaded") == len(lora)

@@ -167,6 +167,7 @@ _AURA_FLOW: Table = {
     },
 }
 
+_BLOCKS = ("noise_refiner", "context_refiner", "layers")
 _LUMINA2_BLOCK = {
     "adaLN_modulation.1": "norm1.linear",
     "attention.qkv": _QKV,
@@ -181,7 +182,7 @@ _Z_IMAGE_BLOCK = {
     "attention.out": "attention.to_out.0",
 }
 _LUMINA2: Table = {
-    **{(f"{blocks}.*.",) * 2: _LUMINA2_BLOCK for blocks in ("noise_refiner", "context_refiner", "layers")},
+    **{(f"{name}.*.", f"{name}.*."): _LUMINA2_BLOCK for name in _BLOCKS},
     ("t_embedder.", "time_caption_embed.timestep_embedder."): _MLP,
     ("", ""): {
         **_same("x_embedder"),
@@ -191,7 +192,7 @@ _LUMINA2: Table = {
     },
 }
 _Z_IMAGE: Table = {
-    **{(f"{blocks}.*.",) * 2: _Z_IMAGE_BLOCK for blocks in ("noise_refiner", "context_refiner", "layers")},
+    **{(f"{name}.*.", f"{name}.*."): _Z_IMAGE_BLOCK for name in _BLOCKS},
     ("", ""): {
         **_same("t_embedder.mlp.0", "t_embedder.mlp.2", "cap_embedder.1"),
         "x_embedder": "all_x_embedder.2-1",
@@ -216,11 +217,11 @@ _WAN: Table = {
 }
 
 _LTX: Table = {
-    **{
-        (f"transformer_blocks.*.{attention}.",) * 2: _same("to_q", "to_k", "to_v", "to_out.0")
-        for attention in ("attn1", "attn2")
-    },
-    ("transformer_blocks.*.ff.", "transformer_blocks.*.ff."): _same("net.0.proj", "net.2"),
+    ("transformer_blocks.*.", "transformer_blocks.*."): _same(
+        *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+        *("ff.net.0.proj", "ff.net.2"),
+    ),
     ("adaln_single.", "time_embed."): _same(
         "emb.timestep_embedder.linear_1", "emb.timestep_embedder.linear_2", "linear"
     ),
@@ -241,7 +242,7 @@ TABLES: dict[str, Table] = {
     "WanTransformer3DModel": _WAN,
     "LTXVideoTransformer3DModel": _LTX,
 }
-"""{class of a diffusers network: its table}, of those that the host has too. It has no Sana (0.3.75, 0.33)."""
+"""{class of a diffusers network: its table}, of those that the host has too (in 0.3.75 and 0.33 all but Sana)."""
 
 
 class Exported(NamedTuple):
@@ -254,7 +255,8 @@ class Exported(NamedTuple):
 def export(network: nn.Module, weights: Weights) -> Exported:
     """A LoRA of a diffusers network for the host; in diffusers' format if the host has none of its layers or not all.
 
-    Where the host has several of diffusers' layers as one, B has zeros: it is as many times as large.
+    network: with the adapter in or out; all that is asked of it is its class and its layers' widths. Where the host has
+    several of diffusers' layers as one, B has zeros: it is as many times as large.
     """
     table = _by_layer(TABLES.get(type(network).__name__, {}))
     places = [_place(table, key.removesuffix(".alpha")) for key in weights if key.endswith(".alpha")]
@@ -319,13 +321,10 @@ def _joined(network: nn.Module, place: _Place, weights: Weights) -> dict[str, Te
             A, B, alpha = trained[layer]
             blocks.append(B * (alpha * len(A_1) / (alpha_1 * len(A))))
         else:
-            blocks.append(A_1.new_zeros(_rows_of(network, layer), 0))
+            untrained: Any = network.get_submodule(layer)
+            blocks.append(A_1.new_zeros(untrained.out_features, 0))
     A, B = torch.cat([A for A, _, _ in trained.values()]), torch.block_diag(*blocks)
     if place.swap and len(B) == 2 * A.shape[1]:
         B = torch.cat([*B.chunk(2)][::-1])
     key = f"diffusion_model.{place.host}"
     return {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B, f"{key}.alpha": alpha_1 * (len(A) / len(A_1))}
-
-
-def _rows_of(network: Any, layer: str) -> int:
-    return network.get_submodule(layer).out_features

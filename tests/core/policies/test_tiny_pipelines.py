@@ -43,3 +43,27 @@ def test_it_draws_what_depends_on_prompt_and_noise_and_is_read_from_a_folder(nam
     assert type(again) is type(pipeline)
     again.set_progress_bar_config(disable=True)
     assert np.array_equal(draw(again, name, SHORT), image)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_its_network_hears_the_time(name):
+    pipeline, calls = build(name), []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda _, *call: calls.append(call), with_kwargs=True)
+    draw(pipeline, name, SHORT)
+    hook.remove()
+    (args, kwargs), (later_args, later_kwargs) = calls[0], calls[-1]
+    if "timestep" in kwargs:
+        later = args, {**kwargs, "timestep": later_kwargs["timestep"]}
+    else:
+        later = (args[0], later_args[1], *args[2:]), kwargs
+    with torch.no_grad():
+        (v, *_), (v_later, *_) = (
+            pipeline.transformer(*a, **{**k, "return_dict": False})[0] for a, k in ((args, kwargs), later)
+        )
+    assert (v - v_later).norm() > 0.02 * v.norm()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_draws_in_bfloat16(name):
+    image = draw(build(name, torch.bfloat16), name, SHORT)
+    assert np.isfinite(image).all()
