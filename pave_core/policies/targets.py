@@ -6,7 +6,8 @@ block       The repeated unit: an element of a list of modules in which somethin
 MLP         A part of a block in which nothing attends, and which leads through a hidden width back to its own:
             neither an embedding (outside the blocks) nor a modulation (which widens) nor a single projection.
 fused       The two matrices of a single-stream block of FLUX and its kin. Each is attention and MLP at once:
-            linear1 is query, key, value and the MLP's first matrix, linear2 the output of both.
+            linear1 is query, key, value and the MLP's first matrix, linear2 the output of both. diffusers has the MLP's
+            matrix apart (proj_mlp); its proj_out is linear2.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from ..errors import ConfigError, quoted
 _QUERY = re.compile(r"(^|_)w?\d*(q|qkv|query)(_|$)", re.IGNORECASE)
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 _FUSED = ("linear1", "linear2")
+_APART = {
+    "proj_mlp": "MLP of a single-stream block",
+    "proj_out": "linear2",
+}  # their kinds in diffusers' single-stream block
 _SHOWN = 6  # layers that a message names
 
 _WANTED: dict[str, dict[str, Sequence[str]]] = {
     "attention": {"attention": ("attention", *_FUSED)},
-    "attention + MLP": {"attention": ("attention", *_FUSED), "MLP": ("MLP", *_FUSED)},
+    "attention + MLP": {"attention": ("attention", *_FUSED), "MLP": ("MLP", _APART["proj_mlp"], *_FUSED)},
     "paper": {"attention": ("attention", "linear1"), "MLP": ("MLP", "linear1")},
 }
 """{targets: {what it promises: the kinds of layers that are it}}"""
@@ -100,6 +105,8 @@ def _kinds(model: nn.Module) -> Iterator[tuple[str, str]]:
     for path, each in elements.items():
         if _is_fused(each):
             yield from ((f"{path}.{name}", name) for name in _FUSED)
+        if path in blocks and all(is_linear(getattr(each, name, each)) for name in _APART):
+            yield from ((f"{path}.{name}", kind) for name, kind in _APART.items())
 
 
 def _kinds_in(part: nn.Module, path: str) -> Iterator[tuple[str, str]]:

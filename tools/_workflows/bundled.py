@@ -8,7 +8,14 @@ from .graph import Workflow
 from .loops import custom_reward_graph, step_by_step_loop
 from .real_models import REAL_MODELS
 from .results import compare_before_after, generate_with_lora, train_then_generate
-from .training import multi_reward_guarded, quickstart, quickstart_taste, resume_training, train_advanced
+from .training import (
+    diffusers_pipeline,
+    multi_reward_guarded,
+    quickstart,
+    quickstart_taste,
+    resume_training,
+    train_advanced,
+)
 
 RUNNABLE: dict[str, Callable[[], Workflow]] = {
     make.__name__: make
@@ -23,6 +30,7 @@ RUNNABLE: dict[str, Callable[[], Workflow]] = {
         resume_training,
         compare_before_after,
         multi_reward_guarded,
+        diffusers_pipeline,
     )
 }
 """The workflows that run on the bundled model."""

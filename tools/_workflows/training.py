@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Ref, Workflow
-from .parts import RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
+from .parts import CAPTIONS, LORA, ROLLOUT, RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
 
 TASTE: dict[str, Any] = SHORT | {"iterations": 40, "checkpoint_every": 20}
 """A slow training: the warm colour pulls away from the prompt."""
@@ -130,6 +130,49 @@ for a run as long as the quickstart's.
     )
     w.group("5. What came out")
     outcome(w, train, "advanced")
+    return w
+
+
+def diffusers_pipeline() -> Workflow:
+    w = Workflow("diffusers_pipeline", cover=("2", "3", "4"))
+    w.group("1. The pipeline and the prompts")
+    w.note(
+        """
+## A diffusers pipeline instead of a MODEL
+
+*Pave Diffusers Policy* takes a folder of a diffusers pipeline (`models/diffusers/<name>` with its `model_index.json`):
+SD3, FLUX, Qwen-Image, Z-Image, AuraFlow, Lumina 2, Sana, Wan, LTX. It draws as the pipeline itself does, and the LoRA
+is for the stock *Load LoRA* all the same.
+
+The tiny pipeline here is made when you press Run, with random weights: it draws patterns, which turn yellow in ten
+steps. For your own, choose its folder, set `precision` to bf16 and width and height to 512, and write your prompts.
+""",
+        (400, 330),
+    )
+    prompts = w.node("PavePrompts", size=(400, 300), text=CAPTIONS, held_out=0.2, seed=0)
+    w.group("2. Settings")
+    lora = w.node("PaveLoRASettings", **LORA)
+    rollout = w.node("PaveRolloutSettings", **ROLLOUT)
+    w.column()
+    policy = w.node("PaveDiffusersPolicy", lora=lora, precision="fp32")
+    objective = w.node("PaveObjective")
+    w.column()
+    optimizer = w.node("PaveOptimizer", learning_rate=2e-2)
+    w.group("3. What you like", "#8A8")
+    colour = w.node("PaveColour", "Colour: what you like", **WARM)
+    w.group("4. Train", "#b06634")
+    train = w.node(
+        "PaveTrainAdvanced",
+        size=(400, 0),
+        policy=policy,
+        prompts=prompts,
+        reward=colour,
+        run_name="pipeline",
+        **{"rollout": rollout, "objective": objective, "optimizer": optimizer},
+        **RUN,
+    )
+    w.group("5. What came out")
+    outcome(w, train, "pipeline")
     return w
 
 
