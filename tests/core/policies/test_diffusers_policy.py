@@ -262,3 +262,28 @@ def test_the_remark_names_the_solver_that_is_replaced():
     assert policy.remarks() == [
         "pipeline: its solver is UniPCMultistepScheduler; the policy takes Euler steps with its shift, 3"
     ]
+
+
+def test_whoever_cancels_is_asked_before_each_call_of_a_network():
+    class CancelledError(Exception):
+        pass
+
+    asked = []
+
+    def check():
+        asked.append(1)
+        if len(asked) == 3:
+            raise CancelledError
+
+    policy = PipelinePolicy(build("SD3"), LORA, Sampling(width=64, height=64), check=check)
+    with pytest.raises(CancelledError), policy, torch.no_grad():
+        cond = policy.encode(PROMPTS[0])
+        for _ in range(5):
+            policy.velocity(noise(policy, 1), torch.ones(1), [cond])
+    assert len(asked) == 3
+
+
+def test_a_schedule_of_one_s_own_replaces_the_pipeline_s():
+    given = (1.0, 0.6, 0.2, 0.0)
+    policy = PipelinePolicy(build("SD3"), LORA, Sampling(width=64, height=64), schedule=given)
+    assert policy.sigmas(3) == given

@@ -125,3 +125,17 @@ def test_a_network_without_repeated_blocks_is_one_block():
 def test_a_kind_that_is_not_there_is_an_error_and_never_left_out_silently(model, targets, message):
     with pytest.raises(ConfigError, match=rf"^targets: .*{message}"):
         find_targets(model, targets)
+
+
+def test_diffusers_single_stream_blocks_have_the_layers_of_linear1_and_linear2():
+    """What ComfyUI has fused, diffusers has apart: proj_mlp is the MLP's, proj_out the output of both."""
+    from _tiny_pipelines import build
+
+    def of_single_blocks(targets):
+        found = find_targets(build("FLUX dev").transformer, targets)
+        return {name.split(".", 2)[2] for name in found if name.startswith("single_transformer_blocks.")}
+
+    queries = {"attn.to_q", "attn.to_k", "attn.to_v"}
+    assert of_single_blocks("attention") == queries | {"proj_out"}
+    assert of_single_blocks("attention + MLP") == queries | {"proj_mlp", "proj_out"}
+    assert of_single_blocks("paper") == queries
