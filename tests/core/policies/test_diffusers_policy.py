@@ -276,11 +276,11 @@ def test_whoever_cancels_is_asked_before_each_call_of_a_network():
             raise CancelledError
 
     policy = PipelinePolicy(build("SD3"), LORA, Sampling(width=64, height=64), check=check)
-    with pytest.raises(CancelledError), policy, torch.no_grad():
+    with policy, torch.no_grad():
         cond = policy.encode(PROMPTS[0])
-        for _ in range(5):
+        policy.velocity(noise(policy, 1), torch.ones(1), [cond])
+        with pytest.raises(CancelledError):
             policy.velocity(noise(policy, 1), torch.ones(1), [cond])
-    assert len(asked) == 3
 
 
 def test_a_schedule_of_one_s_own_replaces_the_pipeline_s():
