@@ -15,6 +15,8 @@ from typing import Any
 from torch import Tensor
 
 VALUES = 1024  # of each matrix
+STORED = ("_qdata", "qdata")
+"""Where quantised tensors have their numbers: those of ComfyUI, those of torchao."""
 
 
 def digest_of(weights: Iterable[Tensor]) -> Any:
@@ -25,6 +27,7 @@ def digest_of(weights: Iterable[Tensor]) -> Any:
 
 
 def _of_matrix(weight: Tensor) -> bytes:
-    stored = getattr(weight, "_qdata", weight).data.flatten()[:VALUES].cpu()  # _qdata: of ComfyUI's quantised tensors
+    whole = next((getattr(weight, name) for name in STORED if hasattr(weight, name)), weight)
+    stored = whole.data.flatten()[:VALUES].cpu()
     bits = stored.float().signbit() if stored.is_floating_point() else stored
     return hashlib.blake2b(f"{tuple(weight.shape)}".encode() + bits.numpy().tobytes(), digest_size=16).digest()
