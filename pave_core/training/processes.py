@@ -298,9 +298,16 @@ class Several(Processes):
         return exchanged.to(values.device)
 
     def told(self, text: Callable[[], bytes]) -> bytes:
-        said = torch.frombuffer(bytearray(text()) or bytearray(1), dtype=torch.uint8) if self.leads else torch.empty(0)
+        said = text() if self.leads else b""
         length = int(self.first(torch.tensor([len(said)])))
-        return self.first(said if self.leads else torch.empty(length, dtype=torch.uint8)).numpy().tobytes()
+        if not length:
+            return b""
+        content = (
+            torch.frombuffer(bytearray(said), dtype=torch.uint8)
+            if self.leads
+            else torch.empty(length, dtype=torch.uint8)
+        )
+        return self.first(content).numpy().tobytes()
 
     def share(self, count: int) -> slice | None:
         if count < self.world:
