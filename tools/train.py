@@ -16,6 +16,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from _host.environment import prepare, rerun
 from _host.install import find_comfyui
@@ -38,7 +39,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if args.processes > 1 and "RANK" not in os.environ:
-        return launched(args.processes)
+        launch(args.processes)
     args.cpu |= os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     return train(args, comfyui)
 
@@ -74,13 +75,12 @@ def train(args: argparse.Namespace, comfyui: Path) -> int:
     return 0
 
 
-def launched(count: int) -> int:
-    """Start this program in `count` processes on this machine, and wait for them; the exit code."""
-    import subprocess
-
+def launch(count: int) -> NoReturn:
+    """Become the launcher of `count` processes of this program on this machine."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
-    return subprocess.run([*launcher, *sys.argv], env=environment).returncode
+    # Not as a child: signals are for the launcher, which passes them on.
+    os.execve(sys.executable, [*launcher, *sys.argv], environment)  # noqa: S606
 
 
 def parse_args() -> argparse.Namespace:

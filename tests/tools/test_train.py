@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ from _training_graphs import trained
 
 PROMPT = "a red circle on a dark background"
 STEPS = 4
+CLOSE = 1e-6
 COLOUR = {"name": "colour", "red": 1.0, "green": 0.5, "blue": 0.0, "softness": 0.5}
 RECIPE = {
     "config": {
@@ -129,6 +131,85 @@ def test_a_signal_saves_and_the_rest_gives_the_same(number, command, whole, tmp_
     assert resumed.metrics == uninterrupted.metrics
     assert resumed.evaluations == uninterrupted.evaluations
     assert resumed.guard == uninterrupted.guard
+
+
+@pytest.fixture(scope="module")
+def alone(command, tmp_path_factory):
+    """The output folder of a run of several() in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    finished(command(several(folder), folder))
+    return folder
+
+
+def several(folder: Path, shard="both") -> Path:
+    """RECIPE for several processes: 5 steps at a rate at which rounding stays below CLOSE."""
+    config = RECIPE["config"]
+    config = config | {"run": config["run"] | {"iterations": 5}, "optim": {"learning_rate": 1e-3}}
+    return written(folder, config=config, processes={"shard": shard, "timeout": 120})
+
+
+def furthest(one: Path, other: Path) -> float:
+    """The largest difference of the LoRAs of two runs."""
+    a, b = left(one).lora, left(other).lora
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """The runs of several() in two output folders differ by rounding only."""
+    difference = furthest(one, other)
+    print(f"adapter within {difference:.1e} after 5 steps")
+    assert difference <= CLOSE
+    ours, theirs = left(one), left(other)
+    assert [record["step"] for record in ours.metrics] == [1, 2, 3, 4, 5]
+    for a, b in zip(ours.metrics, theirs.metrics, strict=True):
+        for name in ("prompts", "groups", "zero_spread_groups", "skipped", "unscored", "flat_groups", "learning_rate"):
+            assert a[name] == b[name]
+        for name in ("reward_mean", "reward_std", "anchor_reward", "grad_norm"):
+            assert a[name] == pytest.approx(b[name], rel=1e-4)
+    assert ours.recipe == theirs.recipe
+
+
+@pytest.mark.parametrize("shard", ["prompts", "branches"])
+def test_two_processes_give_what_one_gives(shard, root, command, alone, tmp_path):
+    recipe = several(tmp_path, shard)
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--cpu"]
+    said = finished([*accelerate, *command(recipe, tmp_path, "--processes", "2")[1:]])
+    assert said.count("Pave-GRPO step 5/5") == 1
+    assert_alike(tmp_path, alone)
+    assert [path.name for path in (tmp_path / "pave").iterdir()] == ["pave_00001"]
+
+
+def test_accelerate_without_the_number_is_told_what_to_add(command, tmp_path):
+    """On the CPU it starts one process, whatever number it is given."""
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--cpu"]
+    said = finished([*accelerate, *command(several(tmp_path), tmp_path)[1:]], code=1)
+    assert "processes: the launcher names a MASTER_ADDR and has started one process" in said
+
+
+@pytest.mark.parametrize("end", ["the launcher is told to end", "process 1 is killed"])
+def test_when_two_processes_end_early_the_rest_gives_the_same(end, command, alone, tmp_path):
+    metrics = tmp_path / "pave" / "pave_00001" / "metrics.jsonl"
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        launcher = subprocess.Popen(command(several(tmp_path), tmp_path, "--processes", "2"), stderr=file, stdout=file)
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and lines(metrics)) and launcher.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    processes = psutil.Process(launcher.pid).children()
+    assert len(processes) == 2
+    if end == "process 1 is killed":
+        (one,) = (process for process in processes if process.environ()["RANK"] == "1")
+        one.kill()
+    else:
+        launcher.terminate()
+    assert launcher.wait(60) != 0
+    assert not psutil.wait_procs(processes, 10)[1]
+    said = log.read_text("utf-8")
+    assert "Pave-GRPO stopped" in said, said[-4000:]
+    assert 0 < len(lines(metrics)) < 5
+    finished(command(metrics.parent, tmp_path, "--resume", "pave_00001"))
+    assert_alike(tmp_path, alone)
 
 
 def test_what_cannot_work_ends_with_a_message_and_leaves_nothing(command, tmp_path):
