@@ -1,10 +1,11 @@
 """Processes that train the toy world together: a program that forks them, so that they begin at once.
 
 Each line that it reads is an order, as JSON: world, store (a file by which the processes find each other), output,
-iterations, config ({"section.field": value} besides toy_config), settings (of RunSettings), sharding, guard, until (the
-step after which all end, as by a signal), die, hang: {rank: the step in which it kills itself, or stops answering}.
-It answers with the status of each. What each says is in <output>/rank_<RANK>.log, the adapter and metrics of each in
-<output>/rank_<RANK>.safetensors and .json; the run's files are below <output>/runs.
+iterations, config ({"section.field": value} besides toy_config), settings (of RunSettings), sharding, guard, held_out
+(how many prompts are), until (the step after which all end, as by a signal), fsdp (whether the base is shared out), die
+and hang: {rank: the step in which it kills itself, or stops answering}. It answers with the status of each. What each
+says is in <output>/rank_<RANK>.log, the adapter and metrics of each in <output>/rank_<RANK>.safetensors and .json; the
+run's files are below <output>/runs.
 """
 
 import json
@@ -29,6 +30,8 @@ import torch._dynamo  # noqa: E402 - which optimizers import
 import torch.utils.tensorboard  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import distributed  # noqa: E402
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+from torch.distributed.fsdp import fully_shard  # noqa: E402
 
 from _toy import PROMPTS, Brightness, Negative, ToyDecoder, ToyPolicy, toy_config, without_clock  # noqa: E402
 from pave_core.errors import PaveError  # noqa: E402
@@ -42,6 +45,7 @@ from pave_core.training.loop import train  # noqa: E402
 from pave_core.training.processes import ALONE, Several, Sharding  # noqa: E402
 
 MORE = (*PROMPTS, "a horse", "a cow")
+HELD_OUT = ("a tree", "a stone", "a lake")
 
 
 def config_of(order):
@@ -54,6 +58,18 @@ def config_of(order):
     return config
 
 
+def shard(policy, world):
+    """Keep of each weight of the base only this process's share (FSDP2); the adapter stays whole in each."""
+    mesh = init_device_mesh("cpu", (world,))
+    own = set(policy.parameters().values())
+    for p in policy.model.parameters():
+        p.requires_grad_(p in own)
+    layers = [policy.model.attn["qkv"], policy.model.attn["proj"], policy.model.out]
+    for layer in (*layers, policy.model):
+        fully_shard(layer, mesh=mesh, ignored_params=own)
+    assert all(len(layer.weight.to_local()) == len(layer.weight) // world for layer in layers)
+
+
 def main(order, rank):
     torch.set_num_threads(1)
     output = Path(order["output"])
@@ -64,6 +80,8 @@ def main(order, rank):
         distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=order["world"])
         processes = Several(sharding, config, device=torch.device("cpu"))
     policy = ToyPolicy(config.lora, config.run.seed)
+    if order.get("fsdp"):
+        shard(policy, order["world"])
     guard = None
     if order.get("guard"):
         guard = GuardSettings(GuardConfig(**order["guard"]), Negative())
@@ -78,7 +96,7 @@ def main(order, rank):
     run = begin(
         policy,
         ToyDecoder(),
-        task=Task(config, settings, PromptSet(MORE, ("a tree", "a stone", "a lake")), reward),
+        task=Task(config, settings, PromptSet(MORE, HELD_OUT[: order.get("held_out", 3)]), reward),
         places=Places(output / "runs", output / "loras", output / "spare"),
         processes=processes,
     )

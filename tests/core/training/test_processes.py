@@ -120,6 +120,16 @@ def test_the_run_of_several_processes_is_that_of_one(name, train):
     assert alike(*evaluations)
 
 
+def test_a_base_that_is_shared_out_gives_the_same(train):
+    """FSDP, as docs/SCALING.md describes it: each process has a half of every weight of the base. All must call the
+    network equally often, so that the held-out prompts are two.
+    """
+    one, several = train("one", held_out=2), train("several", 2, fsdp=True, held_out=2)
+    assert several.codes == [0, 0], several.said
+    assert max(furthest(one.ranks[0], rank) for rank in several.ranks) <= CLOSE
+    assert alike(one.metrics, several.metrics)
+
+
 def test_process_0_alone_writes(train):
     several = train("several", 2)
     files = {path.relative_to(several.output).parts[0] for path in several.output.rglob("*")}
