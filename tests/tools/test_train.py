@@ -3,7 +3,10 @@
 import copy
 import json
 import math
+import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from _small_runs import header
@@ -63,9 +67,9 @@ def command(root, comfyui):
     ]
 
 
-def finished(process_of, code=0) -> str:
+def finished(process_of, code=0, env=None) -> str:
     """What a command says on stderr, when it ends with this code."""
-    done = subprocess.run(process_of, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(process_of, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == code, done.stderr[-3000:] + done.stdout[-1000:]
     return done.stderr
 
@@ -178,6 +182,50 @@ def test_two_processes_give_what_one_gives(shard, root, command, alone, tmp_path
     assert said.count("Pave-GRPO step 5/5") == 1
     assert_alike(tmp_path, alone)
     assert [path.name for path in (tmp_path / "pave").iterdir()] == ["pave_00001"]
+
+
+SRUN = """#!/bin/bash
+[ "$1" = --kill-on-bad-exit=1 ] || exit 64
+shift
+for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=2 "$@" & tasks="$tasks $!"; done
+for task in $tasks; do wait "$task" || exit; done
+"""
+
+
+@pytest.mark.parametrize("file", ["torchrun.sh", "slurm.sbatch"])
+def test_the_files_for_clusters_start_two_processes(file, root, command, alone, tmp_path):
+    """SLURM's srun is a stand-in that starts two tasks, as srun would, with the variables that it sets."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in {"srun": SRUN, "scontrol": "#!/bin/bash\necho 127.0.0.1\n"}.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {"PYTHON": sys.executable, "PROCESSES": "2", "PORT": str(port), "MASTER_PORT": str(port)}
+    own |= {"SLURM_JOB_NODELIST": "here", "SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "1"}
+    own |= {"SLURM_SUBMIT_DIR": str(root), "PATH": f"{commands}:{os.environ['PATH']}"}
+    line = ["bash", str(root / "docs" / "clusters" / file), *command(several(tmp_path), tmp_path)[2:]]
+    finished(line, env=os.environ | own)
+    assert_alike(tmp_path, alone)
+
+
+def test_the_job_for_kubernetes_runs_a_command_that_there_is(root, tmp_path):
+    service, job = yaml.safe_load_all((root / "docs" / "clusters" / "kubernetes.yaml").read_text("utf-8"))
+    pods = job["spec"]["template"]["spec"]
+    container = pods["containers"][0]
+    words = shlex.split(container["args"][0])
+    assert words[:4] == ["exec", "python", "-m", "torch.distributed.run"]
+    options = dict(zip(words[4::2], words[5::2], strict=False))
+    assert int(options["--nnodes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert int(options["--nproc-per-node"]) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert options["--master-addr"] == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    assert pods["subdomain"] == service["metadata"]["name"]
+    assert int(options["--master-port"]) == service["spec"]["ports"][0]["port"]
+    tool = words[words.index("tools/train.py") :]
+    said = finished([sys.executable, str(root / tool[0]), *tool[1:]], code=1)
+    assert "there is no ComfyUI in /disk/ComfyUI" in said  # its arguments are understood
 
 
 def test_accelerate_without_the_number_is_told_what_to_add(command, tmp_path):
@@ -308,9 +356,32 @@ def test_files_that_cannot_be_loaded_are_refused(tool, files, said):
     assert said in str(refused.value)
 
 
-def test_files_are_found_by_the_names_that_the_stock_loaders_list(tool, modules, stock):
-    path = tool.models._path("diffusion_model", modules.tiny.DIFFUSION_MODEL.name, "diffusion_models")
-    assert Path(path).read_bytes() == modules.tiny.DIFFUSION_MODEL.read_bytes()
+def test_the_hosts_own_files_are_loaded_as_the_stock_loaders_do(tool, host, modules, stock):
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
+    )
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in CLIPTextModel(config).state_dict().items()}
+    encoder = host.base / "models" / "text_encoders" / "clip_l.safetensors"
+    weights = {f"text_model.{name.removeprefix('text_model.')}": torch.zeros(size) for name, size in shapes.items()}
+    save_file({name: value.half() for name, value in weights.items() if "position_ids" not in name}, encoder)
+    tiny = modules.tiny
+    files = {"diffusion_model": tiny.DIFFUSION_MODEL.name, "vae": tiny.VAE.name}
+    files |= {"text_encoders": [encoder.name], "clip_type": "stable_diffusion"}
+    try:
+        with torch.inference_mode():
+            model, clip, vae = tool.models._loaded(files)
+            theirs, ours = (each.model.diffusion_model.state_dict() for each in (stock.model, model))
+            assert same(theirs, ours)
+            latents = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+            assert torch.equal(vae.decode(latents), stock.vae.decode(latents))
+            assert clip.tokenize("a cat").keys() == {"l"}
+    finally:
+        encoder.unlink()
 
 
 def test_another_base_model_is_refused(tool):
