@@ -6,6 +6,7 @@
     python tools/bench.py learning                the experiments on the bundled model, several at once
     python tools/bench.py learning --only segments --minutes 8
     python tools/bench.py tails                   do cheaper tails rank the images of a group as full tails do?
+    python tools/bench.py processes               what two processes cost beside one
     python tools/bench.py gradients               do finer steps teach anything else than plain ones?
     python tools/bench.py report                  docs/BENCHMARKS.md and its plots, from what was measured
 
@@ -84,6 +85,9 @@ def parse_args() -> argparse.Namespace:
     scaling.add_argument("--only", nargs="+", default=(), metavar="NAME", help="some of G, T, S, K, pixels")
     scaling.add_argument("--most", type=int, metavar="N", help="the first N points of each")
     scaling.add_argument("--plot", type=Path, default=ROOT / "docs" / "bench_scaling.png", metavar="F", help="the plot")
+
+    processes = command("processes", "one process, two side by side, and two that train together", "processes.json")
+    processes.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of the three (default: 5)")
 
     tails = command("tails", "do cheaper tails rank the images of a group as full tails do?", "tails.json")
     _add_subject(tails)

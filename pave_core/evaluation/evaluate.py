@@ -5,7 +5,7 @@ There may be thousands of images: they are scored in portions, and only those th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix, Scores
 from ..scoring.score import score
+from ..training.processes import ALONE, Processes
 from ..types import Cond, Decoder, Policy, Progress, Reward, nobody
 from .looks import Looks
 
@@ -79,26 +80,31 @@ def evaluate(
     config: RolloutConfig,
     batches: RunBatches | None = None,
     progress: Progress = nobody,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Sample and score one image for each prompt of `conds` and each of `seeds`.
 
     conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. batches: the run's; None: new ones. A seed's
-    noise is the host's own: KSampler (euler) makes the same image from it. TrainingError if an image is not finite.
+    noise is the host's own: KSampler (euler) makes the same image from it. processes: those that each call this, and
+    share out the prompts, if there are enough. TrainingError if an image is not finite.
     """
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     shown = set(shown_prompts(conds))
     kept = tuple(i for i, prompt in enumerate(prompts) if prompt in shown)
-    found = _Found()
+    own = processes.share(len(conds))
+    begin = 0 if own is None else own.start * len(seeds)  # the first of this process's images
+    found = _Found(processes.gathered if own else _all)
     sampled = _sampled(
         policy,
         decoder,
-        conds=conds,
+        conds=conds if own is None else dict(list(conds.items())[own]),
         seeds=seeds,
         config=config,
         batches=batches or RunBatches.of(config),
         told=progress,
     )
-    for first, images in _portions(sampled):
+    for place, images in _portions(sampled):
+        first = begin + place
         texts = prompts[first : first + len(images)]
         if not images.isfinite().all():
             raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
@@ -125,9 +131,10 @@ def evaluate(
 
 
 class _Found:
-    """What was found of the portions, to be joined."""
+    """What was found of the portions, to be joined. gathered: from this process's to that of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathered: Callable[[Tensor], Tensor]) -> None:
+        self._gathered = gathered
         self._parts: dict[str, dict[str, list[Tensor]]] = {}
 
     def add(self, kind: str, values: Mapping[str, Tensor | None]) -> None:
@@ -137,7 +144,12 @@ class _Found:
                 of_kind.setdefault(name, []).append(value)
 
     def whole(self, kind: str) -> dict[str, Tensor]:
-        return {name: torch.cat(parts) for name, parts in self._parts[kind].items()}
+        return {name: self._gathered(torch.cat(parts)) for name, parts in self._parts[kind].items()}
+
+
+def _all(values: Tensor) -> Tensor:
+    """There are no others."""
+    return values
 
 
 def _sampled(

@@ -44,19 +44,23 @@ def sample_rollouts(
     config: RolloutConfig,
     generators: Sequence[Generator],
     branch_steps: tuple[int, ...] | None = None,
+    images: slice = slice(None),
     batches: Batches | None = None,
 ) -> list[Rollout]:
     """A rollout for each of P prompts, in lock-step.
 
     conds, generators: P; a generator is on the CPU, so that the noise is the same on any device. branch_steps: K of
-    this step; None: those of the config. batches: the run's; None: new ones of config.batch_size.
+    this step; None: those of the config. images: which of a group's are sampled, with the noise that they have in the
+    whole group. batches: the run's; None: new ones of config.batch_size.
     """
     walks = Walks(policy, batches or Batches(config.batch_size))
     sigmas = policy.sigmas(config.steps)
     if branch_steps is not None:
         config = replace(config, branch_steps=branch_steps, window_every=0)
     begun = [
-        _Sampling(policy, prompt, cond=cond, config=config, sigmas=sigmas, generator=generator, walks=walks)
+        _Sampling(
+            policy, prompt, cond=cond, config=config, sigmas=sigmas, generator=generator, images=images, walks=walks
+        )
         for prompt, cond, generator in zip(prompts, conds, generators, strict=True)
     ]
     for each in begun:
@@ -142,15 +146,16 @@ class _Sampling:
         config: RolloutConfig,
         sigmas: tuple[float, ...],
         generator: Generator,
+        images: slice,
         walks: Walks,
     ) -> None:
         self._prompt, self._cond, self._config, self._sigmas, self._walks = prompt, cond, config, sigmas, walks
         shape, device, G = policy.latent_shape, policy.device, config.group_size
         self._start = torch.randn(1, *shape, generator=generator).to(device) * sigmas[0]
-        self._noise = torch.randn(len(config.branch_steps), G, *shape, generator=generator).to(device)
+        self._noise = torch.randn(len(config.branch_steps), G, *shape, generator=generator)[:, images].to(device)
         self._own_starts = torch.empty(0)
         if config.exploration == "trajectories":
-            self._own_starts = torch.randn(G, *shape, generator=generator).to(device) * sigmas[0]
+            self._own_starts = torch.randn(G, *shape, generator=generator)[images].to(device) * sigmas[0]
         self._starts: list[Tensor] = []
         self._branches: list[Tensor] = []
         self._finals = _Finals(config.tails, config.groups)

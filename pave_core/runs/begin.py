@@ -18,9 +18,11 @@ from ..policies.adapter import layer_of
 from ..rollout.prompts import encode_all
 from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
+from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
 from .folder import Places, RunFolder
+from .follower import Nowhere, told_checkpoint, told_readings
 from .keeper import Keeper, write_waiting
 from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 from .measurements import Measurements
@@ -39,22 +41,27 @@ def begin(
     reporters: Sequence[Reporter] = (),
     free: Callable[[], None] = nothing,
     preflight: Callable[[Cond], Preflight] | None = None,
+    processes: Processes = ALONE,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
     The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
     preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
-    and the update begins with as many branch steps at once as it found to fit; None: with all. ConfigError for what
-    cannot work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
+    and the update begins with as many branch steps at once as it found to fit; None: with all. processes: those that
+    make the run together, each by a call of its own: the first alone reports and writes. ConfigError for what cannot
+    work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
     """
-    log = Everyone([LogLines(), *reporters])
+    log = Everyone([LogLines(), *reporters] if processes.leads else [])
     warn = partial(log.message, warning=True)
-    write_waiting(warn)
     name = task.settings.resume
-    if name == NO_RESUME:
+    if not processes.leads:
+        folder = Nowhere()
+    elif name == NO_RESUME:
+        write_waiting(warn)
         folder = RunFolder.new(places.runs, task.settings.name, warn)
     else:
+        write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)
         remove_parts(places.loras, places.lora(name).name)
     try:
@@ -67,6 +74,7 @@ def begin(
             log=log,
             free=free,
             preflight=preflight,
+            processes=processes,
         )
     except BaseException as error:
         if not isinstance(error, PaveError):
@@ -82,16 +90,20 @@ def _begin(
     *,
     task: Task,
     places: Places,
-    folder: RunFolder,
+    folder: RunFolder | Nowhere,
     log: Reporter,
     free: Callable[[], None],
     preflight: Callable[[Cond], Preflight] | None,
+    processes: Processes,
 ) -> Run:
     started = time.perf_counter()
     update_batch = UNLIMITED
     with policy:
         base = policy.fingerprint()
-        checkpoint = _checkpoint(policy, task, folder=folder, base=base, log=log)
+        checkpoint = None
+        if isinstance(folder, RunFolder):
+            checkpoint = _checkpoint(policy, task, folder=folder, base=base, log=log)
+        checkpoint = told_checkpoint(processes, checkpoint)
         policy.sigmas(task.config.rollout.steps)  # a schedule that cannot work is refused here
         for remark in policy.remarks():
             log.message(remark, warning=True)
@@ -114,16 +126,29 @@ def _begin(
                 _check(task.reward, policy, decoder, conds=training, task=task, batches=batches, log=log)
             evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
             measurements, watch = _measure(
-                policy, decoder, task.reward, task=task, conds=evaluated, batches=batches, fresh=fresh, log=log
+                policy,
+                decoder,
+                task.reward,
+                task=task,
+                conds=evaluated,
+                batches=batches,
+                fresh=fresh,
+                log=log,
+                processes=processes,
             )
     history = []
     if checkpoint is not None:
         history = folder.history(checkpoint.step)
         if watch is not None:
-            watch.resume(folder.readings(checkpoint.step), folder.load_best(checkpoint.step), newest=checkpoint)
+            watch.resume(*told_readings(processes, folder, checkpoint.step), newest=checkpoint)
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
     log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
+    if isinstance(folder, RunFolder):
+        reporters = [MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), log]
+        keeper = Keeper(folder, places, resumed=checkpoint and checkpoint.step)
+    else:
+        reporters, keeper = [], folder
     run = Run(
         policy=policy,
         decoder=decoder,
@@ -133,11 +158,11 @@ def _begin(
         state=state,
         batches=batches,
         folder=folder,
-        keeper=Keeper(folder, places, resumed=checkpoint and checkpoint.step),
+        keeper=keeper,
         history=history,
         measurements=measurements,
         watch=watch,
-        reporter=Everyone([MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), log]),
+        reporter=Everyone(reporters),
         started=started,
         kept=-1 if checkpoint is None else checkpoint.step,
     )
@@ -203,6 +228,7 @@ def _measure(
     batches: RunBatches,
     fresh: Checkpoint,
     log: Reporter,
+    processes: Processes,
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
@@ -223,6 +249,7 @@ def _measure(
         config=rollout,
         batches=batches,
         progress=log.progress,
+        processes=processes,
     )
     watch = None
     with policy.reference():

@@ -44,6 +44,11 @@ def previous(path: Path) -> Path:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path` (.safetensors), whole or not at all; WriteError if the disk refuses."""
+    write_atomically(path, as_bytes(checkpoint), previous=previous(path))
+
+
+def as_bytes(checkpoint: Checkpoint) -> bytes:
+    """The content of its file."""
     tensors = {
         f"{part}.{name}": value.detach().cpu().contiguous()
         for part in PARTS
@@ -53,7 +58,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     header["running"] = None if checkpoint.running is None else asdict(checkpoint.running)
     text = json.dumps(header)
     metadata = {"format": FORMATS[-1], "pave": text, "digest": _digest(text, tensors)}
-    write_atomically(path, save(tensors, metadata=metadata), previous=previous(path))
+    return save(tensors, metadata=metadata)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -25,6 +25,7 @@ from ..training.metrics import StepMetrics
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
 from .folder import RunFolder
+from .follower import Nowhere
 from .keeper import Keeper
 from .log import Reporter
 from .measurements import Measurements
@@ -63,8 +64,8 @@ class Run:
     conds: Mapping[str, Cond]  # by training prompt
     state: TrainState
     batches: RunBatches
-    folder: RunFolder
-    keeper: Keeper
+    folder: RunFolder | Nowhere
+    keeper: Keeper | Nowhere
     history: list[dict[str, Any]]  # as in Outcome
     measurements: Measurements | None
     watch: Watch | None

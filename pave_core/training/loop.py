@@ -10,6 +10,7 @@ from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix
 from ..types import Cond, Decoder, Policy
 from .metrics import StepMetrics
+from .processes import ALONE, Processes
 from .state import TrainState
 from .step import TrainingStep
 
@@ -25,18 +26,22 @@ def train(
     config: TrainConfig,
     state: TrainState,
     batches: RunBatches | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[StepMetrics]:
     """Train until `config.run.iterations` steps are complete. conds: {training prompt: policy.encode(prompt)}.
 
-    batches: the run's; None: new ones of the config. When a record is yielded, `state` is that after its step and may
-    be captured. If an error or the caller's interruption ends a step early, `state` is that of the last complete step.
-    TrainingError after three steps in a row without a finite loss and gradient, and where memory runs out.
+    batches: the run's; None: new ones of the config. processes: those that train together, each by a call of its own.
+    When a record is yielded, `state` is that after its step and may be captured. If an error or the caller's
+    interruption ends a step early, `state` is that of the last complete step. TrainingError after three steps in a row
+    without a finite loss and gradient, and where memory runs out.
     """
     batches = batches or RunBatches.of(config.rollout, config.memory)
     while state.step < config.run.iterations:
         several = config.optim.step == "per_step" or config.pave.updates_per_rollout > 1
         before = state.capture({}) if several else None
-        step = TrainingStep(policy, decoder, conds=conds, config=config, state=state, batches=batches)
+        step = TrainingStep(
+            policy, decoder, conds=conds, config=config, state=state, batches=batches, processes=processes
+        )
         try:
             if step.candidates:
                 step.choose(step.score(reward, step.sample_candidates(), step.candidates))

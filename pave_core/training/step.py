@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from ..types import Cond, Decoder, Policy, Rollout
 from .gradient import Observed, PolicyGradient, observed_at
 from .metrics import SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
+from .processes import ALONE, Processes
 from .state import TrainState
 
 NOT_CHOSEN = (
@@ -53,8 +55,9 @@ NOT_NARROWED = (
 class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
-    batches: the run's; None: new ones of the config. `finite`: whether all its images are finite. If one is not,
-    nothing is learnt and the step counts as skipped.
+    batches: the run's; None: new ones of the config. processes: those that share it out; its rollouts and images are
+    this one's, its scores, advantages and metrics those of all. `finite`: whether all its images are finite. If one is
+    not, nothing is learnt and the step counts as skipped.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class TrainingStep:
         config: TrainConfig,
         state: TrainState,
         batches: RunBatches | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self._batches = batches or RunBatches.of(config.rollout, config.memory)
         self.candidates = candidates_of_step(list(conds), config, state.step)  # B; none: the prompts come in turn
@@ -100,7 +105,7 @@ class TrainingStep:
 
     def choose(self, scores: Scores) -> None:
         """Choose the step's prompts by the scores (B,) of the candidates' images."""
-        totals, running = scores.total(), self._state.running
+        totals, running = self._processes.first(scores.total()), self._state.running
         self._running = RunningStats.of(totals) if running is None else running.updated(totals)
         places = nearest(totals, self._running.mean, self._config.run.prompts_per_step)
         self.prompts = [self.candidates[place] for place in places]
@@ -114,13 +119,15 @@ class TrainingStep:
         if not self.prompts:
             raise ConfigError(f"candidates: {NOT_CHOSEN}")
         rollout = config.rollout
+        prompts, places = self._processes.prompts(self.prompts), self._processes.prompts(range(len(self.prompts)))
         with self._timed("rollout"):
             return sample_rollouts(
                 self._policy,
-                self.prompts,
-                conds=[self._conds[prompt] for prompt in self.prompts],
+                prompts,
+                conds=[self._conds[prompt] for prompt in prompts],
                 config=rollout,
-                generators=[seeded(config.run.seed, "noise", step, place) for place in range(len(self.prompts))],
+                generators=[seeded(config.run.seed, "noise", step, place) for place in places],
+                images=self._processes.images(rollout.group_size),
                 branch_steps=window(
                     rollout.branch_steps,
                     step,
@@ -146,7 +153,7 @@ class TrainingStep:
         """Latents (N, *S) -> images (N, H, W, 3)."""
         with self._timed("decode"):
             images = self._batches.decode.map(self._decoder.decode, latents)
-        self.finite &= bool(images.isfinite().all())
+        self.finite &= self._processes.all(bool(images.isfinite().all()))
         return images
 
     def texts(self, rollouts: Sequence[Rollout]) -> list[str]:
@@ -160,7 +167,8 @@ class TrainingStep:
 
     def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
         """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""
-        self._anchor_reward = self.score(reward, anchors, self.prompts).total().nanmean().item()
+        totals = self.score(reward, anchors, self._processes.prompts(self.prompts)).total()
+        self._anchor_reward = self._processes.anchors(totals).nanmean().item()
 
     def contrast(self, rollouts: Sequence[Rollout], scores: Scores) -> tuple[list[Rollout], Tensor]:
         """The rollouts with the best and the worst images of each group by the scores, and these images, finished.
@@ -172,6 +180,7 @@ class TrainingStep:
         self._scores = self._grouped(scores, rollouts)
         order = advantages_of(self._scores, math.inf).argsort(dim=-1, stable=True)  # clamped ones would be equal
         kept = torch.cat([order[..., :half], order[..., -half:]], -1).sort(-1).values
+        kept = torch.stack(list(self._processes.prompts(kept.unbind())))
         with self._timed("rollout"):
             rollouts = contrasted(
                 self._policy, rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
@@ -189,7 +198,7 @@ class TrainingStep:
         if not config.rollout.contrast:
             self._scores = grouped
         if self._state.step == 0:
-            require_spread(scores.values)
+            require_spread({name: values.flatten() for name, values in grouped.values.items()})
         found = advantages_of(grouped, config.pave.advantage_clip)
         if config.pave.global_advantage and self._running is not None:
             found = found + global_advantages(grouped.total(), self._running, config.pave.advantage_clip)
@@ -197,9 +206,11 @@ class TrainingStep:
         return found.unflatten(1, (M, -1)).sum(1, keepdim=True).expand(-1, M, -1, -1).flatten(1, 2)
 
     def _grouped(self, scores: Scores, rollouts: Sequence[Rollout]) -> Scores:
-        """Scores of the rollouts' images as (P, M F, G)."""
+        """Scores of the rollouts' images, and of those of other processes, as (P, M F, G)."""
         M, F, G = rollouts[0].finals.shape[:3]
-        return scores.view(len(rollouts), M * F, G)
+        own = scores.view(len(rollouts), M * F, G)
+        with self._timed("exchange"):
+            return replace(own, values=self._processes.scores(own.values))
 
     def accumulate(self, rollouts: Sequence[Rollout], advantages: Tensor) -> None:
         """Add the gradient of the rollouts with their advantages (P, M F, G); in per_step mode, update() after each k.
@@ -209,17 +220,20 @@ class TrainingStep:
         contrast, F = self._config.rollout.contrast, rollouts[0].finals.shape[1]
         if contrast and rollouts[0].branches.shape[1] != contrast:
             raise ConfigError(f"contrast: {NOT_NARROWED.format(contrast)}")
+        with self._timed("exchange"):
+            rollouts = self._processes.whole(rollouts)
         advantages = advantages[:, :F]  # the same for each tail
         weights = self._config.pave.step_weights or (1.0,) * len(rollouts[0].branch_steps)
-        parts = len(weights) * len(rollouts)
+        parts = len(weights) * len(advantages)
         idle = zero_spread(advantages)
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
+        own, idle = self._processes.prompts(advantages.unbind()), self._processes.prompts(idle.unbind())
         of_steps = [
-            observed_at(rollout, place, advantages=advantages[p, place % F], share=weight / parts)
+            observed_at(rollout, place, advantages=own[p][place % F], share=weight / parts)
             for p, rollout in enumerate(rollouts)
             for place, weight in enumerate(weights)
-            if weight and not idle[p, place % F]
+            if weight and not idle[p][place % F]
         ]
         self._gradient = PolicyGradient(
             self._policy,
@@ -233,7 +247,7 @@ class TrainingStep:
                 self._add_gradient(observed)
                 self.update()
         else:
-            observed = [each for of_step in of_steps for each in of_step]
+            observed = self._processes.shared([each for of_step in of_steps for each in of_step])
             self._observed += observed
             self._add_gradient(observed)
 
@@ -263,6 +277,9 @@ class TrainingStep:
     def _step_optimizer(self) -> bool:
         """One step of the optimizer; whether it was made."""
         state, config = self._state, self._config.optim
+        if self.finite:
+            with self._timed("exchange"):
+                self._losses = self._processes.summed(list(state.parameters.values()), self._losses)
         with self._timed("optimizer"):
             if not self._losses or not self.finite or not math.isfinite(self.loss()):
                 state.optimizer.zero_grad(set_to_none=True)
@@ -293,7 +310,7 @@ class TrainingStep:
             zero_spread_groups=self._idle_groups,
             skipped=skipped,
             segments=self.segments(),
-            seconds=dict(self._seconds),
+            seconds={phase: s for phase, s in self._seconds.items() if phase != "exchange" or self._processes.several},
             prompts=tuple(self.prompts),
             preview=self._preview,
         )
@@ -304,7 +321,10 @@ class TrainingStep:
 
     def segments(self) -> dict[int, SegmentMetrics]:
         """{n: means over the branch steps so far}; waits for the device."""
-        return {n: SegmentMetrics(*torch.cat(rows).mean(0).tolist()) for n, rows in self._segments.items()}
+        own = {n: torch.cat(rows) for n, rows in self._segments.items()}
+        with self._timed("exchange"):
+            rows_of = self._processes.rows(own, tuple(self._config.pave.weights()))
+        return {n: SegmentMetrics(*rows.mean(0).tolist()) for n, rows in rows_of.items()}
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

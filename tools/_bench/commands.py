@@ -66,6 +66,20 @@ def gradients(args: argparse.Namespace) -> int:
     return 0
 
 
+def processes(args: argparse.Namespace) -> int:
+    """What two processes cost."""
+    from .machine import cpu_name
+    from .processes import measured_rounds, table
+
+    rounds = []
+    for each in measured_rounds(args.inside, args.rounds):
+        rounds.append(each)
+        print(", ".join(f"{kind} {seconds['step']:.3f} s" for kind, seconds in each.items()), flush=True)
+    print(f"\n{cpu_name()}, one thread a process\n\n{table(rounds)}")
+    save(args.json, {"command": args.command, "machine": {"device": cpu_name()}, "rounds": rounds})
+    return 0
+
+
 def learning(args: argparse.Namespace) -> int:
     """The experiments."""
     from .campaign import Campaign
