@@ -57,54 +57,70 @@ def places(output: Path) -> Any:
 
 def make(recipe: Recipe) -> Parts:
     """Load the model of a recipe's files, and make its policy and decoder. ConfigError where it cannot be."""
-    if "diffusers" in recipe.files:
-        raise ConfigError(
-            f"files.diffusers: {quoted(recipe.files['diffusers'])}: diffusers folders cannot be trained yet: give the "
-            f"host's files, as in {REMEDY}"
-        )
-    return _native(recipe)
-
-
-def _native(recipe: Recipe) -> Parts:
-    import torch
-
-    management = pack_module("nodes.host.policy.native").comfy.model_management
     settings = pack_module("nodes.host.policy.settings")
-    folders, host_memory = pack_module("nodes.host.folders"), pack_module("nodes.host.memory")
-    visiting = pack_module("nodes.host.placement").visiting
-    Compute = pack_module("pave_core.rewards.networks.compute").Compute
-    folders.register()
+    pack_module("nodes.host.folders").register()
     guidance = {
         name: recipe.sampling[name] for name in ("cfg", "negative_prompt", "guidance") if name in recipe.sampling
     }
     only("sampling", recipe.sampling, (*guidance, "width", "height", "scheduler", "frames", "sigmas"))
-    with torch.inference_mode():  # as the host's nodes
-        model = _loaded(recipe.files)
-    policy = settings.PolicySettings(*model, recipe.config.lora, settings.Guidance(**guidance))
     rollout = settings.RolloutSettings(recipe.config.rollout, settings.Picture.of_recipe(recipe.sampling))
+    make_policy = _pipeline if "diffusers" in recipe.files else _native
+    policy = make_policy(recipe, settings.Guidance(**guidance))
     config = recipe.config
-    native = pack_module("nodes.host.policy.native").NativePolicy(
+    made, decoder = pack_module("nodes.host.policy.make").made(
         policy, rollout.picture, seed=config.run.seed, memory=config.memory
     )
 
     def before(reward: Any) -> Callable[[Any], Any]:
         of_run = {"settings": policy, "rollout": rollout, "config": config, "reward": reward}
-        return lambda cond: pack_module("nodes.host.preflight").preflight(native, cond, **of_run)
+        return lambda cond: pack_module("nodes.host.preflight").preflight(made, cond, **of_run)
 
+    return _parts(made, decoder, before if make_policy is _native else None)
+
+
+def _parts(policy: Any, decoder: Any, preflight: Any) -> Parts:
+    import torch
+
+    management = pack_module("nodes.host.policy.native").comfy.model_management
+    folders, host_memory = pack_module("nodes.host.folders"), pack_module("nodes.host.memory")
+    visiting = pack_module("nodes.host.placement").visiting
+    Compute = pack_module("pave_core.rewards.networks.compute").Compute
     return Parts(
-        native,
-        pack_module("nodes.host.policy.decoder").NativeDecoder(policy.model, policy.vae),
+        policy,
+        decoder,
         compute=lambda precision, batch_size: Compute(visiting, precision, batch_size, host_memory.free_caches),
         reward_files=lambda: (
             [folders.reward_model("reward", name, "it") for name in folders.reward_models()]
             + [folders.reward_model("reward", name, "it", TEXTS) for name in folders.reward_models(TEXTS)]
         ),
         free=host_memory.free_caches,
-        preflight=before,
+        preflight=preflight,
         stop=management.interrupt_current_processing,
         check=management.throw_exception_if_processing_interrupted,
         around=torch.inference_mode,
     )
+
+
+def _native(recipe: Recipe, guidance: Any) -> Any:
+    """The settings of a policy on the host's own files."""
+    import torch
+
+    with torch.inference_mode():  # as the host's nodes
+        model = _loaded(recipe.files)
+    return pack_module("nodes.host.policy.settings").PolicySettings(*model, recipe.config.lora, guidance)
+
+
+def _pipeline(recipe: Recipe, guidance: Any) -> Any:
+    """The settings of a policy on a folder of models/diffusers, or on the tiny pipeline."""
+    of = pack_module("nodes.host.policy.pipeline")
+    only("files", recipe.files, ("diffusers", "precision"))
+    name, precision = recipe.files["diffusers"], recipe.files.get("precision", "bf16")
+    if not isinstance(name, str):
+        raise ConfigError(f"files.diffusers: {quoted(name)} is no name: give that of a folder in models/diffusers")
+    if precision not in tuple(of.DTYPES):
+        raise ConfigError(f"files.precision: {quoted(precision)} is not known: choose one of {', '.join(of.DTYPES)}")
+    folder = None if name == of.TINY_PIPELINE else pack_module("nodes.host.folders").pipeline(name)
+    return of.PipelineSettings(folder, recipe.config.lora, guidance, of.DTYPES[precision])
 
 
 TEXTS = (".txt", ".json")

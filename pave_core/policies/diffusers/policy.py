@@ -329,7 +329,9 @@ class PipelinePolicy:
 
     def describe(self) -> dict[str, Any]:
         """How the policy samples, for recipes."""
-        return {"pipeline": type(self._pipeline).__name__, "sampling": asdict(self.sampling)}
+        # The sigmas are the pipeline's, which Pave Rollout Settings calls simple.
+        sampling = asdict(self.sampling) | {"scheduler": "simple", "sigmas": self._schedule}
+        return {"pipeline": type(self._pipeline).__name__, "sampling": sampling}
 
     def _require_adapter(self) -> LoraAdapter:
         if self._adapter is None:
