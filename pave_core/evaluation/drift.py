@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config.rollout import RolloutConfig
+from ..training.processes import ALONE, Processes
 from ..types import Cond, Policy
 
 DRIFT_PROMPTS = 4
@@ -23,11 +24,14 @@ DRIFT_PROMPTS = 4
 class DriftProbe:
     """Fixed points (x, sigma) on the base model's trajectories, with the base model's velocity there.
 
-    Make it while the adapter is off.
+    Make it while the adapter is off. processes: those that each measure, and go by what the first finds.
     """
 
     @torch.no_grad()
-    def __init__(self, policy: Policy, conds: Mapping[str, Cond], config: RolloutConfig) -> None:
+    def __init__(
+        self, policy: Policy, conds: Mapping[str, Cond], config: RolloutConfig, processes: Processes = ALONE
+    ) -> None:
+        self._processes = processes
         sigmas = policy.sigmas(config.steps)
         noise = torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
         places = sorted({max(1, config.steps * quarter // 4) for quarter in (1, 2, 3)})
@@ -48,4 +52,4 @@ class DriftProbe:
             [(policy.velocity(x, sigma, [cond]) - v).square().mean() for cond, x, sigma, v in self._points]
         )
         base = torch.stack([v.square().mean() for *_, v in self._points])
-        return (moved.mean() / base.mean()).item()
+        return self._processes.first(moved.mean() / base.mean()).item()

@@ -86,14 +86,14 @@ def evaluate(
 
     conds: {prompt: policy.encode(prompt)}. held_out: the guard's reward. batches: the run's; None: new ones. A seed's
     noise is the host's own: KSampler (euler) makes the same image from it. processes: those that each call this, and
-    share out the prompts, if there are enough. TrainingError if an image is not finite.
+    share out the prompts, if there are enough; all get the same numbers. TrainingError if an image is not finite.
     """
     prompts = tuple(prompt for prompt in conds for _ in seeds)
     shown = set(shown_prompts(conds))
     kept = tuple(i for i, prompt in enumerate(prompts) if prompt in shown)
     own = processes.share(len(conds))
     begin = 0 if own is None else own.start * len(seeds)  # the first of this process's images
-    found = _Found(processes.gathered if own else _all)
+    found = _Found(processes.first if own is None else processes.gathered)
     sampled = _sampled(
         policy,
         decoder,
@@ -131,7 +131,7 @@ def evaluate(
 
 
 class _Found:
-    """What was found of the portions, to be joined. gathered: from this process's to that of all."""
+    """What was found of the portions, to be joined. gathered: from what this process has to what all have."""
 
     def __init__(self, gathered: Callable[[Tensor], Tensor]) -> None:
         self._gathered = gathered
@@ -145,11 +145,6 @@ class _Found:
 
     def whole(self, kind: str) -> dict[str, Tensor]:
         return {name: self._gathered(torch.cat(parts)) for name, parts in self._parts[kind].items()}
-
-
-def _all(values: Tensor) -> Tensor:
-    """There are no others."""
-    return values
 
 
 def _sampled(

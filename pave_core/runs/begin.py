@@ -255,7 +255,7 @@ def _measure(
     with policy.reference():
         before = measure()
         if guard is not None:
-            probe = DriftProbe(policy, conds, rollout)
+            probe = DriftProbe(policy, conds, rollout, processes)
             watch = Watch(guard.config, before, probe=probe, fresh=fresh)
     require_spread(before.scores)
     return Measurements(before, measure), watch

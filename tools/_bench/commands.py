@@ -71,12 +71,12 @@ def processes(args: argparse.Namespace) -> int:
     from .machine import cpu_name
     from .processes import measured_rounds, table
 
-    rounds = []
+    rounds: list[dict[str, dict[str, float]]] = []
     for each in measured_rounds(args.inside, args.rounds):
         rounds.append(each)
         print(", ".join(f"{kind} {seconds['step']:.3f} s" for kind, seconds in each.items()), flush=True)
+        save(args.json, {"command": args.command, "machine": {"device": cpu_name()}, "rounds": rounds})
     print(f"\n{cpu_name()}, one thread a process\n\n{table(rounds)}")
-    save(args.json, {"command": args.command, "machine": {"device": cpu_name()}, "rounds": rounds})
     return 0
 
 
