@@ -196,5 +196,5 @@ def test_uses_of_a_subgraph_with_different_presets_are_warned_about(page):
     page.evaluate("() => app.graph.add(LiteGraph.createNode(app.graph.nodes.find(n => n.subgraph).type))")
     page.evaluate(CHOOSE_OUTSIDE, ["preset", "dance-grpo"])
     expect(page.get_by_text("is used more than once, with different presets")).to_have_count(1)
-    page.locator(".p-toast-close-button").click()  # it lies over the Run button
+    page.get_by_role("alert").filter(has_text="is used more than once").get_by_label("Close").click()
     expect(page.get_by_text("is used more than once")).to_have_count(0)
