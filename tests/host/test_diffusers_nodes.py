@@ -59,6 +59,19 @@ def test_a_folder_trains_with_guidance_and_goes_on_where_it_was(client, server, 
     assert recipe["steps"] == 4
 
 
+def test_the_recipe_of_its_lora_gives_the_settings_again(client, server):
+    client.run(piped(trained("first", 2)), timeout=300)
+    graph = piped(trained("second", 2))
+    graph["recipe"] = node("PaveLoRARecipe", lora="pave/first_00001.safetensors")
+    graph["text"] = node("PreviewAny", source=["recipe", 5])
+    for place, name in enumerate(("rollout", "objective", "optimizer", "prompts"), 1):
+        graph["train"]["inputs"][name] = ["recipe", place]
+    graph["policy"]["inputs"]["lora"] = ["recipe", 0]
+    text = json.dumps(client.run(graph, timeout=300)["text"])
+    assert "AuraFlowPipeline" in text
+    assert same(lora(server, "first"), lora(server, "second"))
+
+
 def test_what_needs_the_model_is_told_that_there_is_none(client):
     graph = piped(trained("no_model", 1))
     graph["save"] = node("ModelSave", model=["train", 0], filename_prefix="none")

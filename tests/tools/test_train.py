@@ -334,6 +334,39 @@ NAMED = {"diffusion_model": "a", "vae": "b", "text_encoders": ["c"], "clip_type"
 @pytest.mark.parametrize(
     ("files", "said"),
     [
+        ({"diffusers": "../secret"}, "pipeline: '../secret' is not in models/diffusers"),
+        ({"diffusers": ["a"]}, r"files.diffusers: ['a'] is no name"),
+        ({"diffusers": "tiny, random weights", "precision": "int3"}, "files.precision: 'int3' is not known"),
+        ({"diffusers": "tiny, random weights", "vae": "b"}, "files.vae: not a known setting"),
+    ],
+)
+def test_pipelines_that_cannot_be_loaded_are_refused(tool, files, said, tmp_path):
+    recipe = tool.recipe.read(written(tmp_path, files=files))
+    with pytest.raises(tool.recipe.ConfigError) as refused:
+        tool.models.make(recipe)
+    assert said in str(refused.value)
+
+
+def test_a_pipeline_trains_without_a_graph_and_goes_on_where_it_was(command, tmp_path):
+    tiny = {"files": {"diffusers": "tiny, random weights", "precision": "fp32"}, "judge": None, "guard": None}
+    finished(command(written(tmp_path / "whole", **tiny), tmp_path / "out"))
+    half = copy.deepcopy(RECIPE["config"])
+    half["run"]["iterations"] = 2
+    finished(command(written(tmp_path / "half", **tiny, config=half), tmp_path / "other"))
+    resumed = command(written(tmp_path / "rest", **tiny), tmp_path / "other", "--resume", "pave_00001")
+    finished(resumed)
+    one, other = left(tmp_path / "out"), left(tmp_path / "other")
+    assert len(one.metrics) == STEPS
+    assert all(record["grad_norm"] > 0 for record in one.metrics)
+    assert same(one.lora, other.lora)
+    again = written(tmp_path / "again", **{key: value for key, value in one.recipe.items() if key != "step"} | tiny)
+    finished(command(again, tmp_path / "third"))
+    assert same(one.lora, left(tmp_path / "third").lora)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
         (
             {"checkpoint": "../secret.safetensors"},
             "files.checkpoint: '../secret.safetensors' leaves models/checkpoints",

@@ -33,11 +33,21 @@ FILE = "recipe.json"
 """In a run's folder: the recipe that it was begun with."""
 CARRIED = (
     *("pack", "comfyui", "method", "step", "model", "config", "reward", "judge", "guard", "prompts", "held_out"),
-    "sampling",
+    *("sampling", "pipeline"),
 )
 OWN = ("files", "run", "processes")
 RUN = ("name", "evaluation_seeds", "evaluate_every", "check_reward", "check_gradient")
-FILES = ("bundled", "checkpoint", "diffusion_model", "weight_dtype", "text_encoders", "clip_type", "vae", "diffusers")
+FILES = (
+    "bundled",
+    "checkpoint",
+    "diffusion_model",
+    "weight_dtype",
+    "text_encoders",
+    "clip_type",
+    "vae",
+    "diffusers",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
