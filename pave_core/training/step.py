@@ -19,7 +19,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -209,7 +209,7 @@ class TrainingStep:
         """Scores of the rollouts' images, and of those of other processes, as (P, M F, G)."""
         M, F, G = rollouts[0].finals.shape[:3]
         own = scores.view(len(rollouts), M * F, G)
-        with self._timed("exchange"):
+        with self._exchange():
             return replace(own, values=self._processes.scores(own.values))
 
     def accumulate(self, rollouts: Sequence[Rollout], advantages: Tensor) -> None:
@@ -220,7 +220,7 @@ class TrainingStep:
         contrast, F = self._config.rollout.contrast, rollouts[0].finals.shape[1]
         if contrast and rollouts[0].branches.shape[1] != contrast:
             raise ConfigError(f"contrast: {NOT_NARROWED.format(contrast)}")
-        with self._timed("exchange"):
+        with self._exchange():
             rollouts = self._processes.whole(rollouts)
         advantages = advantages[:, :F]  # the same for each tail
         weights = self._config.pave.step_weights or (1.0,) * len(rollouts[0].branch_steps)
@@ -278,7 +278,7 @@ class TrainingStep:
         """One step of the optimizer; whether it was made."""
         state, config = self._state, self._config.optim
         if self.finite:
-            with self._timed("exchange"):
+            with self._exchange():
                 self._losses = self._processes.summed(list(state.parameters.values()), self._losses)
         with self._timed("optimizer"):
             if not self._losses or not self.finite or not math.isfinite(self.loss()):
@@ -310,7 +310,7 @@ class TrainingStep:
             zero_spread_groups=self._idle_groups,
             skipped=skipped,
             segments=self.segments(),
-            seconds={phase: s for phase, s in self._seconds.items() if phase != "exchange" or self._processes.several},
+            seconds=dict(self._seconds),
             prompts=tuple(self.prompts),
             preview=self._preview,
         )
@@ -322,9 +322,13 @@ class TrainingStep:
     def segments(self) -> dict[int, SegmentMetrics]:
         """{n: means over the branch steps so far}; waits for the device."""
         own = {n: torch.cat(rows) for n, rows in self._segments.items()}
-        with self._timed("exchange"):
+        with self._exchange():
             rows_of = self._processes.rows(own, tuple(self._config.pave.weights()))
         return {n: SegmentMetrics(*rows.mean(0).tolist()) for n, rows in rows_of.items()}
+
+    def _exchange(self) -> AbstractContextManager[None]:
+        """The phase in which processes tell each other something; none where there is one."""
+        return self._timed("exchange") if self._processes.several else nullcontext()
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

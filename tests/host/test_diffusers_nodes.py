@@ -49,27 +49,27 @@ def test_a_drawn_loop_trains_what_pave_train_trains(client, server):
 
 def test_a_folder_trains_with_guidance_and_goes_on_where_it_was(client, server, folder):
     settings = {"pipeline": folder.name, "cfg": 2.0, "negative_prompt": "ugly"}
-    client.run(piped(trained("whole", 4), **settings), timeout=300)
-    client.run(piped(trained("half", 2), **settings), timeout=300)
-    graph = piped(trained("half", 4), **settings)
-    graph["train"]["inputs"]["resume"] = "half_00001"
+    client.run(piped(trained("piped_whole", 4), **settings), timeout=300)
+    client.run(piped(trained("piped_half", 2), **settings), timeout=300)
+    graph = piped(trained("piped_half", 4), **settings)
+    graph["train"]["inputs"]["resume"] = "piped_half_00001"
     client.run(graph, timeout=300)
-    assert same(lora(server, "whole"), lora(server, "half"))
-    recipe = json.loads((server.output / "pave" / "whole_00001" / "summary.json").read_text())
+    assert same(lora(server, "piped_whole"), lora(server, "piped_half"))
+    recipe = json.loads((server.output / "pave" / "piped_whole_00001" / "summary.json").read_text())
     assert recipe["steps"] == 4
 
 
 def test_the_recipe_of_its_lora_gives_the_settings_again(client, server):
-    client.run(piped(trained("first", 2)), timeout=300)
-    graph = piped(trained("second", 2))
-    graph["recipe"] = node("PaveLoRARecipe", lora="pave/first_00001.safetensors")
+    client.run(piped(trained("piped_first", 2)), timeout=300)
+    graph = piped(trained("piped_second", 2))
+    graph["recipe"] = node("PaveLoRARecipe", lora="pave/piped_first_00001.safetensors")
     graph["text"] = node("PreviewAny", source=["recipe", 5])
     for place, name in enumerate(("rollout", "objective", "optimizer", "prompts"), 1):
         graph["train"]["inputs"][name] = ["recipe", place]
     graph["policy"]["inputs"]["lora"] = ["recipe", 0]
     text = json.dumps(client.run(graph, timeout=300)["text"])
     assert "AuraFlowPipeline" in text
-    assert same(lora(server, "first"), lora(server, "second"))
+    assert same(lora(server, "piped_first"), lora(server, "piped_second"))
 
 
 def test_what_needs_the_model_is_told_that_there_is_none(client):

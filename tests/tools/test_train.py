@@ -116,7 +116,7 @@ def test_a_run_leaves_everything(whole):
     assert [reading["step"] for reading in left(whole).guard] == [2, 4]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_saves_and_the_rest_gives_the_same(number, command, whole, tmp_path):
     metrics = tmp_path / "pave" / "pave_00001" / "metrics.jsonl"
     process = subprocess.Popen(command(written(tmp_path), tmp_path), stderr=subprocess.PIPE, text=True)
@@ -174,7 +174,7 @@ def assert_alike(one: Path, other: Path) -> None:
     assert ours.recipe == theirs.recipe
 
 
-@pytest.mark.parametrize("shard", ["prompts", "branches"])
+@pytest.mark.parametrize("shard", ["prompts", pytest.param("branches", marks=pytest.mark.long)])
 def test_two_processes_give_what_one_gives(shard, root, command, alone, tmp_path):
     recipe = several(tmp_path, shard)
     accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--cpu"]
@@ -192,6 +192,7 @@ for task in $tasks; do wait "$task" || exit; done
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", ["torchrun.sh", "slurm.sbatch"])
 def test_the_files_for_clusters_start_two_processes(file, root, command, alone, tmp_path):
     """SLURM's srun is a stand-in that starts two tasks, as srun would, with the variables that it sets."""
@@ -235,7 +236,9 @@ def test_accelerate_without_the_number_is_told_what_to_add(command, tmp_path):
     assert "processes: the launcher names a MASTER_ADDR and has started one process" in said
 
 
-@pytest.mark.parametrize("end", ["the launcher is told to end", "process 1 is killed"])
+@pytest.mark.parametrize(
+    "end", [pytest.param("the launcher is told to end", marks=pytest.mark.long), "process 1 is killed"]
+)
 def test_when_two_processes_end_early_the_rest_gives_the_same(end, command, alone, tmp_path):
     metrics = tmp_path / "pave" / "pave_00001" / "metrics.jsonl"
     log = tmp_path / "log"

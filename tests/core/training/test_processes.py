@@ -103,7 +103,13 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("name", list(SHARED))
+SHORT = ("branches", "both", "average")
+"""The cases of the short form."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in SHARED]
+)
 def test_the_run_of_several_processes_is_that_of_one(name, train):
     sharding, world, config = SHARED[name]
     one = train("one", config=config)
@@ -120,6 +126,7 @@ def test_the_run_of_several_processes_is_that_of_one(name, train):
     assert alike(*evaluations)
 
 
+@pytest.mark.long
 def test_a_base_that_is_shared_out_gives_the_same(train):
     """FSDP, as docs/SCALING.md describes it: each process has a half of every weight of the base. All must call the
     network equally often, so that the held-out prompts are two.
@@ -150,7 +157,9 @@ def test_a_guard_acts_in_all_of_them(train):
     assert furthest(one.ranks[0], several.ranks[1]) <= CLOSE
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 2), *(pytest.param(*each, marks=pytest.mark.long) for each in ((2, 1), (2, 4)))]
+)
 def test_a_run_goes_on_with_another_number_of_processes(before, after, train):
     sharding = {"shard": "both"}
     whole = train("whole")
@@ -183,6 +192,7 @@ def test_when_a_process_is_killed_the_others_end_and_process_0_saves(train):
     assert furthest(whole.ranks[0], resumed.ranks[0]) <= CLOSE
 
 
+@pytest.mark.long
 def test_when_process_0_is_killed_the_others_end(train):
     left = train("left", 2, die={"0": 3}, sharding={"timeout": 600})
     assert left.codes == [-signal.SIGKILL, 3]
