@@ -236,9 +236,8 @@ def test_accelerate_without_the_number_is_told_what_to_add(command, tmp_path):
     assert "processes: the launcher names a MASTER_ADDR and has started one process" in said
 
 
-@pytest.mark.parametrize(
-    "end", [pytest.param("the launcher is told to end", marks=pytest.mark.long), "process 1 is killed"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("end", ["the launcher is told to end", "process 1 is killed"])
 def test_when_two_processes_end_early_the_rest_gives_the_same(end, command, alone, tmp_path):
     metrics = tmp_path / "pave" / "pave_00001" / "metrics.jsonl"
     log = tmp_path / "log"
@@ -350,6 +349,7 @@ def test_pipelines_that_cannot_be_loaded_are_refused(tool, files, said, tmp_path
     assert said in str(refused.value)
 
 
+@pytest.mark.long
 def test_a_pipeline_trains_without_a_graph_and_goes_on_where_it_was(command, tmp_path):
     tiny = {"files": {"diffusers": "tiny, random weights", "precision": "fp32"}, "judge": None, "guard": None}
     finished(command(written(tmp_path / "whole", **tiny), tmp_path / "out"))
