@@ -17,7 +17,6 @@ from ...pave_core.policies.lora_file import LoraWeights
 from ...pave_core.runs import begin as core
 from ...pave_core.runs.run import Run
 from ...pave_core.runs.settings import Task
-from ...pave_core.training.loop import train
 from . import folders, shutdown
 from .memory import free_caches
 from .panel.progress import NodeProgress
@@ -79,18 +78,9 @@ def run_training(policy: AnySettings, rollout: RolloutSettings, task: Task, node
     """
     with shutdown.waited_for():
         run = begin(policy, rollout, task, NodeProgress(node_id))
-        assert run.task.reward is not None
         try:
             with run.policy:
-                for metrics in train(
-                    run.policy,
-                    run.decoder,
-                    reward=run.task.reward,
-                    conds=run.conds,
-                    config=run.config,
-                    state=run.state,
-                    batches=run.batches,
-                ):
+                for metrics in run.steps():
                     run.after_step(metrics)
                     if run.stopped:
                         break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,9 @@ from ..pictures.sheets import before_after_grid
 from ..policies.lora_file import LoraWeights
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
+from ..training.loop import train
 from ..training.metrics import StepMetrics
+from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
 from ..types import Cond, Decoder, RunPolicy
 from .folder import RunFolder
@@ -112,6 +114,20 @@ class Run:
         """The LoRA of chosen_step, with its recipe."""
         values = (self.state.average or None) if self.chosen is None else self.chosen.weights
         return LoraWeights(self.policy.export(values), self.recipe() | {"step": self.chosen_step})
+
+    def steps(self, processes: Processes = ALONE) -> Iterator[StepMetrics]:
+        """Train, inside `with policy:`; the metrics of each step, for after_step(). A run without a reward cannot."""
+        assert self.task.reward is not None
+        return train(
+            self.policy,
+            self.decoder,
+            reward=self.task.reward,
+            conds=self.conds,
+            config=self.config,
+            state=self.state,
+            batches=self.batches,
+            processes=processes,
+        )
 
     def after_step(self, metrics: StepMetrics) -> None:
         """Report a completed step, and measure and save when that is due."""

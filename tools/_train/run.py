@@ -21,7 +21,6 @@ from .rewards import Makers
 errors = pack_module("pave_core.errors")
 ConfigError = errors.ConfigError
 begin = pack_module("pave_core.runs.begin").begin
-train = pack_module("pave_core.training.loop").train
 Task = pack_module("pave_core.runs.settings").Task
 RewardMix = pack_module("pave_core.scoring.mix").RewardMix
 GuardSettings = pack_module("pave_core.evaluation.guard").GuardSettings
@@ -125,16 +124,7 @@ def _driven(run: Any, recipe: Recipe, stop: Stop, processes: Any) -> str:
     """Train a run that has begun."""
     try:
         with run.policy:
-            for metrics in train(
-                run.policy,
-                run.decoder,
-                reward=run.task.reward,
-                conds=run.conds,
-                config=run.config,
-                state=run.state,
-                batches=run.batches,
-                processes=processes,
-            ):
+            for metrics in run.steps(processes):
                 _keep_recipe(run, recipe, processes)
                 run.after_step(metrics)
                 if run.stopped:
