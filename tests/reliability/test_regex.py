@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, judge
+from _judge_server import IMAGES, PROMPTS, SOON, judge
 from _judging import judge_node, scoring
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.http import patterns
@@ -125,8 +125,8 @@ def test_a_hostile_pattern_stops_at_its_limit_and_leaves_the_interpreter_free(mo
     print(f"another thread waited {worst_gap[0]:.3f} s at most ({worst_gap[2][:40]})")
     print(f"the longest search took {slowest[1]:.2f} s ({slowest[2][:40]})")
     assert stopped > 20
-    assert worst_gap[0] < 0.5
-    assert slowest[1] < 0.5
+    assert worst_gap[0] < SOON
+    assert slowest[1] < SOON
     assert grown < 100
 
 
@@ -135,7 +135,7 @@ def test_what_would_take_gigabytes_is_refused_before_it_is_compiled(pattern):
     before, begin = megabytes(), time.process_time()
     with pytest.raises(ConfigError, match=r"^pattern: .*: .+") as error:
         ParseRule("regex", pattern)
-    assert time.process_time() - begin < 0.3
+    assert time.process_time() - begin < SOON
     assert megabytes() - before < 20
     assert len(str(error.value)) <= 500
 
@@ -211,7 +211,7 @@ def test_a_hopeless_pattern_is_not_waited_for_with_every_image_nor_asked_again(s
     with pytest.raises(TrainingError, match=r"48 of 48 .*a pattern that takes too long.*: write the pattern without"):
         judge(server.url, ParseRule("regex", r"(?:a|a)*(\d)"), retries=3)(images, prompts)
     assert len(server.requests) == 48
-    assert time.process_time() - begin < 8  # 24 s if each had the whole limit
+    assert time.process_time() - begin < 16  # 24 s if each had the whole limit
 
 
 def test_cancel_does_not_wait_for_a_pattern(serve):
@@ -227,7 +227,7 @@ def test_cancel_does_not_wait_for_a_pattern(serve):
         judge(server.url, ParseRule("regex", r"(?:a|a)*(\d)z"), check=check, concurrency=2)(
             IMAGES.repeat(8, 1, 1, 1), PROMPTS * 8
         )
-    assert time.monotonic() - times[0] < 1
+    assert time.monotonic() - times[0] < SOON
 
 
 @pytest.mark.parametrize("pattern", [HOSTILE[0][0], r"(?:a|a)*(\d)", r"(a+)(?:\1)+(?:\1)+z(?:a|b)*"])
@@ -255,6 +255,6 @@ def test_the_server_answers_and_cancels_while_a_hopeless_pattern_runs(client, se
     seconds = time.monotonic() - begin
     print(f"\n{pattern}: /system_stats within {max(waited):.2f} s; ended {seconds:.2f} s after /interrupt")
     assert "execution_interrupted" in kinds
-    assert max(waited) < 2
-    assert seconds < 2
+    assert max(waited) < SOON
+    assert seconds < SOON
     look()

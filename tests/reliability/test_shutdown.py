@@ -52,7 +52,7 @@ def test_a_server_that_is_ended_keeps_every_complete_step(comfyui, root, tmp_pat
         assert kept == 5 or (kind == "guarded" and kept == 4)
         assert [each["step"] for each in lines(server.output / "pave" / run / "metrics.jsonl")] == [1, 2, 3, 4, 5]
         assert "after step 5" in said
-        assert seconds < 30
+        assert seconds < 60
         server.start()
         rest = STEPS - done if kind == "drawn" else STEPS
         with server.client() as client:

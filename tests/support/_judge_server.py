@@ -20,6 +20,9 @@ from pave_core.rewards.judge import Judge
 
 IMAGES = torch.stack([torch.full((8, 12, 3), level) for level in (0.0, 0.25, 0.5, 0.75, 1.0)])
 PROMPTS = ["zero", "one", "two", "three", "four"]
+LATE, SOON = 60.0, 15.0
+"""Seconds: for how long a server here holds things up, and within which a judge that does not wait for it has ended,
+on a slow machine too."""
 
 
 class Request:
@@ -126,21 +129,21 @@ def closed_port() -> int:
 
 
 def silent(request):
-    """Answer nothing for four seconds."""
-    time.sleep(4)
+    """Answer nothing."""
+    time.sleep(LATE)
 
 
 def trickle(request):
     """Answer with a body that comes byte by byte."""
     request.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(40):
+    for _ in range(round(10 * LATE)):
         request.raw(b" ")
         time.sleep(0.1)
 
 
 def trickle_headers(request):
     """Answer with headers that come byte by byte."""
-    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n":
+    for byte in b"HTTP/1.1 200 OK\r\nA: " + b"b" * round(10 * LATE):
         request.raw(bytes([byte]))
         time.sleep(0.1)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, decoded, judge, silent, trickle
+from _judge_server import IMAGES, PROMPTS, SOON, decoded, judge, silent, trickle
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.rewards.http.apis import Chat, Scorer
 from pave_core.rewards.http.replies import ParseRule
@@ -118,7 +118,7 @@ class CancelledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("behave", [silent, trickle, lambda request: request.answer({}, 429, Retry_After="20")])
+@pytest.mark.parametrize("behave", [silent, trickle, lambda request: request.answer({}, 429, Retry_After="30")])
 def test_cancel_does_not_wait_for_the_server(serve, behave):
     server = serve(behave)
     begin = time.monotonic()
@@ -129,8 +129,8 @@ def test_cancel_does_not_wait_for_the_server(serve, behave):
 
     with pytest.raises(CancelledError):
         judge(server.url, timeout=60, retries=3, concurrency=2, check=check)(IMAGES, PROMPTS)
-    assert time.monotonic() - begin < 1
-    deadline = time.monotonic() + 2
+    assert time.monotonic() - begin < SOON
+    deadline = time.monotonic() + SOON
     while any(thread.name.startswith("pave-judge") for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "its threads live on"
         time.sleep(0.02)

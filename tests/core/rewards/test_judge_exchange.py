@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from _judge_server import IMAGES, PROMPTS, chat, closed_port, judge, silent, trickle, trickle_headers
+from _judge_server import IMAGES, PROMPTS, SOON, chat, closed_port, judge, silent, trickle, trickle_headers
 from pave_core.errors import TrainingError
 
 
@@ -28,7 +28,7 @@ def test_a_server_that_asks_for_patience_gets_it(serve):
         request.answer({}, 429, Retry_After="1") if len(times) == 1 else request.say("4")
 
     assert judge(serve(behave).url, retries=1)(IMAGES[:1], PROMPTS[:1]).item() == 4
-    assert 1.0 <= times[1] - times[0] < 3.0
+    assert 1.0 <= times[1] - times[0] < SOON
 
 
 def test_a_date_or_nonsense_in_retry_after_does_not_matter(serve):
@@ -37,7 +37,7 @@ def test_a_date_or_nonsense_in_retry_after_does_not_matter(serve):
         begin = time.monotonic()
         with pytest.raises(TrainingError, match="HTTP 429"):
             judge(server.url, retries=1)(IMAGES[:1], PROMPTS[:1])
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < SOON
 
 
 @pytest.mark.parametrize("behave", [silent, trickle, trickle_headers])
@@ -46,7 +46,7 @@ def test_a_slow_server_is_given_up_in_time_however_it_is_slow(serve, behave):
     begin = time.monotonic()
     with pytest.raises(TrainingError, match=r"no reply within 0\.4 s .*raise timeout"):
         judge(server.url, timeout=0.4)(IMAGES[:1], PROMPTS[:1])
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < SOON
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
@@ -56,7 +56,7 @@ def test_no_server_is_said_at_once(host):
         TrainingError, match=rf"there is no server at http://{re.escape(host)}:.*: start it, or correct base_url"
     ):
         judge(f"http://{host}:{closed_port()}", retries=5)(IMAGES, PROMPTS)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < SOON
 
 
 def test_tls_with_a_server_that_has_none_is_said(serve):

@@ -183,7 +183,7 @@ def test_a_guarded_run_goes_on_in_several_processes(train):
 def test_when_a_process_is_killed_the_others_end_and_process_0_saves(train):
     began = time.monotonic()
     left = train("left", 2, die={"1": 3}, sharding={"timeout": 600})
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert left.codes == [3, -signal.SIGKILL]
     assert "rank 0: processes: process 0 has lost another one" in left.said[0]
     assert header(left.run / "checkpoint.safetensors", "pave")["step"] == 3
@@ -202,7 +202,7 @@ def test_when_process_0_is_killed_the_others_end(train):
 def test_a_process_that_does_not_answer_ends_the_run(train):
     began = time.monotonic()
     left = train("left", 2, hang={"1": 2}, sharding={"timeout": 3})
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert left.codes == [3, -signal.SIGKILL]  # it would hang still
     assert "processes: one has not answered for 3 s" in left.said[0]
     assert header(left.run / "checkpoint.safetensors", "pave")["step"] == 2
