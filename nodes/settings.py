@@ -13,10 +13,12 @@ from ..pave_core.config.objective import PaveConfig
 from ..pave_core.config.optimizer import OptimConfig
 from ..pave_core.config.presets import CUSTOM, preset_config
 from ..pave_core.config.rollout import RolloutConfig
+from ..pave_core.policies.diffusers.folder import DTYPES
+from ..pave_core.policies.diffusers.tiny import TINY_PIPELINE
 from .host import folders
 from .host.graphs import queue
 from .host.graphs.settings import check_part
-from .host.policy.pipeline import DTYPES, TINY_PIPELINE, PipelineSettings
+from .host.policy.pipeline import PipelineSettings
 from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
 from .shared import schema
 from .shared.presets import part_config, preset_input

@@ -5,8 +5,8 @@
     python tools/train.py RECIPE --processes 2 --cpu            two processes on this machine
     accelerate launch --num_processes 8 tools/train.py RECIPE   one process a GPU; others: docs/clusters
 
-Models are the host's own files, by a ComfyUI that is named. Ctrl-C and SIGTERM save everything and say how to go on.
-What is in a recipe and how processes share the work: docs/SCALING.md.
+Models are files of a ComfyUI, or folders of diffusers pipelines, which need no ComfyUI. Ctrl-C and SIGTERM save
+everything and say how to go on. What is in a recipe and how processes share the work: docs/SCALING.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def main() -> int:
     try:
         if find_spec("torch") is None:
             return rerun(prepare(args.comfyui).python)
-        comfyui = find_comfyui(args.comfyui, ROOT) or ROOT / ".pave" / "comfyui"
-        if not (comfyui / "main.py").is_file():
-            raise SetupError("there is no ComfyUI: give --comfyui PATH, or run tools/quickstart.py, which gets one")
+        comfyui = None if args.models else find_comfyui(args.comfyui, ROOT) or private_comfyui()
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
@@ -44,11 +42,18 @@ def main() -> int:
     return train(args, comfyui)
 
 
-def train(args: argparse.Namespace, comfyui: Path) -> int:
+def private_comfyui() -> Path | None:
+    """That which tools/quickstart.py gets, if it has."""
+    path = ROOT / ".pave" / "comfyui"
+    return path if (path / "main.py").is_file() else None
+
+
+def train(args: argparse.Namespace, comfyui: Path | None) -> int:
     """Train in this process, which may be one of several; the exit code."""
     from _cuda import host
 
-    host.start(comfyui, comfyui, cpu=args.cpu or not has_accelerator(Path(sys.executable)))
+    if comfyui is not None:
+        host.start(comfyui, comfyui, cpu=args.cpu or not has_accelerator(Path(sys.executable)))
     from _train import models, recipe, world
     from _train.run import StopRequestedError, run
 
@@ -57,8 +62,11 @@ def train(args: argparse.Namespace, comfyui: Path) -> int:
     try:
         said = run(
             recipe.read(args.recipe),
+            models.files_of_comfyui(comfyui, args.output)
+            if comfyui
+            else models.files_of_folder(args.models, args.output),
             resume=args.resume,
-            output=models.output_of(comfyui, args.output),
+            folder=args.model,
             cpu=args.cpu,
             consent={"allow_remote": args.allow_remote_judge, "key_variable": args.judge_key},
         )
@@ -89,9 +97,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--comfyui", type=Path, metavar="PATH", help="its models and code (default: COMFYUI_PATH, or a private one)"
     )
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a diffusers pipeline, instead of the files in the recipe"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="leave ComfyUI out: diffusers, reward_models, clip_vision and text_encoders are in this folder",
+    )
     parser.add_argument("--resume", default="none", metavar="RUN", help="go on with the run of this name")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="for runs and LoRAs (default: the output folder of ComfyUI)"
+        "--output", type=Path, metavar="FOLDER", help="for runs and LoRAs (default: that of ComfyUI, or ./output)"
     )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="start N processes on this machine")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")

@@ -9,7 +9,7 @@ import folder_paths
 
 from ...pave_core.errors import ConfigError, quoted
 from ...pave_core.files import require_plain, safe_name
-from ...pave_core.policies.diffusers.folder import INDEX
+from ...pave_core.policies.diffusers.folder import INDEX, pipelines_in
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
 
@@ -120,8 +120,7 @@ def pipelines() -> list[str]:
 
 
 def _pipelines() -> dict[str, Path]:
-    parents = [Path(folder) for folder in folder_paths.get_folder_paths("diffusers")]
-    return {file.parent.name: file.parent for parent in parents for file in parent.glob(f"*/{INDEX}")}
+    return pipelines_in(map(Path, folder_paths.get_folder_paths("diffusers")))
 
 
 def pipeline(name: str) -> Path:

@@ -271,9 +271,15 @@ def test_what_cannot_work_ends_with_a_message_and_leaves_nothing(command, tmp_pa
 @pytest.fixture(scope="module")
 def tool(host):
     """The tool's modules in this process."""
-    from _train import models, recipe, rewards, run, world
+    from _train import comfyui, models, recipe, rewards, run, world
 
-    return SimpleNamespace(models=models, recipe=recipe, rewards=rewards, run=run, world=world)
+    files = models.files_of_comfyui(host.base, None)
+
+    def make(made, folder=None):
+        return models.make(made, files, folder=folder, cpu=True, check=lambda: None)
+
+    parts = {"models": models, "recipe": recipe, "rewards": rewards, "run": run, "world": world}
+    return SimpleNamespace(make=make, loaded=comfyui.loaded, **parts)
 
 
 def changed(path: str, value) -> dict:
@@ -337,7 +343,8 @@ NAMED = {"diffusion_model": "a", "vae": "b", "text_encoders": ["c"], "clip_type"
     ("files", "said"),
     [
         ({"diffusers": "../secret"}, "pipeline: '../secret' is not in models/diffusers"),
-        ({"diffusers": ["a"]}, r"files.diffusers: ['a'] is no name"),
+        ({"diffusers": ["a"]}, r"files.diffusers: ['a'] is no name of a folder"),
+        ({"diffusers": None}, r"files.diffusers: None is no name of a folder"),
         ({"diffusers": "tiny, random weights", "precision": "int3"}, "files.precision: 'int3' is not known"),
         ({"diffusers": "tiny, random weights", "vae": "b"}, "files.vae: not a known setting"),
     ],
@@ -345,8 +352,84 @@ NAMED = {"diffusion_model": "a", "vae": "b", "text_encoders": ["c"], "clip_type"
 def test_pipelines_that_cannot_be_loaded_are_refused(tool, files, said, tmp_path):
     recipe = tool.recipe.read(written(tmp_path, files=files))
     with pytest.raises(tool.recipe.ConfigError) as refused:
-        tool.models.make(recipe)
+        tool.make(recipe)
     assert said in str(refused.value)
+
+
+SAMPLING = RECIPE["sampling"]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        ({"scheduler": "karras"}, "scheduler: 'karras' is one of ComfyUI's, and a pipeline brings its own"),
+        ({"sigmas": "1 0"}, "sigmas: '1 0' is not a list of numbers"),
+        ({"sigmas": [1, 0]}, "sigmas: 2 values for 4 steps, expected 5"),
+        ({"width": 65}, "pipeline: AuraFlowPipeline cannot run with width 65, height 64"),
+        ({"width": 8}, "width: 8 is below 16"),
+        ({"wat": 1}, "sampling.wat: not a known setting"),
+    ],
+)
+def test_pictures_that_a_pipeline_cannot_draw_are_refused(tool, sampling, said, tmp_path):
+    files = {"diffusers": "tiny, random weights"}
+    recipe = tool.recipe.read(written(tmp_path, files=files, sampling=SAMPLING | sampling))
+    with pytest.raises(tool.recipe.ConfigError) as refused:
+        tool.make(recipe)
+    assert said in str(refused.value)
+
+
+def test_a_lora_of_a_pipeline_does_not_say_where_it_lies(tool, tmp_path):
+    recipe = tool.recipe.read(written(tmp_path, pipeline="AuraFlowPipeline"))
+    with pytest.raises(tool.recipe.ConfigError, match=r"files.diffusers: None is no name.*give a folder by --model"):
+        tool.make(recipe)
+    with pytest.raises(tool.recipe.ConfigError, match=r"pipeline: .* has no model_index.json"):
+        tool.make(recipe, tmp_path)
+
+
+def test_without_comfyui_its_files_cannot_be_loaded(tool, tmp_path):
+    files = tool.models.files_of_folder(None, tmp_path)
+    for recipe, said in (
+        ({}, r"files: \{'bundled': True\} are ComfyUI's, and there is no ComfyUI: give --comfyui PATH"),
+        ({"files": {"diffusers": "a"}}, "files.diffusers: 'a': no folder of models is named: give its folder by"),
+    ):
+        with pytest.raises(tool.recipe.ConfigError, match=said):
+            tool.models.make(tool.recipe.checked(RECIPE | recipe), files, folder=None, cpu=True, check=lambda: None)
+    named = tool.models.files_of_folder(tmp_path, tmp_path)
+    with pytest.raises(tool.recipe.ConfigError, match=r"files.diffusers: '../a': it is not in .*diffusers: give"):
+        named.pipeline("../a")
+
+
+def test_rewards_are_found_in_a_folder_without_comfyui(tool, tmp_path):
+    for name in ("reward_models/a.safetensors", "clip_vision/b/c.safetensors", "text_encoders/vocab.txt", "vae/d.pt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    found = tool.models.files_of_folder(tmp_path, tmp_path).reward_files()
+    assert [path.name for path in found] == ["a.safetensors", "c.safetensors", "vocab.txt"]
+
+
+def test_a_pipeline_trains_where_there_is_no_comfyui_in_one_process_and_in_two(root, tmp_path):
+    """A folder that diffusers has written; the host's modules, should any be imported, raise."""
+    from pave_core.policies.diffusers.tiny import tiny_pipeline
+
+    tiny_pipeline().save_pretrained(tmp_path / "models" / "diffusers" / "mine")
+    for name in ("comfy", "comfy_api", "folder_paths", "nodes"):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        (tmp_path / "none" / f"{name}.py").write_text("raise ImportError('there is no ComfyUI here')")
+    env = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
+    env |= {"PYTHONPATH": str(tmp_path / "none"), "OMP_NUM_THREADS": "1"}
+    config = RECIPE["config"]
+    config = config | {"run": config["run"] | {"iterations": 5}, "optim": {"learning_rate": 1e-3}}
+    changes = {"config": config, "judge": None, "guard": None, "processes": {"shard": "both"}}
+    tool = [sys.executable, str(root / "tools" / "train.py")]
+    named = written(tmp_path, **changes, files={"diffusers": "mine", "precision": "fp32"})
+    one = [*tool, str(named), "--models", str(tmp_path / "models"), "--cpu", "--output", str(tmp_path / "one")]
+    said = finished(one, env=env)
+    assert "Pave-GRPO step 5/5" in said
+    given = written(tmp_path / "given", **changes, files={"precision": "fp32"}, pipeline="AuraFlowPipeline")
+    folder = ["--model", str(tmp_path / "models" / "diffusers" / "mine"), "--models", str(tmp_path)]
+    finished([*tool, str(given), *folder, "--cpu", "--output", str(tmp_path / "two"), "--processes", "2"], env=env)
+    assert all(record["grad_norm"] > 0 for record in left(tmp_path / "one").metrics)
+    assert_alike(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.long
@@ -378,7 +461,9 @@ def test_a_pipeline_trains_without_a_graph_and_goes_on_where_it_was(command, tmp
         ({"checkpoint": "/etc/passwd"}, "files.checkpoint: '/etc/passwd' leaves models/checkpoints"),
         ({"checkpoint": 3}, "files.checkpoint: 3 leaves models/checkpoints"),
         ({"checkpoint": "none.safetensors"}, "files.checkpoint: 'none.safetensors' is not in models/checkpoints"),
-        ({"checkpoint": "a", "vae": "b"}, "files.vae: not a known setting"),
+        ({"checkpoint": "a", "diffusion_model": "b"}, "files.diffusion_model: not a known setting"),
+        ({"checkpoint": "a", "clip_type": "sd3", "vae": "../b"}, "files.clip_type: not a known setting"),
+        ({"checkpoint": "a", "clip_type": "wat", "text_encoders": ["a"]}, "files.clip_type: 'wat' is not known"),
         ({"diffusion_model": "a"}, "files.text_encoders: it is missing"),
         (NAMED | {"text_encoders": "c"}, "files.text_encoders: 'c' is no list of names"),
         (NAMED | {"clip_type": "wat"}, "files.clip_type: 'wat' is not known: choose one of"),
@@ -388,7 +473,7 @@ def test_a_pipeline_trains_without_a_graph_and_goes_on_where_it_was(command, tmp
 )
 def test_files_that_cannot_be_loaded_are_refused(tool, files, said):
     with pytest.raises(tool.recipe.ConfigError) as refused:
-        tool.models._loaded(files)
+        tool.loaded(files)
     assert said in str(refused.value)
 
 
@@ -407,22 +492,31 @@ def test_the_hosts_own_files_are_loaded_as_the_stock_loaders_do(tool, host, modu
     save_file({name: value.half() for name, value in weights.items() if "position_ids" not in name}, encoder)
     tiny = modules.tiny
     files = {"diffusion_model": tiny.DIFFUSION_MODEL.name, "vae": tiny.VAE.name}
-    files |= {"text_encoders": [encoder.name], "clip_type": "stable_diffusion"}
+    rest = {"text_encoders": [encoder.name], "clip_type": "stable_diffusion"}
+    checkpoint = host.base / "models" / "checkpoints" / "without_the_rest.safetensors"
+    checkpoint.parent.mkdir(exist_ok=True)
+    weights = load_file(tiny.DIFFUSION_MODEL)
+    save_file({f"model.diffusion_model.{name}": value for name, value in weights.items()}, checkpoint)
+    whole = {"checkpoint": checkpoint.name}
     try:
         with torch.inference_mode():
-            model, clip, vae = tool.models._loaded(files)
-            theirs, ours = (each.model.diffusion_model.state_dict() for each in (stock.model, model))
-            assert same(theirs, ours)
-            latents = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
-            assert torch.equal(vae.decode(latents), stock.vae.decode(latents))
-            assert clip.tokenize("a cat").keys() == {"l"}
+            for named in (files | rest, whole | rest | {"vae": tiny.VAE.name}):
+                model, clip, vae = tool.loaded(named)
+                theirs, ours = (each.model.diffusion_model.state_dict() for each in (stock.model, model))
+                assert same(theirs, ours)
+                latents = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+                assert torch.equal(vae.decode(latents), stock.vae.decode(latents))
+                assert clip.tokenize("a cat").keys() == {"l"}
+            with pytest.raises(tool.recipe.ConfigError, match=r"'without_the_rest.safetensors' has none: name vae"):
+                tool.loaded(whole | rest)
     finally:
         encoder.unlink()
+        checkpoint.unlink()
 
 
 def test_another_base_model_is_refused(tool):
     recipe = tool.recipe.checked({**RECIPE, "model": "2-00"})
-    policy = tool.models.make(recipe).policy
+    policy = tool.make(recipe).policy
     with pytest.raises(tool.recipe.ConfigError, match=r"2-\w+ is loaded, and the recipe was made with 2-00: name"):
         tool.run._check_base(recipe, policy)
     with policy:
@@ -432,7 +526,7 @@ def test_another_base_model_is_refused(tool):
 
 def test_sampling_settings_that_there_are_not_are_refused(tool):
     with pytest.raises(tool.recipe.ConfigError, match=r"sampling.wat: not a known setting"):
-        tool.models.make(tool.recipe.checked(changed("sampling.wat", 1)))
+        tool.make(tool.recipe.checked(changed("sampling.wat", 1)))
 
 
 @pytest.fixture

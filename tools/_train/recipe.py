@@ -4,7 +4,7 @@ A recipe is a JSON object. Its keys are those of a LoRA's recipe (pave_core/runs
 
 files       where the model is: {"bundled": true}; {"checkpoint": NAME}; or {"diffusion_model": NAME, "vae": NAME,
             "text_encoders": [NAMES], "clip_type": TYPE, "weight_dtype": TYPE}, names as the host's loaders list them;
-            or {"diffusers": FOLDER}. Without it: the bundled model
+            or {"diffusers": FOLDER, "precision": TYPE}. Without it: the bundled model
 run         the settings of RunSettings: name, evaluation_seeds, evaluate_every, check_reward, check_gradient
 processes   {"shard": "prompts" | "branches" | "both", "timeout": SECONDS}, for several processes
 """
@@ -66,6 +66,11 @@ class Recipe:
         """The fingerprint of the base model that it was made with; None: any model."""
         return self.values.get("model")
 
+    @property
+    def of_pipeline(self) -> bool:
+        """Whether it trains a diffusers pipeline."""
+        return "diffusers" in self.files or "pipeline" in self.values
+
     def settings(self, resume: str) -> Any:
         """The RunSettings, without a guard."""
         run = self.values.get("run", {})
@@ -101,7 +106,7 @@ def checked(values: Mapping[str, Any]) -> Recipe:
         recipes.config_of(values),
         recipes.prompts_of({"held_out": [], **values}),
         recipes.sampling_of(values),
-        files or {"bundled": True},
+        files or ({} if "pipeline" in values else {"bundled": True}),
         Sharding(**processes),
     )
     found.settings("none")

@@ -20,6 +20,7 @@ from .rewards import Makers
 
 errors = pack_module("pave_core.errors")
 ConfigError = errors.ConfigError
+nothing = pack_module("pave_core.batches").nothing
 begin = pack_module("pave_core.runs.begin").begin
 Task = pack_module("pave_core.runs.settings").Task
 RewardMix = pack_module("pave_core.scoring.mix").RewardMix
@@ -41,7 +42,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None  # of the signal
-        self.tell: Callable[[], None] = lambda: None
+        self.tell: Callable[[], None] = nothing
 
     def listen(self) -> None:
         """Hear the signals from here on."""
@@ -87,9 +88,12 @@ class Bar(Reporter):
         return self._bar
 
 
-def run(recipe: Recipe, *, resume: str, output: Path, cpu: bool, consent: dict[str, Any]) -> str:
-    """Train `recipe` to its end, and return the summary in words. consent: the arguments of Makers about judges.
+def run(
+    recipe: Recipe, files: models.Files, *, resume: str, folder: Path | None, cpu: bool, consent: dict[str, Any]
+) -> str:
+    """Train `recipe` to its end, and return the summary in words.
 
+    folder: a pipeline instead of the recipe's files. consent: the arguments of Makers about judges.
     After Ctrl-C and SIGTERM everything is saved, and StopRequestedError says by which signal.
     """
     stop = Stop()
@@ -98,17 +102,17 @@ def run(recipe: Recipe, *, resume: str, output: Path, cpu: bool, consent: dict[s
         processes = stack.enter_context(world.joined(recipe, cpu=cpu, check=stop.check))
         if processes.leads:
             stack.enter_context(_log())
-        parts = models.make(recipe)
-        stop.tell = parts.stop
+        parts = models.make(recipe, files, folder=folder, cpu=cpu, check=stop.check)
+        stop.tell = parts.stop or nothing
         stack.enter_context(parts.around())
-        task = _task(recipe, Makers(parts.compute, parts.reward_files, parts.check, **consent), resume)
+        task = _task(recipe, Makers(parts.compute, files.reward_files, parts.check, **consent), resume)
         _check_base(recipe, parts.policy)
         try:
             under_way = begin(
                 parts.policy,
                 parts.decoder,
                 task=task,
-                places=models.places(output),
+                places=files.places,
                 reporters=[Bar(recipe.config.run.iterations)],
                 free=parts.free,
                 preflight=parts.preflight and parts.preflight(task.reward),
@@ -168,8 +172,8 @@ def _check_base(recipe: Recipe, policy: Any) -> None:
     with policy:
         if not policy.is_base(recipe.base):
             raise ConfigError(
-                f"model: {policy.fingerprint()} is loaded, and the recipe was made with {recipe.base}: name its files "
-                f"in {models.REMEDY}, or take model out of the recipe to train another"
+                f"model: {policy.fingerprint()} is loaded, and the recipe was made with {recipe.base}: name its files, "
+                "or take model out of the recipe to train another"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,12 @@ from comfy.model_patcher import ModelPatcher
 
 from ....pave_core.config.adapter import LoraConfig
 from ....pave_core.config.memory import MemoryConfig
-from ....pave_core.errors import ConfigError, quoted
+from ....pave_core.errors import ConfigError
 from ....pave_core.policies.diffusers.export import TABLES
 from ....pave_core.policies.diffusers.folder import load
 from ....pave_core.policies.diffusers.policy import PipelinePolicy, Sampling
 from ....pave_core.policies.diffusers.tiny import tiny_pipeline
 from .settings import Guidance, Picture
-
-TINY_PIPELINE = "tiny, random weights"
-"""What a drop-down calls the pipeline that is made here."""
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +40,7 @@ class PipelineSettings:
     @torch.inference_mode(False)
     def policy(self, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None) -> PipelinePolicy:
         """The pipeline as a policy. ConfigError where it cannot draw the picture."""
-        if picture.scheduler != "simple":
-            raise ConfigError(
-                f"scheduler: {quoted(picture.scheduler)} is one of ComfyUI's, and a pipeline brings its own: leave it "
-                "at simple, or connect sigmas"
-            )
+        sampling, schedule = Sampling.of_recipe(picture.to_recipe() | asdict(self.guidance))
         if self.model is not None and type(self.pipeline.transformer).__name__ not in TABLES:
             raise ConfigError(
                 f"model: a LoRA of {type(self.pipeline).__name__} is in diffusers' own format, as ComfyUI has no model "
@@ -57,14 +49,6 @@ class PipelineSettings:
         # The host's own models make room.
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
-        sampling = Sampling(
-            width=picture.width,
-            height=picture.height,
-            frames=picture.frames,
-            cfg=self.guidance.cfg,
-            negative_prompt=self.guidance.negative_prompt,
-            guidance=self.guidance.guidance,
-        )
         return PipelinePolicy(
             self.pipeline,
             self.lora,
@@ -72,6 +56,6 @@ class PipelineSettings:
             device=comfy.model_management.get_torch_device(),
             seed=seed,
             memory=memory,
-            schedule=picture.sigmas,
+            schedule=schedule,
             check=comfy.model_management.throw_exception_if_processing_interrupted,
         )

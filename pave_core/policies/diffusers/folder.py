@@ -6,7 +6,7 @@ Nothing is downloaded, and no file's code is run: parts are classes of diffusers
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,13 @@ INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
 """Where the classes of parts may come from."""
 MAX_INDEX = 1_000_000  # bytes
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""What a pipeline can be loaded in."""
+
+
+def pipelines_in(parents: Iterable[Path]) -> dict[str, Path]:
+    """{name: folder} of the pipelines that lie in these folders."""
+    return {file.parent.name: file.parent for parent in parents for file in parent.glob(f"*/{INDEX}")}
 
 
 def load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +20,7 @@ from ...batches import nothing
 from ...config.adapter import LoraConfig
 from ...config.fields import check, setting
 from ...config.memory import MemoryConfig
-from ...errors import NOT_FINITE, ConfigError
+from ...errors import NOT_FINITE, ConfigError, quoted
 from ...seeds import seeded
 from ...types import GradientCheck
 from ..adapter import LoraAdapter
@@ -32,6 +32,8 @@ from .recorded import STEPS, Recorder
 
 LARGE = 2**30
 """Bytes of a network from which "auto" checkpoints its blocks."""
+PIPELINES_OWN = "simple"
+"""What Pave Rollout Settings, and so a recipe, calls the pipeline's own schedule."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,22 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @classmethod
+    def of_recipe(cls, values: Mapping[str, Any]) -> tuple[Sampling, tuple[float, ...] | None]:
+        """(the Sampling, the sigmas if it brings some) of a recipe's entry "sampling". ConfigError for wrong values."""
+        scheduler, sigmas = values.get("scheduler", PIPELINES_OWN), values.get("sigmas")
+        if scheduler != PIPELINES_OWN:
+            raise ConfigError(
+                f"scheduler: {quoted(scheduler)} is one of ComfyUI's, and a pipeline brings its own: leave it at "
+                f"{PIPELINES_OWN}, or give sigmas"
+            )
+        if sigmas is not None and not (
+            isinstance(sigmas, list | tuple) and all(isinstance(each, int | float) for each in sigmas)
+        ):
+            raise ConfigError(f"sigmas: {quoted(sigmas)} is not a list of numbers: give a schedule that falls to 0")
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(**known), None if sigmas is None else tuple(sigmas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,8 +347,7 @@ class PipelinePolicy:
 
     def describe(self) -> dict[str, Any]:
         """How the policy samples, for recipes."""
-        # The sigmas are the pipeline's, which Pave Rollout Settings calls simple.
-        sampling = asdict(self.sampling) | {"scheduler": "simple", "sigmas": self._schedule}
+        sampling = asdict(self.sampling) | {"scheduler": PIPELINES_OWN, "sigmas": self._schedule}
         return {"pipeline": type(self._pipeline).__name__, "sampling": sampling}
 
     def _require_adapter(self) -> LoraAdapter:

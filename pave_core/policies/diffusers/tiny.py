@@ -15,6 +15,8 @@ from .folder import REQUIREMENTS
 
 WIDTH = 32
 MAX_TOKENS = 64
+TINY_PIPELINE = "tiny, random weights"
+"""What drop-downs and recipes call it."""
 _SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
