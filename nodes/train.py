@@ -1,17 +1,19 @@
-"""Training a LoRA by Pave-GRPO in one node, with all settings on it or with its settings on wires."""
+"""Training a LoRA by Pave-GRPO in one node, with all settings on it or with its settings on wires; and its recipe."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..pave_core.config.fields import from_shown
 from ..pave_core.config.presets import CUSTOM, preset_config
 from ..pave_core.files import safe_name
-from ..pave_core.runs.settings import Task
+from ..pave_core.runs.settings import NO_RESUME, Task
 from ..pave_core.scoring.mix import RewardMix
+from .host.export import export_recipe
 from .host.graphs import queue
+from .host.graphs.files import model_files
 from .host.graphs.settings import check_train, check_wired
 from .host.policy.settings import Guidance, Picture, PolicySettings, RolloutSettings
 from .host.train import RunResult, run_training
@@ -125,12 +127,7 @@ class PaveTrainAdvanced(io.ComfyNode):
             "schedule or sigmas of your own. Settings that are not connected are the paper's.",
             terms=["train lora", "grpo", "reinforcement learning", "composable"],
             inputs=[
-                schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),
-                PROMPTS,
-                schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
-                *optional_settings(),
-                JUDGE,
-                GUARD,
+                *_wires(),
                 *widgets("iterations", "prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
                 MEMORY,
             ],
@@ -145,26 +142,85 @@ class PaveTrainAdvanced(io.ComfyNode):
         return queue.validated(check_wired) if named is True else named
 
     @classmethod
-    def execute(
-        cls,
-        policy,
-        prompts,
-        reward,
-        rollout=None,
-        objective=None,
-        optimizer=None,
-        judge=None,
-        guard=None,
-        memory=None,
-        **values: Any,
-    ) -> io.NodeOutput:
-        rollout = rollout or RolloutSettings()
-        config = composed_config(
-            policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=values
-        )
-        settings = run_settings(values, guard, config.run.iterations)
-        task = Task(config, settings, prompts, RewardMix.of(reward), judge)
+    def execute(cls, policy, prompts, reward, **inputs: Any) -> io.NodeOutput:
+        rollout, task = _task(policy, prompts, reward, **inputs)
         return _wrap(run_training(policy, rollout, task, cls.hidden.unique_id))
 
 
-NODES = [PaveTrain, PaveTrainAdvanced]
+class PaveExportRecipe(io.ComfyNode):
+    """Write down what Pave Train (Advanced) would do."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            "PaveExportRecipe",
+            "Pave Export Recipe",
+            "Writes the recipe of a training to output/pave/recipes, for a machine without a page: python "
+            "tools/train.py RECIPE trains it there, in one process or on many GPUs. Nothing is trained here. The model "
+            "is loaded for its fingerprint.",
+            terms=["headless", "multi gpu", "cluster", "json", "accelerate"],
+            inputs=[
+                *_wires(),
+                *widgets("iterations", "prompts_per_step", "seed", "run_name", "checkpoint_every", *MEASURE),
+                MEMORY,
+            ],
+            outputs=[
+                io.String.Output(display_name="path", tooltip="Where the file was written."),
+                io.String.Output(display_name="recipe", tooltip="What is in it, for Preview as Text."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name: str | None = None) -> bool | str:
+        named = True if run_name is None else schema.checked(lambda: safe_name("run_name", run_name))
+        if named is not True:
+            return named
+        wired = queue.validated(check_wired)
+        return queue.validated(model_files) if wired is True else wired
+
+    @classmethod
+    def execute(cls, policy, prompts, reward, **inputs: Any) -> io.NodeOutput:
+        prompt: Any = cls.hidden.dynprompt
+        files = model_files({node: prompt.get_node(node) for node in prompt.all_node_ids()}, cls.hidden.unique_id)
+        rollout, task = _task(policy, prompts, reward, resume=NO_RESUME, **inputs)
+        path, text = export_recipe(policy, rollout, task, files)
+        return io.NodeOutput(str(path), text, ui=ui.PreviewText(f"saved {path}\n\npython tools/train.py {path}"))
+
+
+def _wires() -> list[Any]:
+    """The inputs of a training whose settings are on wires."""
+    return [
+        schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),
+        PROMPTS,
+        schema.Reward.Input("reward", tooltip="What you like: any reward, or a mix."),
+        *optional_settings(),
+        JUDGE,
+        GUARD,
+    ]
+
+
+def _task(
+    policy,
+    prompts,
+    reward,
+    *,
+    rollout=None,
+    objective=None,
+    optimizer=None,
+    judge=None,
+    guard=None,
+    memory=None,
+    **values: Any,
+) -> tuple[RolloutSettings, Task]:
+    """What the values of _wires() and of the widgets beside them ask for."""
+    rollout = rollout or RolloutSettings()
+    config = composed_config(
+        policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=values
+    )
+    settings = run_settings(values, guard, config.run.iterations)
+    return rollout, Task(config, settings, prompts, RewardMix.of(reward), judge)
+
+
+NODES = [PaveTrain, PaveTrainAdvanced, PaveExportRecipe]

@@ -89,11 +89,19 @@ def lora_file(name: str) -> Path:
 
     ConfigError for a name that is not a plain file name.
     """
-    stem = safe_name("name", name.removesuffix(".safetensors"))
-    path = _loras() / f"{stem}.safetensors"
+    return _new_file(_loras(), safe_name("name", name.removesuffix(".safetensors")), ".safetensors")
+
+
+def recipe_file(name: str) -> Path:
+    """A path for a new recipe, <name>.json in output/pave/recipes, otherwise as lora_file."""
+    return _new_file(places().runs / "recipes", safe_name("run_name", name), ".json")
+
+
+def _new_file(folder: Path, stem: str, suffix: str) -> Path:
+    path = folder / f"{stem}{suffix}"
     number = 2
     while path.exists():
-        path = _loras() / f"{stem}_{number}.safetensors"
+        path = folder / f"{stem}_{number}{suffix}"
         number += 1
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..config.fields import check, setting
 from ..config.train import TrainConfig
@@ -14,6 +15,8 @@ from ..types import Reward
 
 NO_RESUME = "none"
 """The value of `resume` for a new run."""
+IN_RECIPES = ("name", "evaluation_seeds", "evaluate_every", "check_reward", "check_gradient")
+"""The settings that the recipe of a headless run has in "run"."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def to_recipe(self) -> dict[str, Any]:
+        """What the recipe of a headless run says of them in "run"."""
+        return {name: getattr(self, name) for name in IN_RECIPES}
 
     @property
     def seeds(self) -> tuple[int, ...]:

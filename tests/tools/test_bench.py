@@ -58,7 +58,7 @@ def test_speed_counts_every_evaluation_and_has_seconds_for_every_phase(comfyui, 
     assert "rollout / floor" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scaling_measures_each_point_and_plots_them(comfyui, tmp_path):
     file, plot = tmp_path / "scaling.json", tmp_path / "scaling.png"
     options = ("--set", "rollout.group_size=2", "--set", "rollout.batch_size=8")
@@ -69,7 +69,7 @@ def test_scaling_measures_each_point_and_plots_them(comfyui, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tails_are_ranked_by_the_same_branches(comfyui, tmp_path):
     file = tmp_path / "tails.json"
     small = {"rollout.steps": "8", "rollout.branch_steps": "[0]", "rollout.group_size": "4"}
@@ -82,7 +82,7 @@ def test_tails_are_ranked_by_the_same_branches(comfyui, tmp_path):
     assert 0.5 < ranks[0]["spearman"] <= 1  # other branches would rank at random
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_of_the_chains_are_compared_with_the_plain_steps(comfyui, tmp_path):
     file = tmp_path / "gradients.json"
     options = ("--set", "rollout.group_size=4", "--set", "pave.segments=[2]")
@@ -95,7 +95,7 @@ def test_gradients_of_the_chains_are_compared_with_the_plain_steps(comfyui, tmp_
         assert each["halves"] < each["cosine"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_learning_goes_on_where_it_was(comfyui, tmp_path):
     """The search is there already: only the runs that count are made, at the best learning rate and the common one."""
     file = tmp_path / "learning.jsonl"

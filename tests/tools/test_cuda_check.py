@@ -32,7 +32,7 @@ def checked(comfyui, tmp_path_factory) -> tuple[dict[str, Any], str]:
     return json.loads(file.read_text(encoding="utf-8")), done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_passes_without_a_card(checked):
     found, printed = checked
     assert {name: part["status"] for name, part in found["parts"].items()} == {part.name: "passed" for part in PARTS}
@@ -40,7 +40,7 @@ def test_every_part_passes_without_a_card(checked):
     assert "In miniature" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_plan_has_the_seconds_of_each_phase(checked):
     found, _ = checked
     plans = {(each["part"], each["plan"]): each for each in found["plans"]}
@@ -53,7 +53,7 @@ def test_every_plan_has_the_seconds_of_each_phase(checked):
         assert plan["check"].startswith("gradient check: ")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_compared_is_there(checked):
     found, _ = checked
     for part in MEASURED:
@@ -72,7 +72,7 @@ def test_what_is_compared_is_there(checked):
     assert found["parts"]["sample"]["largest_change"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_quickstart_ran_in_the_real_server(checked):
     quickstart = checked[0]["parts"]["quickstart"]
     assert quickstart["steps"] == 1

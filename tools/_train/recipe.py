@@ -36,7 +36,7 @@ CARRIED = (
     *("sampling", "pipeline"),
 )
 OWN = ("files", "run", "processes")
-RUN = ("name", "evaluation_seeds", "evaluate_every", "check_reward", "check_gradient")
+RUN: tuple[str, ...] = pack_module("pave_core.runs.settings").IN_RECIPES
 FILES = (
     "bundled",
     "checkpoint",

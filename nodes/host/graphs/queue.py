@@ -38,7 +38,7 @@ def register() -> None:
     PromptServer.instance.add_on_prompt_handler(remember)
 
 
-def validated(check: Callable[[Graph, str], None]) -> bool | str:
+def validated(check: Callable[[Graph, str], object]) -> bool | str:
     """For validate_inputs: True, or the message of the ConfigError that check(graph, id of the node) raises."""
     found, context = _posted.get(), get_executing_context()
     if found is None or context is None or context.node_id not in found[0]:

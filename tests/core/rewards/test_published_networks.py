@@ -98,7 +98,7 @@ def test_clip_score_of_openais_vit_b_32(world, checkpoint):
         CLIPScore(weights, "ViT-B-32")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hps(world, checkpoint):
     def make():
         return open_clip.CLIP(**open_clip.get_model_config("ViT-H-14"))
@@ -188,7 +188,7 @@ def test_aesthetic_v2(world, checkpoint, tmp_path, names):
     assert describe(reward)["head"] == {"file": file.name, "bytes": file.stat().st_size}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_aesthetic_v2_5(world, checkpoint):
     places = (0, 2, 4, 6, 8)
     sizes = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
