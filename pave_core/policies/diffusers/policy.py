@@ -28,6 +28,7 @@ from ..fingerprint import digest_of
 from ..gradient_check import check_gradient
 from .export import Exported, export
 from .families import Arguments, Family, family_of
+from .placement import Placement
 from .recorded import STEPS, Recorder
 
 LARGE = 2**30
@@ -101,10 +102,10 @@ class PipelineCond:
 class PipelinePolicy:
     """The policy on a pipeline (see folder.load); use it as a context manager.
 
-    The adapter is in the network only inside the `with` block; its values outlive the block. Text encoders leave the
-    device with the first velocity: encode all prompts before. seed: of the adapter's initial values. schedule: T + 1
-    sigmas instead of the pipeline's. check: called before each call of a network; what it raises ends the work.
-    ConfigError where the pipeline cannot draw what `sampling` asks for.
+    The adapter is in the network only inside the `with` block; its values outlive the block. Network and text encoders
+    are on the device in turns: encode all prompts before the first velocity. seed: of the adapter's initial values.
+    schedule: T + 1 sigmas instead of the pipeline's. check: called before each call of a network; what it raises ends
+    the work. ConfigError where the pipeline cannot draw what `sampling` asks for.
     """
 
     def __init__(
@@ -128,14 +129,14 @@ class PipelinePolicy:
         self._adapter: LoraAdapter | None = None
         self._modes = ExitStack()
         self._remarks = [_with_euler_steps(pipeline)]
-        pipeline.to(self.device)
-        for part in pipeline.components.values():
-            if isinstance(part, nn.Module):
-                part.eval().requires_grad_(False)
+        for part in self._parts().values():
+            part.eval().requires_grad_(False)
+        self._placement = Placement(self._network, self.device, self._memory.offload)
+        self._others_to(self.device)
         self.recorder = Recorder(pipeline, self._network, self._family, self._size())
         patch = 2 * getattr(pipeline, "vae_scale_factor", 8)
         self._grid = self.sampling.width // patch, self.sampling.height // patch  # of networks that pack 2 x 2 latents
-        self._text_encoders: dict[str, nn.Module] = {}  # those that are off the device
+        self._text_encoders: dict[str, nn.Module] = {}  # those that are off the device, where the network is then
         drawn = self.recorder.schedule(STEPS)
         self.latent_shape = self._family.shape(drawn.calls[0][self._family.latents], drawn.output)
         self._times = drawn.calls[0][self._family.time].dtype
@@ -153,7 +154,8 @@ class PipelinePolicy:
 
     def __enter__(self) -> PipelinePolicy:
         self._modes.enter_context(torch.inference_mode(False))
-        self._pipeline.to(self.device)
+        self._others_to(self.device)
+        self._modes.enter_context(self._placement.copying())
         if self._lora is not None:
             if self._adapter is None:
                 fresh = seeded(self._seed, "adapter")
@@ -171,7 +173,7 @@ class PipelinePolicy:
             self._network.disable_gradient_checkpointing()
         if self._adapter is not None:
             self._adapter.detach()
-        self._put_text_encoders_back()
+        self._to_encode()
         self._modes.close()
 
     def rest(self) -> None:
@@ -182,7 +184,7 @@ class PipelinePolicy:
         """Whether the network's blocks are computed again for their gradient, by diffusers' own checkpointing."""
         choice = self._memory.checkpointing
         if choice == "auto":
-            return sum(p.nbytes for p in self._network.parameters()) > LARGE
+            return self._placement.copies or sum(p.nbytes for p in self._network.parameters()) > LARGE
         return choice == "on"
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
@@ -192,7 +194,7 @@ class PipelinePolicy:
     def encode(self, prompt: str) -> PipelineCond:
         """The conditioning of `prompt`, as the pipeline makes it."""
         self._check()
-        self._put_text_encoders_back()
+        self._to_encode()
         family, sampling = self._family, self.sampling
         guided, arguments = sampling.cfg > 1, {}
         if family.guidance is not None and sampling.guidance >= 0:
@@ -228,25 +230,43 @@ class PipelinePolicy:
     def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[PipelineCond]) -> Tensor:
         """x (B, *S), sigma (B,) and B conditionings -> (B, *S) fp32, with guidance."""
         self._check()
-        if not self._text_encoders:
-            self._take_text_encoders_off()
+        self._to_compute()
         positive = self._calls(x, sigma, [cond.positive for cond in conds])
         negatives = [cond.negative for cond in conds if cond.negative is not None]
         if not negatives:
             return positive
         return self._family.guided(positive, self._calls(x, sigma, negatives), self.sampling.cfg)
 
-    def _take_text_encoders_off(self) -> None:
-        """Free the device of them. The pipeline then has none, so that it takes its device from another part."""
-        for name, part in self._pipeline.components.items():
-            if name.startswith("text_encoder") and isinstance(part, nn.Module):
+    def _to_compute(self) -> None:
+        """Put the network on the device, in the place of the text encoders. The pipeline then has none, so that it
+        takes its device from another part.
+        """
+        if self._text_encoders:
+            return
+        for name, part in self._parts().items():
+            if name.startswith("text_encoder"):
                 self._text_encoders[name] = part.to("cpu")
                 vars(self._pipeline)[name] = None
+        self._placement.come()
 
-    def _put_text_encoders_back(self) -> None:
+    def _to_encode(self) -> None:
+        """The other way round."""
+        if not self._text_encoders:
+            return
+        self._placement.leave()
         for name, part in self._text_encoders.items():
             vars(self._pipeline)[name] = part.to(self.device)
         self._text_encoders = {}
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """The pipeline's networks by name."""
+        return {name: part for name, part in self._pipeline.components.items() if isinstance(part, nn.Module)}
+
+    def _others_to(self, device: torch.device) -> None:
+        """Move all networks but that which is trained."""
+        for part in self._parts().values():
+            if part is not self._network:
+                part.to(device)
 
     def _calls(self, x: Tensor, sigma: Tensor, conds: Sequence[Arguments]) -> Tensor:
         """The network's velocities (B, *S): one call for what can be one batch."""
@@ -297,7 +317,8 @@ class PipelinePolicy:
     def fingerprint(self) -> str:
         """A digest of the network's weights; see fingerprint.py."""
         own = {id(p) for p in (self._adapter.parameters().values() if self._adapter is not None else ())}
-        return digest_of(p for p in self._network.parameters() if id(p) not in own).hexdigest()
+        here = (p for p in self._network.parameters() if id(p) not in own and p.device.type != "meta")
+        return digest_of((*here, *self._placement.weights())).hexdigest()
 
     def is_base(self, fingerprint: str) -> bool:
         """Whether a fingerprint is this base model's."""

@@ -73,7 +73,7 @@ def drawn_by_the_pipeline(policy, x, prompts, steps=STEPS):
         arguments[family.cfg] = family.scale(policy.sampling.cfg)
     if guided and "negative_prompt" in policy.recorder.arguments:
         arguments["negative_prompt"] = [NEGATIVE] * len(prompts)
-    policy._put_text_encoders_back()
+    policy._to_encode()
     images = pipeline(
         prompt=list(prompts),
         latents=family.given(x, *policy._grid).clone(),
