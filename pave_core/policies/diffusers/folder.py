@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ...errors import ConfigError, in_words, quoted
+from ...errors import ConfigError, PaveError, in_words, quoted
 from ...files import require_header, require_plain
 from ...packages import needed
 from .families import family_of
@@ -21,6 +21,7 @@ REQUIREMENTS = ("diffusers>=0.36", "transformers>=4.51")
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
 """Where the classes of parts may come from."""
+NETWORK, GGUF = "transformer", ".gguf"
 MAX_INDEX = 1_000_000  # bytes
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """What a pipeline can be loaded in."""
@@ -34,8 +35,9 @@ def pipelines_in(parents: Iterable[Path]) -> dict[str, Path]:
 def load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
     """The pipeline in `folder`, in evaluation mode on the CPU.
 
-    ConfigError for a folder that is no pipeline, one of another kind, and for parts that are missing or damaged, each
-    by its name.
+    Its network may be quantised as diffusers has saved it (bitsandbytes, torchao), or be one .gguf in the folder
+    transformer, beside its config.json. ConfigError for a folder that is no pipeline, one of another kind, and for
+    parts that are missing or damaged, each by its name.
     """
     index = _index(folder)
     name = str(index.get("_class_name"))
@@ -51,13 +53,17 @@ def load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
     with needed("pipeline", *REQUIREMENTS):
         import diffusers
     try:
+        quantised = _quantised(folder, parts, dtype)
         pipeline = getattr(diffusers, name).from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **quantised
         )
+    except PaveError:
+        raise
     except Exception as error:  # whatever its parts raise
         raise ConfigError(
             f"pipeline: {folder.name} cannot be loaded ({in_words(error)}): download the whole folder again, and "
-            "install what it names (pip install -U diffusers transformers)"
+            "install what it names (pip install -U diffusers transformers, and gguf, torchao or bitsandbytes for "
+            "weights of these)"
         ) from error
     if getattr(pipeline, "transformer_2", None) is not None:
         raise ConfigError(
@@ -66,6 +72,26 @@ def load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _quantised(folder: Path, parts: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """{"transformer": the network} where its weights are a GGUF; else nothing."""
+    files = list((folder / NETWORK).glob(f"*{GGUF}"))
+    if not files or NETWORK not in parts:
+        return {}
+    import diffusers
+
+    kind = getattr(diffusers, str(parts[NETWORK][1]), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise ConfigError(f"pipeline: {INDEX} of {folder.name} has no network of diffusers: download it again")
+    network: Any = kind.from_single_file(  # pyright: ignore[reportAttributeAccessIssue]
+        str(files[0]),
+        config=str(folder / NETWORK),
+        quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
+        torch_dtype=dtype,
+        local_files_only=True,
+    )
+    return {NETWORK: network}
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -89,8 +115,11 @@ def _check_part(part: Path) -> None:
     """ConfigError for a part that is not there, and for weights of it that are missing or cut off."""
     if not part.is_dir() or not any(part.iterdir()):
         raise ConfigError(f"pipeline: the part {part.name} is missing: put it into {part}")
-    files = list(_weights(part))
-    if not files and (part / "config.json").is_file():
+    files, quantised = list(_weights(part)), list(part.glob(f"*{GGUF}")) if part.name == NETWORK else []
+    if len(quantised) > 1 or (quantised and files):
+        names = ", ".join(file.name for file in [*files, *quantised][:3])
+        raise ConfigError(f"pipeline: {part.name} has weights twice, {names}: leave one of them in {part}")
+    if not files and not quantised and (part / "config.json").is_file():
         raise ConfigError(
             f"pipeline: the part {part.name} has no .safetensors, the only files of weights that are read: download "
             f"them into {part}"

@@ -264,32 +264,6 @@ def test_the_remark_names_the_solver_that_is_replaced():
     ]
 
 
-def test_a_network_in_8_bits_of_torchao_trains_from_its_folder(tmp_path):
-    """The folder says how it is quantised; the adapter is beside the layers, whatever these are."""
-    quantization = pytest.importorskip("torchao.quantization")
-    import diffusers
-
-    from pave_core.policies.diffusers.folder import load
-
-    plain = build("FLUX dev")
-    plain.transformer.save_pretrained(tmp_path / "plain")
-    config = diffusers.TorchAoConfig(quantization.Int8WeightOnlyConfig())
-    plain.transformer = diffusers.FluxTransformer2DModel.from_pretrained(
-        tmp_path / "plain", quantization_config=config, torch_dtype=torch.bfloat16
-    )
-    plain.save_pretrained(tmp_path / "eight")
-    policy = PipelinePolicy(load(tmp_path / "eight"), LORA, Sampling(width=64, height=64))
-    with policy:
-        cond = policy.encode(PROMPTS[0])
-        assert len(policy.check_gradient(cond).idle) == 0
-        assert policy.is_base(policy.fingerprint())
-        before = policy.velocity(noise(policy, 1), torch.tensor([0.7]), [cond])
-        before.square().mean().backward()
-        assert all(float(p.grad.abs().max()) > 0 for name, p in policy.parameters().items() if "lora_B" in name)
-        randomise(policy)
-        assert not torch.equal(policy.velocity(noise(policy, 1), torch.tensor([0.7]), [cond]), before)
-
-
 def test_whoever_cancels_is_asked_before_each_call_of_a_network():
     class CancelledError(Exception):
         pass
