@@ -229,6 +229,35 @@ def test_the_job_for_kubernetes_runs_a_command_that_there_is(root, tmp_path):
     assert "there is no ComfyUI in /disk/ComfyUI" in said  # its arguments are understood
 
 
+@pytest.mark.long
+def test_the_job_for_kubernetes_trains_in_two_pods(root, command, alone, tmp_path):
+    """Pods are processes here, with one process each, and the name of the first is this machine's."""
+    _, job = yaml.safe_load_all((root / "docs" / "clusters" / "kubernetes.yaml").read_text("utf-8"))
+    line = job["spec"]["template"]["spec"]["containers"][0]["args"][0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = {"exec python": f"exec {sys.executable}", "--nproc-per-node 8": "--nproc-per-node 1"}
+    here |= {"pave-0.pave": "127.0.0.1", "--master-port 29500": f"--master-port {port}"}
+    for theirs, ours in here.items():
+        assert line.count(theirs) == 1
+        line = line.replace(theirs, ours)
+    line = line[: line.index("tools/train.py")] + shlex.join(command(several(tmp_path), tmp_path)[1:])
+    pods = [
+        subprocess.Popen(
+            ["bash", "-c", line],
+            cwd=root,
+            env=os.environ | {"JOB_COMPLETION_INDEX": index, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in ("0", "1")
+    ]
+    said = [pod.communicate(timeout=300)[1] for pod in pods]
+    assert [pod.returncode for pod in pods] == [0, 0], said
+    assert_alike(tmp_path, alone)
+
+
 def test_accelerate_without_the_number_is_told_what_to_add(command, tmp_path):
     """On the CPU it starts one process, whatever number it is given."""
     accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--cpu"]

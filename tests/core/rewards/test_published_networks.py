@@ -113,7 +113,7 @@ def test_hps(world, checkpoint):
     assert_same(ours, open_clip_cosines(model, transform, pictures=world.pil(images), prompts=world.prompts))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pickscore(world, checkpoint, clip_tokenizer):
     def make():
         text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
