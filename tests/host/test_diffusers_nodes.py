@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from _host.client import PromptError
-from _tiny_pipelines import saved
+from _tiny_pipelines import bundled_as_pipeline, saved
 from _training_graphs import Graph, looped, lora, metrics, node, same, trained
 
 TINY = "tiny, random weights"
@@ -77,6 +79,39 @@ def test_what_needs_the_model_is_told_that_there_is_none(client):
     graph["save"] = node("ModelSave", model=["train", 0], filename_prefix="none")
     with pytest.raises(PromptError, match="no MODEL of the same weights is connected to Pave Diffusers Policy"):
         client.run(graph, timeout=300)
+
+
+def latents(server, client, name: str, model: list, graph: Graph) -> torch.Tensor:
+    """What the stock KSampler draws with the output of a node."""
+    graph |= {
+        "positive": node("CLIPTextEncode", text="a red circle", clip=["tiny", 1]),
+        "negative": node("CLIPTextEncode", text="", clip=["tiny", 1]),
+        "empty": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "sampled": node(
+            "KSampler",
+            **{"model": model, "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["empty", 0]},
+            **{"seed": 5, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0},
+        ),
+        "save": node("SaveLatent", samples=["sampled", 0], filename_prefix=name),
+    }
+    client.run(graph, timeout=300)
+    (file,) = server.output.glob(f"{name}_*.latent")
+    return load_file(file)["latent_tensor"]
+
+
+def test_a_model_of_the_same_weights_comes_out_with_the_lora(client, server, root):
+    """The bundled model, as a pipeline and as MODEL; what comes out is what the stock loader makes of the file."""
+    folder = bundled_as_pipeline(root, server.folder / "models" / "diffusers" / "bundled")
+    tiny = {"tiny": node("PaveTinyModel")}
+    graph = piped(trained("beside", 3), folder.name, model=["tiny", 0]) | tiny
+    graph["optimizer"]["inputs"]["learning_rate"] = 0.05
+    came_out = latents(server, client, "came_out", ["train", 0], graph)
+    named = {"lora_name": "pave/beside_00001.safetensors", "strength_model": 1.0}
+    loader = {"loaded": node("LoraLoaderModelOnly", model=["tiny", 0], **named)}
+    loaded = latents(server, client, "loaded", ["loaded", 0], tiny | loader)
+    plain = latents(server, client, "plain", ["tiny", 0], dict(tiny))
+    assert torch.equal(came_out, loaded)
+    assert float((came_out - plain).norm() / plain.norm()) > 0.01
 
 
 def test_the_reward_check_draws_with_the_pipeline(client):

@@ -1,10 +1,15 @@
 """Networks of a true architecture with given weights, and scores by the published pipelines."""
 
+import json
+
 import open_clip
 import torch
 import transformers
 from accelerate import init_empty_weights
 from torch.nn.functional import normalize
+
+from pave_core.rewards.networks.compute import Compute
+from pave_core.scoring.score import describe
 
 TOLERANCE = 1e-4
 TINY = {
@@ -41,6 +46,19 @@ def assert_same(ours, theirs):
     """Assert that two lists of scores agree within the tolerance, and that the scores differ by much more than that."""
     assert spread(theirs) > 20 * TOLERANCE, theirs
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def assert_made_again(reward, *files):
+    """Assert that tools/train.py makes this reward from its description, given the files that it is made of."""
+    from _train.rewards import Makers
+
+    def compute(precision, batch_size):
+        return Compute(precision=precision, batch_size=batch_size)
+
+    said = json.loads(json.dumps(describe(reward)))
+    made = Makers(compute, lambda: list(files), lambda: None).reward(said)
+    assert type(made).__name__ == type(reward).__name__
+    assert json.loads(json.dumps(describe(made))) == said
 
 
 def score_each(reward, pictures, prompts):

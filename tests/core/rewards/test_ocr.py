@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from _networks import assert_made_again
 from pave_core.errors import ConfigError
 from pave_core.rewards.ocr import OCR, edit_distance, quoted_text, text_score
 
@@ -80,6 +81,10 @@ def test_the_same_image_has_the_same_score_whatever_is_beside_it(ocr):
     together = ocr(images, ['"welcome"'] * 2)
     assert torch.equal(together, torch.cat([ocr(image[None], ['"welcome"']) for image in images]))
     assert torch.equal(together, OCR()(images, ['"welcome"'] * 2))
+
+
+def test_tools_train_makes_it_again():
+    assert_made_again(OCR())
 
 
 def test_images_of_four_channels_and_above_one_are_read_like_others(ocr):

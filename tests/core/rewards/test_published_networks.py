@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from _networks import (
     TOLERANCE,
+    assert_made_again,
     assert_same,
     clip_processor,
     filled,
@@ -107,7 +108,9 @@ def test_hps(world, checkpoint):
     weights = checkpoint("HPS_v2.1_compressed.pt", content)
     del content  # one copy of these weights at a time: two in fp32 are 8 GB
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
-    ours = score_each(HPSv2(weights), images, world.prompts)
+    reward = HPSv2(weights)
+    ours = score_each(reward, images, world.prompts)
+    assert_made_again(reward, weights)
     transform = open_clip.image_transform(224, is_train=False, resize_mode="longest")
     model = filled(make, torch.load(weights, mmap=True)["state_dict"])
     assert_same(ours, open_clip_cosines(model, transform, pictures=world.pil(images), prompts=world.prompts))
@@ -132,7 +135,9 @@ def test_pickscore(world, checkpoint, clip_tokenizer):
     }
     weights = checkpoint("PickScore_v1.safetensors", world.RandomWeights(3).fill(layout(make), torch.float16) | old)
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
-    ours = score_each(PickScore(weights), images, world.prompts)
+    reward = PickScore(weights)
+    ours = score_each(reward, images, world.prompts)
+    assert_made_again(reward, weights)
     model = filled(make, {key: value for key, value in load_file(weights).items() if key not in old})
     assert_same(
         ours,
@@ -180,7 +185,9 @@ def test_aesthetic_v2(world, checkpoint, tmp_path, names):
             ).image_embeds
     expected = by_hand(features, head, "layers", places)
     clip = checkpoint("clip.safetensors", state)
-    reward = Aesthetic(clip, checkpoint("sac+logos+ava1-l14-linearMSE.pth", head))
+    head = checkpoint("sac+logos+ava1-l14-linearMSE.pth", head)
+    reward = Aesthetic(clip, head)
+    assert_made_again(reward, clip, head)
     ours = score_each(reward, images, world.prompts[: len(images)])
     torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
     assert len(ours) == 1 or spread(expected) > 20 * TOLERANCE
@@ -208,9 +215,10 @@ def test_aesthetic_v2_5(world, checkpoint):
     )  # the whole model's names; its text half is not used and small here
     images = [world.picture(0, 384, 384), world.picture(1, 225, 301)]
     weights = checkpoint("siglip.safetensors", state)
-    ours = score_each(
-        AestheticV25(weights, checkpoint("aesthetic_predictor_v2_5.pth", head)), images, world.prompts[:2]
-    )
+    file = checkpoint("aesthetic_predictor_v2_5.pth", head)
+    reward = AestheticV25(weights, file)
+    ours = score_each(reward, images, world.prompts[:2])
+    assert_made_again(reward, weights, file)
     model = filled(make, state)
     with torch.no_grad():
         pixels = torch.cat(
@@ -254,7 +262,10 @@ def test_imagereward(world, checkpoint, tmp_path):
     vocabulary.write_text("\n".join(bert_vocabulary()), "utf-8")
     images = [world.picture(0, 224, 224), world.picture(1, 225, 301), world.picture(2, 512, 300)]
     prompts = [*world.prompts[:2], " ".join(["a red fox in the snow"] * 8)]  # the last is longer than 35 tokens
-    ours = score_each(ImageReward(checkpoint("ImageReward.pt", file), vocabulary), images, prompts)
+    weights = checkpoint("ImageReward.pt", file)
+    reward = ImageReward(weights, vocabulary)
+    ours = score_each(reward, images, prompts)
+    assert_made_again(reward, weights, vocabulary)
 
     vit, bert = (
         filled(make_image, image),

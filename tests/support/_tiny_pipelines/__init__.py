@@ -11,7 +11,7 @@ from torch import nn
 
 from ._families import FAMILIES
 
-__all__ = ["FAMILIES", "SETTINGS", "build", "fill", "saved"]
+__all__ = ["FAMILIES", "SETTINGS", "build", "bundled_as_pipeline", "fill", "saved"]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "Sana": {"use_resolution_binning": False},  # it would draw 512 pixels and more, and scale the image down
@@ -55,3 +55,21 @@ def fill(network: nn.Module, seed: int = 0) -> None:
                 p.copy_((3 if _QUERY_OR_KEY.search(name) else 1) + 0.1 * noise)
             else:
                 p.copy_(0.1 * noise)
+
+
+def bundled_as_pipeline(root: Path, folder: Path) -> Path:
+    """Write an SD3 pipeline whose network has the bundled model's weights; what is around it is random."""
+    import diffusers
+    from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
+    from safetensors.torch import load_file
+
+    pipeline = build("SD3")
+    settings = {name: value for name, value in pipeline.transformer.config.items() if not name.startswith("_")}
+    settings |= {"num_attention_heads": 2, "attention_head_dim": 64, "caption_projection_dim": 128}
+    network = diffusers.SD3Transformer2DModel(**settings | {"qk_norm": "rms_norm"})
+    weights = load_file(root / "assets" / "tiny" / "diffusion_model.safetensors")
+    weights["pos_embed"] = network.pos_embed.pos_embed  # a table of sines, which the file does without
+    network.load_state_dict(convert_sd3_transformer_checkpoint_to_diffusers(weights))
+    pipeline.transformer = network.eval()
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
