@@ -34,6 +34,7 @@ from ....pave_core.config.memory import MemoryConfig
 from ....pave_core.memory.needs import Evaluation
 from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
+from ....pave_core.policies.groups import by_groups
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
 from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
@@ -221,14 +222,7 @@ class NativePolicy:
             self._patcher.pre_run()
         if torch.is_grad_enabled():
             self._on_device.clear()
-        calls = self._joining.calls(tuple(map(self._prepare, conds)), sigma)
-        if len(calls) == 1:
-            return self._call(x, sigma, calls[0][1])
-        found: dict[int, Tensor] = {}
-        for rows, prepared in calls:
-            part = self._call(_rows(x, rows), _rows(sigma, rows), prepared)
-            found |= zip(rows, part.split(1), strict=True)
-        return torch.cat([found[i] for i in range(len(x))])
+        return by_groups(self._call, x, sigma, self._joining.calls(tuple(map(self._prepare, conds)), sigma))
 
     def _prepare(self, cond: NativeCond) -> Prepared:
         prepared = self._prepared.pop(cond, None)
@@ -392,11 +386,6 @@ def _own(model: ModelPatcher, clip: comfy.sd.CLIP) -> ModelPatcher:
     # The host calls this between two calls of the network, and it writes into inference tensors.
     own.patch_hooks = torch.inference_mode()(own.patch_hooks)
     return own
-
-
-def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
-    """tensor[rows] by slices: a list as an index is copied to the device, which waits."""
-    return torch.cat([tensor[i : i + 1] for i in rows])
 
 
 def _forget_kept(patcher: ModelPatcher) -> None:

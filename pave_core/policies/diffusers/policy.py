@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ...batches import nothing
 from ...config.adapter import LoraConfig
@@ -26,6 +27,7 @@ from ...types import GradientCheck
 from ..adapter import LoraAdapter
 from ..fingerprint import digest_of
 from ..gradient_check import check_gradient
+from ..groups import by_groups
 from .export import Exported, export
 from .families import Arguments, Family, family_of
 from .placement import Placement
@@ -231,6 +233,11 @@ class PipelinePolicy:
         """x (B, *S), sigma (B,) and B conditionings -> (B, *S) fp32, with guidance."""
         self._check()
         self._to_compute()
+        if self._memory.recompute_chains and torch.is_grad_enabled():
+            return checkpoint(self._velocity, x, sigma, conds, use_reentrant=False, preserve_rng_state=False)
+        return self._velocity(x, sigma, conds)
+
+    def _velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[PipelineCond]) -> Tensor:
         positive = self._calls(x, sigma, [cond.positive for cond in conds])
         negatives = [cond.negative for cond in conds if cond.negative is not None]
         if not negatives:
@@ -273,13 +280,7 @@ class PipelinePolicy:
         groups: dict[Any, list[int]] = {}
         for i, cond in enumerate(conds):
             groups.setdefault(self._structure(cond), []).append(i)
-        if len(groups) == 1:
-            return self._call(x, sigma, conds)
-        found: dict[int, Tensor] = {}
-        for rows in groups.values():
-            part = self._call(_rows(x, rows), _rows(sigma, rows), [conds[i] for i in rows])
-            found |= zip(rows, part.split(1), strict=True)
-        return torch.cat([found[i] for i in range(len(x))])
+        return by_groups(self._call, x, sigma, [(rows, [conds[i] for i in rows]) for rows in groups.values()])
 
     def _structure(self, cond: Arguments) -> Any:
         """What conditionings of one batch have in common: the shapes of the tensors that are joined."""
@@ -386,10 +387,6 @@ class PipelineDecoder:
     def decode(self, latents: Tensor) -> Tensor:
         """latents (B, *S) -> images (B, H, W, 3) fp32 in [0, 1] on the CPU."""
         return self._policy.decoded(latents).float().movedim(1, -1).cpu().clamp(0, 1)
-
-
-def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
-    return torch.cat([tensor[i : i + 1] for i in rows])
 
 
 def _with_euler_steps(pipeline: Any) -> str | None:

@@ -161,6 +161,26 @@ def test_checkpointing_changes_no_gradient(name):
         torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("memory", [{}, {"checkpointing": "on"}, {"offload": 0.5}])
+def test_chains_are_computed_again_for_the_same_gradient(memory):
+    def gradients(again):
+        policy = policy_of("SD3", memory=MemoryConfig(recompute_chains=again, **memory))
+        calls = []
+        with policy:
+            randomise(policy)
+            x, conds = noise(policy, 2), [policy.encode(prompt) for prompt in PROMPTS]
+            policy._network.register_forward_pre_hook(lambda *args: calls.append(args))
+            for sigma in (0.7, 0.4):
+                x = x - 0.3 * policy.velocity(x, torch.tensor([sigma, sigma]), conds)
+            x.square().mean().backward()
+            return {key: p.grad.clone() for key, p in policy.parameters().items()}, len(calls)
+
+    kept, again = gradients(False), gradients(True)
+    assert (kept[1], again[1]) == (2, 4)
+    for key, gradient in kept[0].items():
+        torch.testing.assert_close(again[0][key], gradient, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["SD3", "FLUX dev", "Qwen-Image"])
 def test_outside_its_block_the_pipeline_draws_as_before(name):
     policy = policy_of(name)
