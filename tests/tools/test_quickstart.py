@@ -56,8 +56,9 @@ def run(file: Path, *args: str) -> dict[str, Any]:
 
 
 def test_a_part_of_it_learns(tmp_path):
-    result = run(tmp_path / "out.json", "--steps", "12")
+    result = run(tmp_path / "out.json", "--steps", "36")
     assert result["reward_after"] - result["reward_before"] >= 3 * result["reward_se"] > 0
+    assert result["adherence_after"] >= result["adherence_before"] + 0.1
 
 
 @pytest.mark.long
