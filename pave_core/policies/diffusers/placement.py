@@ -35,8 +35,8 @@ class Placement:
         within = {module for block in blocks for module in block.modules()}
         self._staying = [module for module in network.modules() if module not in within]
         self._moved = [module for block in blocks[len(self._copied) :] for module in block.modules()]
-        if getattr(network, "quantization_method", None) == "bitsandbytes":
-            self._staying, self._moved = [], []  # it loads onto its device, and stays there
+        if stays(network):
+            self._staying, self._moved = [], []
         self._kept: dict[nn.Module, dict[str, Tensor]] = {}
         self.stay()
 
@@ -78,6 +78,16 @@ class Placement:
     def weights(self) -> Iterator[Tensor]:
         """The weights of the share, while they are elsewhere."""
         return (value for weights in self._kept.values() for value in weights.values())
+
+
+def moved(part: nn.Module, device: torch.device) -> nn.Module:
+    """The part of a pipeline on the device, if it can be moved."""
+    return part if stays(part) else part.to(device)
+
+
+def stays(part: nn.Module) -> bool:
+    """Whether a part stays where it was loaded: bitsandbytes loads onto its device."""
+    return getattr(part, "quantization_method", None) == "bitsandbytes"
 
 
 def _until(blocks: Iterable[nn.Module], wanted: float) -> Iterator[nn.Module]:

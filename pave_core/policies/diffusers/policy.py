@@ -30,7 +30,7 @@ from ..gradient_check import check_gradient
 from ..groups import by_groups
 from .export import Exported, export
 from .families import Arguments, Family, family_of
-from .placement import Placement
+from .placement import Placement, moved
 from .recorded import STEPS, Recorder
 
 LARGE = 2**30
@@ -252,7 +252,7 @@ class PipelinePolicy:
             return
         for name, part in self._parts().items():
             if name.startswith("text_encoder"):
-                self._text_encoders[name] = part.to("cpu")
+                self._text_encoders[name] = moved(part, torch.device("cpu"))
                 vars(self._pipeline)[name] = None
         self._placement.come()
 
@@ -262,7 +262,7 @@ class PipelinePolicy:
             return
         self._placement.leave()
         for name, part in self._text_encoders.items():
-            vars(self._pipeline)[name] = part.to(self.device)
+            vars(self._pipeline)[name] = moved(part, self.device)
         self._text_encoders = {}
 
     def _parts(self) -> dict[str, nn.Module]:
@@ -273,7 +273,7 @@ class PipelinePolicy:
         """Move all networks but that which is trained."""
         for part in self._parts().values():
             if part is not self._network:
-                part.to(device)
+                moved(part, device)
 
     def _calls(self, x: Tensor, sigma: Tensor, conds: Sequence[Arguments]) -> Tensor:
         """The network's velocities (B, *S): one call for what can be one batch."""

@@ -7,7 +7,7 @@ from _tiny_pipelines import FAMILIES, build
 from pave_core.config.adapter import LoraConfig
 from pave_core.config.memory import MemoryConfig
 from pave_core.errors import ConfigError
-from pave_core.policies.diffusers.placement import Placement
+from pave_core.policies.diffusers.placement import Placement, moved
 from pave_core.policies.diffusers.policy import PipelinePolicy, Sampling
 
 META = torch.device("meta")
@@ -109,3 +109,5 @@ def test_what_loads_onto_its_device_is_left_there():
     placement = Placement(network, META, 0.0)
     placement.come()
     assert on_meta([network]) == {False}
+    assert on_meta([moved(network, META)]) == {False}
+    assert on_meta([moved(torch.nn.Linear(1, 1), META)]) == {True}
