@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import checks, compare, guard, lora, memory, prompts, rewards, settings, steps, tiny, train
 from .host import door, folders, public_name, shutdown
 from .host.graphs import queue
-from .host.panel import routes
+from .host.panel import routes, runs
 from .shared.presets import preset_widgets
 
 
@@ -18,6 +18,7 @@ class PaveExtension(ComfyExtension):
         # Here and not in on_load(), which older hosts never call; the schemas below list the files of the folders.
         folders.register()
         routes.register(preset_widgets())
+        runs.register()
         queue.register()
         shutdown.register()
         public_name.publish()

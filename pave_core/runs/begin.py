@@ -64,6 +64,8 @@ def begin(
         write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)
         remove_parts(places.loras, places.lora(name).name)
+    if isinstance(folder, RunFolder):
+        log.begun(folder.name)
     try:
         return _begin(
             policy,
@@ -81,6 +83,7 @@ def begin(
             rest = "there is nothing to keep" if name == NO_RESUME else f"{name!r} is as it was"
             warn(f"ended before its first step: {rest}")
         folder.discard()
+        log.close()
         raise
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ..errors import MAX_MESSAGE, ConfigError, quoted, shortened
 from ..evaluation.evaluate import Evaluation
+from ..evaluation.gain import paired_gain
 from ..evaluation.guard import Reading
 from ..files import (
     WriteError,
@@ -194,9 +195,15 @@ class RunFolder:
         return best if best.step <= step else None
 
     def save_evaluations(self, evaluations: Mapping[int, Evaluation]) -> None:
-        """Write evaluations.json; what it holds of other steps is kept. evaluations: {step: evaluation}."""
+        """Write evaluations.json; what it holds of other steps is kept. evaluations: {step: evaluation}; their gains
+        are counted from step 0, if that is among them.
+        """
         records = {record["step"]: record for record in self._known_evaluations()}
-        records |= {step: {"step": step, **evaluation.to_dict()} for step, evaluation in evaluations.items()}
+        for step, evaluation in evaluations.items():
+            records[step] = {"step": step, **evaluation.to_dict()}
+            if 0 in evaluations:
+                gain, error = paired_gain(evaluations[0].total, evaluation.total)
+                records[step] |= {"gain": gain, "gain_se": error}
         text = json.dumps([finite(records[step]) for step in sorted(records)], indent=1)
         with self._report(self._evaluations):
             write_atomically(self._evaluations, text.encode())

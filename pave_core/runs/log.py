@@ -20,6 +20,9 @@ class Reporter(Protocol):
     ends nothing, so that no Cancel can come from one.
     """
 
+    def begun(self, run: str) -> None:
+        """The run with this name begins: its folder is there. The first event."""
+
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Step `metrics.step` of `steps` is complete."""
 
@@ -42,6 +45,9 @@ class Everyone(Reporter):
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = reporters
         self._failed: list[Reporter] = []
+
+    def begun(self, run: str) -> None:
+        self._tell(lambda each: each.begun(run))
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         self._tell(lambda each: each.step(metrics, steps))
