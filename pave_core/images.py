@@ -9,6 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+SMALLEST = 32
+"""Pixels of the longer side of a thumbnail, at the least."""
+
 
 def eight_bit(images: Tensor) -> np.ndarray:
     """Values in [0, 1], of any shape -> uint8, each rounded to the nearest of 256; values of 8 bits as they are."""
@@ -27,3 +30,17 @@ def encoded(image: Tensor, format: str, **options: int) -> bytes:
     file = io.BytesIO()
     picture(image).save(file, format, **options)
     return file.getvalue()
+
+
+def thumbnail(image: Tensor, side: int, most: int) -> bytes:
+    """image (H, W, 3) in [0, 1] or in 8 bits -> a JPEG of at most `side` pixels a side, and of at most `most` bytes as
+    long as that can be had with 32 pixels.
+    """
+    while True:
+        small = picture(image)
+        small.thumbnail((side, side))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=85)
+        if file.tell() <= most or side <= SMALLEST:
+            return file.getvalue()
+        side = max(SMALLEST, side * 3 // 4)

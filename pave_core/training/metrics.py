@@ -18,9 +18,19 @@ class SegmentMetrics(NamedTuple):
     limited: float = 0.0  # the share of images whose ratio was limited
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A group of images of a step: what was compared, and how each of them was judged."""
+
+    prompt: str
+    images: Tensor  # (G, H, W, 3) in 8 bits, on the CPU
+    scores: dict[str, tuple[float, ...]]  # reward name -> (G,), NaN where an image was not scored
+    advantages: tuple[float, ...]  # (G,)
+
+
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one training step did. Everything but `preview` goes to metrics.jsonl."""
+    """What one training step did. Everything but `preview` and `group` goes to metrics.jsonl."""
 
     step: int  # counted from 1
     loss: float
@@ -39,10 +49,11 @@ class StepMetrics:
     seconds: dict[str, float]  # by phase: rollout, decode, reward, update, optimizer
     prompts: tuple[str, ...]
     preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where an image was not finite
+    group: Group | None = None  # the first group of the first prompt; None where nothing was compared in this process
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, without the preview; numbers may be NaN or infinite."""
-        record = {k: v for k, v in vars(self).items() if k != "preview"}
+        """The record as plain values, without the pictures; numbers may be NaN or infinite."""
+        record = {k: v for k, v in vars(self).items() if k not in ("preview", "group")}
         return record | {
             "rewards": {k: list(v) for k, v in self.rewards.items()},
             "segments": {str(n): metrics._asdict() for n, metrics in self.segments.items()},

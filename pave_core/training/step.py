@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..config.train import TrainConfig
 from ..errors import ConfigError
+from ..images import eight_bit
 from ..objective.advantage import advantages_of, global_advantages
 from ..rollout.curriculum import RunningStats, candidates_of_step, nearest, prompts_of_step, window
 from ..rollout.run_batches import RunBatches
@@ -37,7 +38,7 @@ from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
 from ..types import Cond, Decoder, Policy, Rollout
 from .gradient import Observed, PolicyGradient, observed_at
-from .metrics import SegmentMetrics, StepMetrics
+from .metrics import Group, SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .processes import ALONE, Processes
 from .state import TrainState
@@ -87,6 +88,8 @@ class TrainingStep:
         self._scores: Scores | None = None  # (P, M F, G)
         self._anchor_reward = math.nan
         self._preview: Tensor | None = None
+        self._shown: Tensor | None = None  # (G, H, W, 3) the images of the first group, in 8 bits
+        self._group: Group | None = None
         self._seconds: dict[str, float] = defaultdict(float)
 
     def sample_candidates(self) -> Tensor:
@@ -147,7 +150,13 @@ class TrainingStep:
         decoded = self._decoded(torch.cat([*anchors, *(rollout.finals.flatten(0, 2) for rollout in rollouts)]))
         images, anchors = decoded[len(rollouts) :], decoded[: len(rollouts)]
         self._preview = anchors[0] if self.finite else None
+        self._show(images, rollouts)
         return images, anchors
+
+    def _show(self, images: Tensor, rollouts: Sequence[Rollout]) -> None:
+        """Keep the images of the first group for whoever looks on."""
+        if self.finite and not self._processes.several:  # of several, none has them all
+            self._shown = torch.from_numpy(eight_bit(images[: rollouts[0].finals.shape[2], ..., :3]))
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Latents (N, *S) -> images (N, H, W, 3)."""
@@ -185,7 +194,9 @@ class TrainingStep:
             rollouts = contrasted(
                 self._policy, rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
             )
-        return rollouts, self._decoded(torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
+        images = self._decoded(torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
+        self._show(images, rollouts)
+        return rollouts, images
 
     def advantages(self, scores: Scores, rollouts: Sequence[Rollout]) -> Tensor:
         """The advantages (P, M F, G) from the scores (P * M * F * G,) of the rollouts' images.
@@ -203,7 +214,11 @@ class TrainingStep:
         if config.pave.global_advantage and self._running is not None:
             found = found + global_advantages(grouped.total(), self._running, config.pave.advantage_clip)
         M = config.rollout.tails
-        return found.unflatten(1, (M, -1)).sum(1, keepdim=True).expand(-1, M, -1, -1).flatten(1, 2)
+        found = found.unflatten(1, (M, -1)).sum(1, keepdim=True).expand(-1, M, -1, -1).flatten(1, 2)
+        if self._shown is not None:
+            of_group = {name: tuple(values[0, 0].tolist()) for name, values in grouped.values.items()}
+            self._group = Group(rollouts[0].prompt, self._shown, of_group, tuple(found[0, 0].tolist()))
+        return found
 
     def _grouped(self, scores: Scores, rollouts: Sequence[Rollout]) -> Scores:
         """Scores of the rollouts' images, and of those of other processes, as (P, M F, G)."""
@@ -313,6 +328,7 @@ class TrainingStep:
             seconds=dict(self._seconds),
             prompts=tuple(self.prompts),
             preview=self._preview,
+            group=self._group,
         )
 
     def loss(self) -> float:

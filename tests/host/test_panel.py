@@ -1,11 +1,13 @@
 """The routes of the panel on the real server, while a run trains and after it."""
 
+import io
 import json
 import time
 import urllib.error
 import urllib.request
 
 import pytest
+from PIL import Image
 
 from _training_graphs import trained
 
@@ -34,17 +36,34 @@ def run(server):
     """(what the page was told, and what it was answered meanwhile) of a run of 4 steps named panel_00001."""
     with server.client() as client:
         prompt_id = client.queue(trained("panel", 4))
-        told, answers = [], []
+        told, answers, group = [], [], {}
         for event in client.events(prompt_id, timeout=120):
             if event.kind == "pave.run":
                 told.append(event.data)
                 with urllib.request.urlopen(f"{client.url}/pave/runs/{event.data['name']}", timeout=30) as reply:
                     answers.append(json.load(reply))
-    return told, answers
+                if not group and answers[-1]["step"] in (1, 2, 3):
+                    group |= group_of(client)
+    return told, answers, group
+
+
+def group_of(client) -> dict:
+    """The group of a run that trains, with the images themselves; empty if it has ended meanwhile."""
+    try:
+        with urllib.request.urlopen(f"{client.url}/pave/runs/panel_00001/group", timeout=30) as reply:
+            group = json.load(reply)
+        for image in group["images"]:
+            url = f"{client.url}/pave/runs/panel_00001/group/{group['step']}/{image['place']}"
+            with urllib.request.urlopen(url, timeout=30) as reply:
+                image["content"] = reply.read()
+                assert reply.headers["Content-Type"] == "image/jpeg"
+    except urllib.error.HTTPError:  # the next step has another group
+        return {}
+    return group
 
 
 def test_while_it_trains_the_page_is_told_that_there_is_something_new(run):
-    told, answers = run
+    told, answers, _ = run
     assert all(event == {"name": "panel_00001"} for event in told)
     assert len(told) >= 4
     training = [answer for answer in answers if answer["status"] == "training"]
@@ -57,6 +76,24 @@ def test_while_it_trains_the_page_is_told_that_there_is_something_new(run):
             assert answer["seconds_left"] == pytest.approx((4 - answer["step"]) * answer["seconds_per_step"])
 
 
+def test_the_group_that_was_compared_is_shown_best_first(run, server):
+    group = run[2]
+    assert group, "no step lasted long enough to be looked at"
+    advantages = [image["advantage"] for image in group["images"]]
+    assert advantages == sorted(advantages, reverse=True)
+    assert sorted(image["place"] for image in group["images"]) == [0, 1, 2]
+    (record,) = (each for each in records(server) if each["step"] == group["step"])
+    assert group["prompt"] == record["prompts"][0]
+    assert group["images"][0]["scores"].keys() == record["rewards"].keys()
+    for image in group["images"]:
+        assert Image.open(io.BytesIO(image["content"])).size == (64, 64)
+    assert len({image["content"] for image in group["images"]}) == 3
+
+
+def records(server) -> list[dict]:
+    return [json.loads(line) for line in (server.output / "pave" / "panel_00001" / "metrics.jsonl").open()]
+
+
 def test_after_it_all_is_there_and_nothing_trains(run, get, server):
     status, content = get("/pave/runs")
     listed = json.loads(content)
@@ -66,8 +103,7 @@ def test_after_it_all_is_there_and_nothing_trains(run, get, server):
     assert 0 < line["megabytes"] < 50
     assert abs(line["modified"] - time.time()) < 600
     view = json.loads(get("/pave/runs/panel_00001")[1])
-    records = (server.output / "pave" / "panel_00001" / "metrics.jsonl").read_text().splitlines()
-    assert view["curves"]["reward"] == [json.loads(record)["reward_mean"] for record in records]
+    assert view["curves"]["reward"] == [record["reward_mean"] for record in records(server)]
     assert view["evaluations"][-1]["step"] == 4
     assert line["gain"] == [view["evaluations"][-1][name] for name in ("gain", "se")]
     assert view["phase"] is view["seconds_left"] is None
@@ -87,6 +123,8 @@ def test_what_is_no_run_is_not_found(run, get, name):
         status, content = get(path)
         assert status in (400, 404)
         assert b"root:" not in content
+    for place in ("group", "group/4/0", "group/4/-1", "group/x/0", "group/4/..%2f0", "group/4/9999999999999999999999"):
+        assert get(f"/pave/runs/panel_00001/{place}")[0] == 404, "nothing trains"
     for picture in ("checkpoint", "..%2fcurve", "metrics.jsonl", "curve.png"):
         assert get(f"/pave/runs/panel_00001/pictures/{picture}")[0] == 404
 

@@ -1,4 +1,5 @@
-"""The run that trains in this process, for the page: its phase, its length and what was said last.
+"""The run that trains in this process, for the page: its phase, its length, the group that was compared last, and what
+was said last.
 
 All else is in its folder. The event "pave.run" says only that there is something new.
 """
@@ -13,7 +14,7 @@ from typing import Any
 from server import PromptServer
 
 from ....pave_core.runs.log import Reporter
-from ....pave_core.training.metrics import StepMetrics
+from ....pave_core.training.metrics import Group, StepMetrics
 
 EVENT = "pave.run"
 OFTEN = 0.2
@@ -28,6 +29,7 @@ class Live:
     name: str
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
+    group: tuple[int, Group] | None = None  # (step, the group that was compared in it)
 
 
 _lock = threading.Lock()
@@ -62,7 +64,8 @@ class LiveRun(Reporter):
         self._change(phase=(what, done, whole))
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
-        self._change(phase=None, steps=steps)
+        group = {} if metrics.group is None else {"group": (metrics.step, metrics.group)}
+        self._change(phase=None, steps=steps, **group)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)
@@ -90,9 +93,8 @@ class LiveRun(Reporter):
         if self._run is None:
             return
         with _lock:
-            changed, _live = _live != value, value
-        if changed:
-            self._tell(now=value is None)
+            _live = value
+        self._tell(now=value is None)
 
     def _tell(self, now: bool = False) -> None:
         """Say that there is something new, but not too often. now: it is the last thing for a while."""

@@ -1,4 +1,5 @@
-"""The routes of the panel, on the host's own server: the list of runs, one run, its pictures. All of them only read.
+"""The routes of the panel, on the host's own server: the list of runs, one run, its pictures, and the group of images
+that was compared last. All of them only read.
 
 Names are those of the list: what a client sends is compared with it and never becomes a path.
 """
@@ -15,15 +16,24 @@ from aiohttp import web
 from server import PromptServer
 
 from ....pave_core.errors import quoted
+from ....pave_core.files import finite
+from ....pave_core.images import thumbnail
 from ....pave_core.runs.shown import PICTURES, is_run, lines_of, seconds_of_a_step, view_of
+from ....pave_core.training.metrics import Group
 from .. import folders
 from .live import live, message_of
 
 RUNS = "/pave/runs"
+SIDE = 512
+"""Pixels of the longer side of an image of a group, at the most."""
+TOGETHER = 2_000_000
+"""Bytes of the images of a group, at the most."""
 
 
 def register() -> None:
-    """GET /pave/runs, /pave/runs/NAME, and /pave/runs/NAME/pictures/PICTURE. Once, as of routes.register."""
+    """GET /pave/runs, /pave/runs/NAME, /pave/runs/NAME/pictures/PICTURE, and of the run that trains
+    /pave/runs/NAME/group and /pave/runs/NAME/group/STEP/PLACE. Once, as of routes.register.
+    """
     routes = PromptServer.instance.routes
     if any(getattr(route, "path", None) == RUNS for route in routes):
         return
@@ -45,6 +55,20 @@ def register() -> None:
         if found is None:
             return _none(f"{name}/{picture}")
         return web.FileResponse(found, headers={"Content-Type": "image/png", "Cache-Control": "no-cache"})
+
+    @routes.get(f"{RUNS}/{{name}}/group")
+    async def get_group(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = _group(name)
+        return web.json_response(found) if found is not None else _none(f"{name}/group")
+
+    @routes.get(f"{RUNS}/{{name}}/group/{{step}}/{{place}}")
+    async def get_image(request: web.Request) -> web.Response:
+        name, step, place = (request.match_info[part] for part in ("name", "step", "place"))
+        found = await _read(lambda: _image(name, step, place))
+        if found is None:
+            return _none(f"{name}/group/{step}/{place}")
+        return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
 
 async def _read(read: Callable[[], Any]) -> Any:
@@ -76,6 +100,41 @@ def _run(name: str) -> dict[str, Any] | None:
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
     times = {"seconds_per_step": each, "seconds_left": left}
     return view | times | {"steps": steps, "phase": phase, "message": message_of(name)}
+
+
+def _current(name: str) -> tuple[int, Group] | None:
+    """(step, the group that was compared in it) of the run that trains, if it has this name."""
+    now = live()
+    return now.group if now is not None and now.name == name else None
+
+
+def _group(name: str) -> dict[str, Any] | None:
+    """The group, its images in the order of their advantages, the best first."""
+    current = _current(name)
+    if current is None:
+        return None
+    step, group = current
+    order = sorted(range(len(group.advantages)), key=lambda i: group.advantages[i], reverse=True)
+    images = [
+        {
+            "place": i,
+            "advantage": group.advantages[i],
+            "scores": finite({reward: scores[i] for reward, scores in group.scores.items()}),
+        }
+        for i in order
+    ]
+    return {"step": step, "prompt": group.prompt, "images": images}
+
+
+def _image(name: str, step: str, place: str) -> bytes | None:
+    """An image of the group, small enough for all of them together to be below TOGETHER bytes."""
+    current = _current(name)
+    if current is None or step != str(current[0]) or not (place.isascii() and place.isdecimal()):
+        return None
+    images = current[1].images
+    if int(place) >= len(images):
+        return None
+    return thumbnail(images[int(place)], SIDE, TOGETHER // len(images))
 
 
 def _folder(name: str) -> Path | None:
