@@ -35,6 +35,9 @@ class Reporter(Protocol):
     def message(self, text: str, *, warning: bool = False) -> None:
         """There is something to tell people."""
 
+    def ended(self, text: str, *, early: bool) -> None:
+        """What came of the run, for people. early: before its last step, as after Cancel or an error."""
+
     def close(self) -> None:
         """The run has ended. More events may come if it is finished a second time."""
 
@@ -60,6 +63,9 @@ class Everyone(Reporter):
 
     def message(self, text: str, *, warning: bool = False) -> None:
         self._tell(lambda each: each.message(text, warning=warning))
+
+    def ended(self, text: str, *, early: bool) -> None:
+        self._tell(lambda each: each.ended(text, early=early))
 
     def close(self) -> None:
         self._tell(lambda each: each.close())

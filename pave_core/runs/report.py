@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..evaluation.gain import Comparison
+from ..evaluation.gain import Comparison, Gain
 from ..evaluation.guard import Reading
 
 
@@ -44,6 +44,7 @@ class RunSummary:
     held_out_prompts: int
     comparison: Comparison | None  # None where nothing was measured
     guard: GuardSummary | None
+    stopped: str | None = None  # why it has ended before its last step
     files: Mapping[str, str] = field(default_factory=dict)  # run_folder, lora, curve, grid
 
     @classmethod
@@ -66,6 +67,11 @@ class RunSummary:
         compared = {} if self.comparison is None else self.comparison.to_dict()
         guard = None if self.guard is None else vars(self.guard)
         return compared | plain | {"guard": guard, **self.files}
+
+    def line(self) -> str:
+        """The result in one line."""
+        gain = "" if self.comparison is None else f", gain {_gain(self.comparison.total)}"
+        return f"finished: {counted(self.steps, 'step')}{gain}, LoRA: {self.files['lora']}"
 
     def text(self) -> str:
         """The summary in words, as a Markdown list."""
@@ -122,11 +128,9 @@ def _guard_lines(guard: GuardSummary) -> list[str]:
 
 def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
     total = comparison.total
-    gain = total.after - total.before
     where = f"{held_out_prompts} held-out prompts" if held_out_prompts else "the training prompts (none are held out)"
     lines = [
-        f"reward on {where}, {comparison.images} images: {total.before:.4f} -> {total.after:.4f} (gain {gain:+.4f} +- "
-        f"{total.se:.4f})"
+        f"reward on {where}, {comparison.images} images: {total.before:.4f} -> {total.after:.4f} (gain {_gain(total)})"
     ]
     if len(comparison.rewards) > 1:
         lines += [
@@ -136,12 +140,16 @@ def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
         lines.append("judge, never trained on: {:.4f} -> {:.4f}".format(*comparison.judge))
     changed = None if comparison.change is None else comparison.change.text()
     lines += [] if changed is None else [changed]
-    if gain <= 2 * total.se:
+    if total.after - total.before <= 2 * total.se:
         lines.append(
             "The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images "
             "more finely."
         )
     return lines
+
+
+def _gain(gain: Gain) -> str:
+    return f"{gain.after - gain.before:+.4f} +- {gain.se:.4f}"
 
 
 def _number(value: float | None) -> str:

@@ -176,7 +176,8 @@ class Run:
         self._kept_at = time.monotonic()
 
     def stop(self, why: str) -> None:
-        """End the run early: keep what was learnt, and report where. why: how the message begins.
+        """End the run early: keep what was learnt, report where, and draw how far it has come. why: how the message
+        begins.
 
         Nothing is raised: what ended the run is what is to be seen.
         """
@@ -189,11 +190,21 @@ class Run:
             except Exception as error:  # such as that of a device after which nothing can be read from it
                 said = in_words(error, 150)
                 self.reporter.message(f"what was learnt since could not be kept: {said}", warning=True)
-            self.reporter.message(
-                f"{why} after step {self.state.step}: {self.keeper.where(self.state.step)}", warning=True
-            )
+            if isinstance(self.folder, RunFolder):
+                self._leave(self.folder, why)
+            said = f"{why} after step {self.state.step}: {self.keeper.where(self.state.step)}"
+            self.reporter.message(said, warning=True)
+            self.reporter.ended(said, early=True)
         finally:
             self.close()
+
+    def _leave(self, folder: RunFolder, why: str) -> None:
+        """Curve and summary of the part that was trained."""
+        try:
+            folder.save_picture("curve", self._drawn("curve", self._curve))
+            folder.save_summary(self._summary(stopped=why).to_dict())
+        except Exception as error:  # it is a report, and a run that ends by an error may have lost what it is made of
+            self.reporter.message(f"the summary could not be made ({in_words(error, 150)})", warning=True)
 
     def close(self) -> None:
         """Give the run's folder free. A new run without a step leaves none behind."""
@@ -225,6 +236,7 @@ class Run:
             self.folder.save_picture(name, picture)
         summary = self._summary()
         self.folder.save_summary(summary.to_dict())
+        self.reporter.ended(summary.line(), early=False)
         self.reporter.close()
         return Outcome(lora, list(self.history), pictures["curve"], pictures.get("grid"), summary)
 
@@ -285,15 +297,18 @@ class Run:
         assert self.measurements is not None
         return before_after_grid(self.measurements.before, self.measurements.evaluations[self.chosen_step])
 
-    def _summary(self) -> RunSummary:
+    def _summary(self, stopped: str | None = None) -> RunSummary:
+        """Of the run as it is. stopped: why it has ended early: it is then compared as it was last measured."""
         measured, watch, chosen = self.measurements, self.watch, self.chosen_step
-        pictures = ("curve",) if measured is None else ("curve", "grid")
+        pictures = ("curve",) if measured is None or stopped else ("curve", "grid")
+        at = chosen if measured is None or chosen in measured.evaluations else max(measured.evaluations)
         return RunSummary.of(
             self.history,
             steps=self.state.step,
             train_seconds=time.perf_counter() - self.started,
             held_out_prompts=len(self.task.prompts.held_out),
-            comparison=None if measured is None else Comparison.of(measured.before, measured.evaluations[chosen]),
+            comparison=None if measured is None or not at else Comparison.of(measured.before, measured.evaluations[at]),
+            stopped=stopped,
             guard=None
             if watch is None
             else GuardSummary.of(watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out),

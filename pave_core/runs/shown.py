@@ -114,7 +114,8 @@ def _summed_up(folder: Path, stamp: Any) -> tuple[str, int, int | None, tuple[fl
 def _status(folder: Path, records: list[dict[str, Any]], whole: bool, *, live: bool) -> str:
     if live:
         return "training"
-    if records and _summary(folder).get("steps") == records[-1]["step"]:
+    summary = _json(folder / "summary.json", dict)
+    if records and summary.get("steps") == records[-1]["step"] and not summary.get("stopped"):
         return "finished"
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file() or previous(checkpoint).is_file():
@@ -187,10 +188,6 @@ def _readings(folder: Path) -> list[dict[str, Any]]:
             numbers = {name: _number(record.get(name)) for name in ("held_out", "drift")}
             found.append({"step": int(step), **numbers, "alarms": [str(alarm) for alarm in alarms]})
     return found
-
-
-def _summary(folder: Path) -> Mapping[str, Any]:
-    return _json(folder / "summary.json", dict)
 
 
 def _json(file: Path, kind: type[Any]) -> Any:

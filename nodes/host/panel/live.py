@@ -1,7 +1,7 @@
 """The run that trains in this process, for the page: its phase, its length, the group that was compared last, and what
 was said last.
 
-All else is in its folder. The event "pave.run" says only that there is something new.
+All else is in its folder. The event "pave.run" says only that there is something new, "pave.ended" what came of a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from server import PromptServer
 from ....pave_core.runs.log import Reporter
 from ....pave_core.training.metrics import Group, StepMetrics
 
-EVENT = "pave.run"
+EVENT, ENDED = "pave.run", "pave.ended"
 OFTEN = 0.2
 """Seconds between two events of one run."""
 MESSAGES = 200  # runs whose last message is remembered
@@ -79,6 +79,10 @@ class LiveRun(Reporter):
             if len(_messages) > MESSAGES:
                 del _messages[next(iter(_messages))]
         self._tell()
+
+    def ended(self, text: str, *, early: bool) -> None:
+        self.message(text)
+        PromptServer.instance.send_sync(ENDED, {"name": self._run, "text": text, "early": early})
 
     def close(self) -> None:
         self._set(None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from _toy import (
@@ -137,6 +138,43 @@ def test_a_run_that_stops_before_its_first_step_leaves_no_folder(begin, places, 
     assert "Pave-GRPO cancelled before its first step: there is nothing to keep" in caplog.text
     assert ("warning", "cancelled before its first step: there is nothing to keep") in hears.said
     assert ("close",) in hears.said
+
+
+def test_a_run_that_stops_leaves_curve_and_summary_of_what_was_trained(begin):
+    class Ends(Hears):
+        def ended(self, text, *, early):
+            self.said.append(("ended", text, early))
+
+    hears = Ends()
+    run = begin(toy_config(iterations=9), reporters=[hears], evaluate_every=2)
+    drive(run, until=3)
+    run.stop("cancelled")
+    assert Image.open(run.folder.path / "curve.png").size[0] > 100
+    summary = summary_of(run)
+    assert (summary["steps"], summary["stopped"]) == (3, "cancelled")
+    before, after = (run.measurements.evaluations[step].total.mean().item() for step in (0, 2))
+    assert (summary["reward_before"], summary["reward_after"]) == pytest.approx((before, after))
+    warning, ended, closed = hears.said[-3:]
+    assert warning[0] == "warning"
+    assert warning[1].startswith("cancelled after step 3: LoRA so far in ")
+    assert (ended, closed) == (("ended", warning[1], True), ("close",))
+    resumed = begin(toy_config(iterations=4), reporters=[hears], resume=run.folder.name)
+    drive(resumed)
+    resumed.finish()
+    assert summary_of(resumed)["stopped"] is None
+    ended = hears.said[-2]
+    assert ended[0] == "ended"
+    assert ended[1].startswith("finished: 4 steps, gain ")
+    assert not ended[2]
+
+
+def test_what_cannot_be_drawn_of_a_run_that_stops_is_said_and_ends_nothing(begin, monkeypatch, caplog):
+    run = begin()
+    drive(run, until=1)
+    monkeypatch.setattr(type(run), "_summary", lambda self, stopped: 1 / 0)
+    run.stop("cancelled")
+    assert "the summary could not be made (ZeroDivisionError" in caplog.text
+    assert "cancelled after step 1: LoRA so far in" in caplog.messages[-1]
 
 
 def test_a_run_that_stops_says_where_its_work_is(begin, places, caplog):
