@@ -40,7 +40,11 @@ def test_cancel_in_a_loop_keeps_what_cancel_in_pave_train_keeps(client, server):
         assert any(value.abs().max() > 0 for key, value in lora(server, name).items() if "lora_B" in key)
         kept[name] = {path.name.split(".")[0] for path in checkpoint.parent.iterdir()}
         assert f"to go on, set resume to '{name}_00001'" in server.log.read_text()
-    assert kept["cut_loop"] == kept["cut_node"] == {"checkpoint", "metrics", "events", "evaluations", "in_use"}
+    assert (
+        kept["cut_loop"]
+        == kept["cut_node"]
+        == {*("checkpoint", "metrics", "events", "evaluations", "in_use", "curve", "summary")}
+    )
 
     done = len(metrics(server, "cut_loop"))
     client.run(looped("cut_loop", 6 - done, resume="cut_loop_00001", reward=["reward", 0]), timeout=300)
