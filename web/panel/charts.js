@@ -3,15 +3,24 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 export const HEIGHT = 170;
 const FONT = '11px Inter, system-ui, "Segoe UI", Roboto, sans-serif';
+const NONE = { show: false };
 const DASH = [7, 4]; // of what belongs to the right axis: told apart without colour too
-const WHOLE = [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4, 5, 6].map((power) => digit * 10 ** power)).sort((a, b) => a - b);
+// Distances of two labels: no 0.25, which needs a digit more than 0.2 and 0.5.
+const POWERS = Array.from({ length: 25 }, (_, place) => place - 12);
+const APART = POWERS.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+const WHOLE = APART.filter((distance) => distance >= 1);
 
 // Bars on top of each other: each series is drawn as the sum of itself and those below it, the tallest first.
 function stack(series) {
   const sums = [];
   for (const { values } of series) {
-    const below = sums.at(-1);
-    sums.push(values.map((value, place) => (value === null ? (below?.[place] ?? null) : value + (below?.[place] ?? 0))));
+    const under = sums.at(-1);
+    sums.push(
+      values.map((value, place) => {
+        const below = under?.[place] ?? null;
+        return value === null ? below : value + (below ?? 0);
+      }),
+    );
   }
   return sums;
 }
@@ -111,7 +120,7 @@ function seriesOf(model, theme) {
     width: stacked ? 0 : 2,
     dash: right ? DASH : undefined,
     paths: stacked ? uPlot.paths.bars({ size: [0.85, 28] }) : undefined,
-    points: stacked ? { show: false } : { size: 6, filter: lonely, ...(model.points ? { show: true } : {}) },
+    points: stacked ? NONE : { size: 6, filter: lonely, ...(model.points ? { show: true } : {}) },
   }));
   return [{}, ...(stacked ? found.reverse() : found)];
 }
@@ -119,14 +128,13 @@ function seriesOf(model, theme) {
 // A chart in `box`. `pointed` is called with the place (in model.steps) under the pointer, or null.
 export function chart(box, model, theme, width, pointed) {
   const stacked = model.kind === "stacked";
-  const axis = { stroke: theme.text, font: FONT, ticks: { show: false }, grid: { stroke: theme.grid, width: 1 } };
+  const axis = { stroke: theme.text, font: FONT, ticks: NONE, grid: { stroke: theme.grid, width: 1 } };
+  const upright = { incrs: APART, values: labels, size: widest, space: 32, gap: 6 };
   const axes = [
-    { ...axis, incrs: WHOLE, values: (u, splits) => splits.map(String), size: 26, space: 44, gap: 6, grid: { show: false } },
-    { ...axis, scale: "y", values: labels, size: widest, space: 32, gap: 6 },
+    { ...axis, incrs: WHOLE, values: (u, splits) => splits.map(String), size: 22, space: 44, gap: 4, grid: NONE },
+    { ...axis, ...upright, scale: "y" },
   ];
-  if (model.series.some(({ right }) => right)) {
-    axes.push({ ...axis, scale: "right", side: 1, values: labels, size: widest, space: 32, gap: 6, grid: { show: false } });
-  }
+  if (model.series.some(({ right }) => right)) axes.push({ ...axis, ...upright, scale: "right", side: 1, grid: NONE });
   const range = (first, last) => {
     const air = stacked ? 0.6 : (last - first) * 0.02 || 0.5;
     return [first - air, last + air];
@@ -144,11 +152,10 @@ export function chart(box, model, theme, width, pointed) {
       axes,
       series: seriesOf(model, theme),
       legend: { show: false },
-      cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: stacked ? { show: false } : { size: 8 } },
+      cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: stacked ? NONE : { size: 8 } },
       hooks: {
         setCursor: [(u) => pointed(u.cursor.idx ?? null)],
-        drawAxes: [(u) => model.zero && zeroLine(u, theme)],
-        draw: [(u) => errorBars(u, model, theme)],
+        drawAxes: [(u) => model.zero && zeroLine(u, theme), (u) => errorBars(u, model, theme)], // below the points
       },
     },
     drawn(model),

@@ -2,7 +2,7 @@
 // One request at a time, so an older answer never comes after a newer one; at most one a second; again after a failure.
 
 const APART = 1000; // ms between the starts of two requests
-const AGAIN = 2000; // ms after a failure
+const AGAIN = 1500; // ms after a failure
 const PATIENCE = 30_000; // ms: a server that trains answers slowly
 
 // `ask` is fetch. `heard` gets {answer}, {missing: text} (there is no such thing) or {failed: true}.

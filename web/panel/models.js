@@ -22,8 +22,9 @@ function rewarded(key, title, steps, { reward, spread }) {
 
 function graded({ steps_done: steps, curves }) {
   if (!has(curves.gradient)) return null;
+  const rate = curves["learning rate"];
   const series = [{ label: "gradient", values: curves.gradient }];
-  if (has(curves["learning rate"])) series.push({ label: "learning rate", values: curves["learning rate"], right: true });
+  if (has(rate)) series.push({ label: "learning rate", values: rate, right: true });
   return { key: "gradient", title: "Gradient norm", steps, series };
 }
 

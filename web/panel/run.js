@@ -1,10 +1,10 @@
 // The view of one run: where it stands, its charts, its pictures.
+import { badge } from "./badge.js";
 import { card } from "./card.js";
 import { el, keyed, write } from "./dom.js";
 import { feed } from "./feed.js";
 import { chartsOf } from "./models.js";
 import { onTheme, themeOf } from "./theme.js";
-import { badge } from "./badge.js";
 import * as words from "./words.js";
 
 const GRID = "grid"; // "curve" shows what the charts do
@@ -12,7 +12,8 @@ const PADDING = 22; // px of a card, left and right together, with its border
 
 function bar(label) {
   const fill = el("div");
-  const element = el("div", { class: "pave-bar", role: "progressbar", "aria-valuemin": "0", "aria-label": label }, fill);
+  const said = { role: "progressbar", "aria-valuemin": "0", "aria-label": label };
+  const element = el("div", { class: "pave-bar", ...said }, fill);
   return {
     element,
     update(done, whole) {
@@ -33,7 +34,8 @@ function picture(path, ask) {
   let wanted = 0;
   const image = el("img", { alt: "Images of held-out prompts, before and after training" });
   const link = el("a", { target: "_blank", rel: "noopener", title: "Open in full size" }, image);
-  const element = el("section", { class: "pave-card pave-picture" }, el("header", {}, el("h3", {}, "Before and after")), link);
+  const header = el("header", {}, el("h3", {}, "Before and after"));
+  const element = el("section", { class: "pave-card pave-picture" }, header, link);
   element.hidden = true;
   const drop = () => address && URL.revokeObjectURL(address);
   return {
@@ -99,7 +101,8 @@ export function runView(name, host, back) {
     cards,
     grid.element,
   );
-  for (const empty of [status.element, trouble, step, time, all.element, phase, part.element, message]) empty.hidden = true;
+  for (const each of [status, all, part]) each.element.hidden = true;
+  for (const each of [trouble, step, time, phase, message]) each.hidden = true;
   write(hint, "Loading ...");
 
   const known = new Map();
@@ -132,7 +135,7 @@ export function runView(name, host, back) {
     status.update(run.status);
     write(step, words.steps(run.step, run.steps));
     all.update(run.step, run.steps);
-    write(phase, run.phase && [run.phase.what, run.phase.whole ? `${run.phase.done} of ${run.phase.whole}` : ""].join(" ").trim());
+    write(phase, run.phase && run.phase.what + (run.phase.whole ? ` ${run.phase.done} of ${run.phase.whole}` : ""));
     part.update(run.phase?.done, run.phase?.whole);
     write(message, run.message);
     showTime();

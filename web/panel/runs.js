@@ -54,9 +54,9 @@ export function runsView(host, open, first) {
   const asked = feed(host.fetch, "/pave/runs", host.shown, ({ answer, missing, failed }) => {
     write(trouble, failed ? "The server does not answer. Trying again ..." : missing);
     if (!answer) return write(hint, answered ? hint.textContent : "");
-    const is_first = answered === null;
+    const isFirst = answered === null;
     answered = answer;
-    if (is_first && first?.(answer)) return;
+    if (isFirst && first?.(answer)) return;
     show();
   });
 

@@ -16,7 +16,8 @@ function columns({ series, alarms }) {
 
 export function table(model) {
   const shown = columns(model);
-  const head = el("tr", {}, ...["step", ...shown.map(([label]) => label)].map((text) => el("th", { scope: "col" }, text)));
+  const labels = ["step", ...shown.map(([label]) => label)];
+  const head = el("tr", {}, ...labels.map((label) => el("th", { scope: "col" }, label)));
   const rows = model.steps.map((step, place) =>
     el(
       "tr",
