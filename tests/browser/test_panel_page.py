@@ -518,6 +518,22 @@ def test_unmounting_leaves_nothing_and_it_can_be_mounted_again(state, sheet):
     assert len(state.asked) == asked
 
 
+def test_mounted_before_its_container_is_in_the_page(state, sheet):
+    """So ComfyUI 0.3.75 does it."""
+    one_run(state)
+    sheet.evaluate("""() => {
+        const sidebar = document.getElementById("sidebar"), { parentNode } = sidebar
+        const find = document.getElementById
+        document.getElementById = () => sidebar
+        sidebar.remove()
+        open_panel()
+        document.getElementById = find
+        setTimeout(() => parentNode.append(sidebar), 50)
+    }""")
+    sheet.get_by_role("heading", name="live").wait_for()
+    chart(sheet, "guard").locator(".u-over").wait_for()
+
+
 def test_unmounted_while_an_answer_is_on_its_way(state, sheet):
     one_run(state)
     state.delays.append(0.3)

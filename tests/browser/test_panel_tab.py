@@ -11,7 +11,6 @@ from _panel_server import png
 
 pytestmark = pytest.mark.browser
 
-TOGGLE = "() => app.extensionManager.sidebarTab.toggleSidebarTab('pave')"
 SEND = "name => app.api.dispatchCustomEvent('pave.run', {name})"
 PALETTE = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
 
@@ -51,7 +50,7 @@ def test_the_tab_opens_follows_the_run_and_closes(page, answers, artifacts):
     answers["/pave/runs/live"]["step"] = 13
     page.evaluate(SEND, "live")
     page.get_by_text("step 13 of 40").wait_for()
-    page.get_by_role("button", name="All runs").click()
+    page.locator(".pave-back").click()
     until(page, "both runs are listed", lambda: page.locator(".pave-row").count() == 2)
     page.screenshot(path=artifacts / "panel_list_in_host.png")
 

@@ -53,12 +53,12 @@ export function mount(container, { fetch, onEvent, now = Date.now }) {
   }
 
   const hear = (name) => view.hear(name);
-  let width = null;
+  container.append(root);
+  let width = root.clientWidth; // 0 in a container that the host has not put into the page yet
   const seen = new ResizeObserver(() => {
-    if (width === 0 && root.clientWidth > 0) hear(null); // the tab was hidden, and is shown
+    if (width === 0 && root.clientWidth > 0) hear(null); // it was hidden, or not in the page yet, and is shown
     width = root.clientWidth;
   });
-  container.append(root);
   seen.observe(root);
   show(runsView(host, openByHand, openLive));
   const silence = onEvent(hear);
