@@ -548,16 +548,12 @@ def test_unmounted_while_an_answer_is_on_its_way(state, sheet):
 
 @pytest.mark.parametrize("width", [300, 700])
 def test_it_fits_a_sidebar(state, sheet, width):
-    run = one_run(state)
-    sheet.set_viewport_size({"width": 420, "height": 900})
+    long = "a_name_without_any_space_" * 5
+    one_run(state, message=long)
+    state.runs.append(listed(long, "begun"))
     open_panel(sheet)
     chart(sheet, "guard").locator(".u-over").wait_for()
     sheet.set_viewport_size({"width": width, "height": 900})
-    long = "a_name_without_any_space_" * 5
-    state.runs.append(listed(long, "begun"))
-    run["message"] = long
-    sheet.evaluate("tell('live')")
-    sheet.locator(".pave-message", has_text=long).wait_for()
     room = sheet.evaluate("document.getElementById('sidebar').clientWidth")
     plot = chart(sheet, "gain").locator(".uplot")
     wait(sheet, "charts follow the width", lambda: room - 60 < plot.bounding_box()["width"] < room)

@@ -33,7 +33,8 @@ function drawn(model) {
 // From the lowest to the highest value, error bars included, with some air.
 function limits(model, scale) {
   if (model.kind === "stacked") {
-    const top = Math.max(0, ...stack(model.series).flat());
+    const tops = stack(model.series).at(-1); // too many, in a long run, for the arguments of one call
+    const top = tops.reduce((highest, value) => Math.max(highest, value), 0);
     return [0, top * 1.06 || 1];
   }
   let [low, high] = [Infinity, -Infinity];
