@@ -155,6 +155,17 @@ def test_a_click_opens_a_run_and_the_button_leads_back_to_it(state, sheet):
     sheet.get_by_role("heading", name="new").wait_for()
 
 
+def test_a_run_that_begins_while_the_list_is_shown_opens_by_itself(state, sheet):
+    state.runs = [listed("old")]
+    open_panel(sheet)
+    wait(sheet, "the list is there", lambda: sheet.locator(".pave-name").all_inner_texts() == ["old"])
+    state.live = "live"
+    state.runs = [listed("live", "training"), listed("old")]
+    state.details["live"] = detail("live")
+    sheet.evaluate("tell('live')")
+    sheet.get_by_role("heading", name="live").wait_for()
+
+
 def test_the_live_run_opens_by_itself_and_is_the_first_of_the_list(state, sheet):
     state.live = "live"
     state.runs = [listed("newer"), listed("live", "training")]
@@ -165,7 +176,7 @@ def test_the_live_run_opens_by_itself_and_is_the_first_of_the_list(state, sheet)
     names = sheet.locator(".pave-name")
     wait(sheet, "the list is there", lambda: names.all_inner_texts() == ["live", "newer"])
     sheet.wait_for_timeout(300)
-    assert names.all_inner_texts() == ["live", "newer"], "it opens by itself once"
+    assert names.all_inner_texts() == ["live", "newer"], "who has gone back by hand stays there"
 
 
 def test_names_and_messages_are_text(state, sheet):

@@ -47,6 +47,7 @@ export function mount(container, { fetch, onEvent, now = Date.now }) {
     view.focus();
   }
 
+  // Of a list that was not opened by hand: whoever opens the panel and presses Run sees the run.
   function openLive({ live }) {
     if (live !== null) open(live);
     return live !== null;

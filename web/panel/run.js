@@ -1,8 +1,9 @@
-// The view of one run: where it stands, its charts, its pictures.
+// The view of one run: where it stands, its charts, the images that were compared last, its pictures.
 import { badge } from "./badge.js";
 import { card } from "./card.js";
 import { el, keyed, write } from "./dom.js";
 import { feed } from "./feed.js";
+import { groupView } from "./group.js";
 import { chartsOf } from "./models.js";
 import { onTheme, themeOf } from "./theme.js";
 import * as words from "./words.js";
@@ -85,6 +86,7 @@ export function runView(name, host, back) {
   const message = el("p", { class: "pave-message" });
   const hint = el("p", { class: "pave-hint" });
   const cards = el("div", { class: "pave-cards" });
+  const group = groupView(path, host.fetch);
   const grid = picture(path, host.fetch);
   const element = el(
     "div",
@@ -98,6 +100,7 @@ export function runView(name, host, back) {
     part.element,
     message,
     hint,
+    group.element,
     cards,
     grid.element,
   );
@@ -143,6 +146,7 @@ export function runView(name, host, back) {
     write(hint, charts.length || run.status !== "training" ? "" : "The curves come with the first step.");
     ground.theme ??= themeOf(element);
     keyed(cards, known, charts, (model) => model.key, (model) => card(model, ground));
+    group.update(run.group);
     grid.update(run);
   }
 
@@ -165,6 +169,7 @@ export function runView(name, host, back) {
       asked.end();
       resized.disconnect();
       themed();
+      group.destroy();
       grid.destroy();
       for (const each of known.values()) each.destroy();
     },

@@ -30,8 +30,9 @@ function row(name, open) {
   };
 }
 
-// `host` is {fetch, shown, now}; `open` is called with a name; `first` with the first answer, before it is shown.
-export function runsView(host, open, first) {
+// `host` is {fetch, shown, now}; `open` is called with a name; `answers` with each answer, before it is shown: true if
+// another view has taken over.
+export function runsView(host, open, answers) {
   let answered = null;
   const trouble = el("p", { class: "pave-trouble", role: "status" });
   const hint = el("p", { class: "pave-hint" });
@@ -54,10 +55,8 @@ export function runsView(host, open, first) {
   const asked = feed(host.fetch, "/pave/runs", host.shown, ({ answer, missing, failed }) => {
     write(trouble, failed ? "The server does not answer. Trying again ..." : missing);
     if (!answer) return write(hint, answered ? hint.textContent : "");
-    const isFirst = answered === null;
     answered = answer;
-    if (isFirst && first?.(answer)) return;
-    show();
+    if (!answers?.(answer)) show();
   });
 
   return {

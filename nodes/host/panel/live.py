@@ -65,7 +65,7 @@ class LiveRun(Reporter):
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         group = {} if metrics.group is None else {"group": (metrics.step, metrics.group)}
-        self._change(phase=None, steps=steps, **group)
+        self._change(now=True, phase=None, steps=steps, **group)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)
@@ -87,21 +87,21 @@ class LiveRun(Reporter):
     def close(self) -> None:
         self._set(None)
 
-    def _change(self, **changes: Any) -> None:
+    def _change(self, now: bool = False, **changes: Any) -> None:
         current = live()
         if current is not None and current.name == self._run:
-            self._set(Live(**vars(current) | changes))
+            self._set(Live(**vars(current) | changes), now)
 
-    def _set(self, value: Live | None) -> None:
+    def _set(self, value: Live | None, now: bool = True) -> None:
         global _live
         if self._run is None:
             return
         with _lock:
             _live = value
-        self._tell(now=value is None)
+        self._tell(now)
 
     def _tell(self, now: bool = False) -> None:
-        """Say that there is something new, but not too often. now: it is the last thing for a while."""
+        """Say that there is something new, but not too often. now: in any case, since nothing may come for a while."""
         if now or time.monotonic() - self._sent >= OFTEN:
             self._sent = time.monotonic()
             PromptServer.instance.send_sync(EVENT, {"name": self._run})

@@ -99,7 +99,8 @@ def _run(name: str) -> dict[str, Any] | None:
     left = None if now is None or steps is None or each is None else max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
     times = {"seconds_per_step": each, "seconds_left": left}
-    return view | times | {"steps": steps, "phase": phase, "message": message_of(name)}
+    group = None if now is None or now.group is None else now.group[0]
+    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": group}
 
 
 def _current(name: str) -> tuple[int, Group] | None:
