@@ -257,6 +257,7 @@ class Run:
         with self.state.showing():
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
+            self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
             self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
 
     def _measure_chosen(self, measurements: Measurements) -> None:

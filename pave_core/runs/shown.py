@@ -58,11 +58,11 @@ def is_run(folder: Path) -> bool:
 def view_of(folder: Path, live: bool = False) -> dict[str, Any]:
     """All that is shown of one run: status, step, and {what: numbers, one for each step that was done}."""
     records, whole = _records(folder / "metrics.jsonl")
-    evaluations = _evaluations(folder)
+    step = records[-1]["step"] if records else 0
     return {
         "name": folder.name,
         "status": _status(folder, records, whole, live=live),
-        "step": records[-1]["step"] if records else 0,
+        "step": step,
         "steps": _steps(folder),
         "steps_done": [record["step"] for record in records],
         "curves": {name: [_number(record.get(key)) for record in records] for name, key in CURVES.items()},
@@ -77,8 +77,9 @@ def view_of(folder: Path, live: bool = False) -> dict[str, Any]:
             phase: [_number(_mapping(record.get("seconds")).get(phase)) for record in records]
             for phase in dict.fromkeys(phase for record in records for phase in _mapping(record.get("seconds")))
         },
-        "evaluations": evaluations,
-        "guard": _readings(folder),
+        # A crash leaves measurements of steps that have to be made again.
+        "evaluations": [each for each in _evaluations(folder) if each["step"] <= step],
+        "guard": [each for each in _readings(folder) if each["step"] <= step],
         "pictures": [name for name in PICTURES if (folder / f"{name}.png").is_file()],
     }
 
@@ -106,9 +107,10 @@ def _line(folder: Path, lora: Path, live: bool) -> RunLine:
 def _summed_up(folder: Path, stamp: Any) -> tuple[str, int, int | None, tuple[float, float] | None]:
     """(status, step, steps, gain) of a folder whose files have this stamp."""
     records, whole = _records(folder / "metrics.jsonl")
-    gains = [(each["gain"], each["se"]) for each in _evaluations(folder) if each["step"] > 0]
+    step = records[-1]["step"] if records else 0
+    gains = [(each["gain"], each["se"]) for each in _evaluations(folder) if 0 < each["step"] <= step]
     status = _status(folder, records, whole, live=False)
-    return status, records[-1]["step"] if records else 0, _steps(folder), gains[-1] if gains else None
+    return status, step, _steps(folder), gains[-1] if gains else None
 
 
 def _status(folder: Path, records: list[dict[str, Any]], whole: bool, *, live: bool) -> str:

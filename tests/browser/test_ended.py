@@ -16,18 +16,17 @@ RESUMABLE = """() => {
 }"""
 
 
-def said(page, kind) -> list[str]:
-    """The messages of ours that are shown."""
+def said(page, kind, run) -> list[str]:
+    """The messages of a run that are shown."""
     shown = page.locator(f".p-toast-message-{kind}").all_inner_texts()
-    return [text for text in shown if "Pave-GRPO" in text]
+    return [text for text in shown if f"Pave-GRPO: {run}" in text]
 
 
 def test_a_finished_run_says_its_gain_and_where_the_lora_is(page, client, server, artifacts):
     load_workflow(page, QUICKSTART)
     client.run(trained("shown_whole", 2), timeout=120)
-    until(page, "the page says that the run has ended", lambda: said(page, "success"))
-    (text,) = said(page, "success")
-    assert "shown_whole_00001" in text
+    until(page, "the page says that the run has ended", lambda: said(page, "success", "shown_whole_00001"))
+    (text,) = said(page, "success", "shown_whole_00001")
     assert "finished: 2 steps, gain " in text
     assert str(server.output / "loras" / "pave" / "shown_whole_00001.safetensors") in text
     until(page, "the run can be chosen", lambda: "shown_whole_00001" in page.evaluate(RESUMABLE))
@@ -42,9 +41,8 @@ def test_cancel_is_no_failure_and_says_what_was_kept(page, client, server, artif
         if not cancelled and event.kind == "pave.step" and event.data["step"] == 2:
             cancelled = True
             client.interrupt()
-    until(page, "the page says what was kept", lambda: said(page, "info"))
-    (text,) = said(page, "info")
-    assert "shown_part_00001" in text
+    until(page, "the page says what was kept", lambda: said(page, "info", "shown_part_00001"))
+    (text,) = said(page, "info", "shown_part_00001")
     assert "cancelled after step " in text
     assert "set resume to 'shown_part_00001'" in text
     until(page, "the run can be chosen", lambda: "shown_part_00001" in page.evaluate(RESUMABLE))

@@ -7,6 +7,7 @@ from _training_graphs import trained
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+TAB = ".pave-tab-button"
 LOADED = """() => {
     const images = [...document.querySelectorAll(".pave-images img")]
     return images.every(image => image.complete && image.naturalWidth > 0)
@@ -14,7 +15,7 @@ LOADED = """() => {
 
 
 def opened(page) -> None:
-    panel, button = page.locator(".pave-panel"), page.locator(".pave-tab-button")
+    panel, button = page.locator(".pave-panel"), page.locator(TAB)
     until(page, "the tab is open", lambda: panel.count() == 1, button.click)
 
 
@@ -56,7 +57,8 @@ def test_a_run_is_seen_learning_after_a_reload_too_and_stops(page, client, serve
     page.locator(".pave-back").click()
     row = page.locator(".pave-row", has_text="watched_00001")
     row.wait_for()
-    assert "stopped, can be resumed" in row.inner_text()
+    until(page, "the list is new", lambda: "stopped, can be resumed" in row.inner_text())
     assert "of 500" in row.inner_text()
     page.screenshot(path=artifacts / "panel_live_list.png")
+    until(page, "the tab is closed", lambda: page.locator(".pave-panel").count() == 0, page.locator(TAB).click)
     assert [problem for problem in page.problems if "/panel/" in problem or "/pave/" in problem] == []

@@ -124,3 +124,12 @@ def test_hostile_numbers_and_links_are_not_followed(left, tmp_path):
 def test_the_seconds_of_a_step_are_those_of_the_last():
     assert seconds_of_a_step({}) is None
     assert seconds_of_a_step({"update": [9.0] * 5 + [1.0] * 10, "decode": [9.0] * 5 + [None] * 10}) == 1.0
+
+
+def test_what_was_measured_is_seen_before_the_next_checkpoint(begin):
+    run = begin(toy_config(iterations=9, checkpoint_every=100), evaluate_every=2)
+    drive(run, until=5)
+    assert [each["step"] for each in view_of(run.folder.path, live=True)["evaluations"]] == [0, 2, 4]
+    lines = (run.folder.path / "metrics.jsonl").read_text().splitlines()
+    (run.folder.path / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")  # as after a crash
+    assert [each["step"] for each in view_of(run.folder.path)["evaluations"]] == [0, 2]
