@@ -8,7 +8,9 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..pave_core.config.train import TrainConfig
-from ..pave_core.policies.lora_file import save_lora
+from ..pave_core.files import write_atomically
+from ..pave_core.images import encoded
+from ..pave_core.policies.lora_file import LoraWeights, preview_file, save_lora
 from ..pave_core.rollout.prompts import PromptSet
 from ..pave_core.runs.recipe import config_of, load_recipe, prompts_of, recipe_text, sampling_of
 from .host import folders
@@ -48,6 +50,8 @@ class PaveSaveLoRA(io.ComfyNode):
     def execute(cls, lora: dict, name: str) -> io.NodeOutput:
         path = folders.lora_file(name)
         save_lora(path, lora)
+        if isinstance(lora, LoraWeights) and lora.preview is not None:
+            write_atomically(preview_file(path), encoded(lora.preview, "PNG"))
         return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))
 
 

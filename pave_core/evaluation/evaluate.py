@@ -5,6 +5,7 @@ There may be thousands of images: they are scored in portions, and only those th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,13 @@ class Evaluation:
     def image(self, i: int) -> Tensor:
         """The image (H, W, 3) with the number i < N, which is one of those that are kept."""
         return self.images[i if self.kept is None else self.kept.index(i)]
+
+    def best_image(self) -> Tensor | None:
+        """The image (H, W, 3) with the highest total of those that are kept and scored; None where there is none."""
+        scores = self.total if self.kept is None else self.total[list(self.kept)]
+        if not len(self.images) or not scores.isfinite().any():
+            return None
+        return self.images[scores.nan_to_num(-math.inf, -math.inf, -math.inf).argmax()]
 
     def to_dict(self) -> dict[str, object]:
         """The mean scores, as JSON values."""

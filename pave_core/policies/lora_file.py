@@ -16,11 +16,18 @@ RECIPE_KEY = "pave_recipe"
 
 
 class LoraWeights(dict[str, Tensor]):
-    """A LoRA as the host's LORA_MODEL, a dict of tensors, that also carries its recipe."""
+    """A LoRA as the host's LORA_MODEL, a dict of tensors, that also carries its recipe, and an image (H, W, 3) that was
+    drawn with it; None where none was.
+    """
 
-    def __init__(self, weights: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], preview: Tensor | None = None) -> None:
         super().__init__(weights)
-        self.recipe = dict(recipe)
+        self.recipe, self.preview = dict(recipe), preview
+
+
+def preview_file(lora: Path) -> Path:
+    """Where those who list LoRAs with pictures look for that of a file."""
+    return lora.with_suffix(".png")
 
 
 def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:

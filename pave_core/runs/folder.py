@@ -43,6 +43,7 @@ from ..files import (
     write_atomically,
 )
 from ..images import encoded
+from ..policies.lora_file import preview_file
 from ..training.metrics import checked_record
 from ..training.state import Checkpoint
 from .checkpoint import load_checkpoint, previous
@@ -211,6 +212,12 @@ class RunFolder:
     def save_picture(self, name: str, image: Tensor) -> None:
         """Write an (H, W, 3) image in [0, 1] as <name>.png."""
         file = self.path / f"{name}.png"
+        with self._report(file):
+            write_atomically(file, encoded(image, "PNG"))
+
+    def save_preview(self, lora: Path, image: Tensor) -> None:
+        """Write an (H, W, 3) image in [0, 1] or in 8 bits beside the LoRA, where programs that list them look."""
+        file = preview_file(lora)
         with self._report(file):
             write_atomically(file, encoded(image, "PNG"))
 

@@ -234,6 +234,10 @@ class Run:
             pictures["grid"] = self._drawn("grid", self._grid)
         for name, picture in pictures.items():
             self.folder.save_picture(name, picture)
+        if self.measurements is not None:
+            lora.preview = self.measurements.evaluations[self.chosen_step].best_image()
+        if lora.preview is not None and self.keeper.lora is not None:
+            self.folder.save_preview(self.keeper.lora, lora.preview)
         summary = self._summary()
         self.folder.save_summary(summary.to_dict())
         self.reporter.ended(summary.line(), early=False)

@@ -119,7 +119,8 @@ class Machine:
     def trained(self, graph: Graph) -> str:
         """The digest of the LoRA that a graph trains."""
         assert self.run(graph) == "success", self.message
-        newest = max((self.host.base / "output" / "loras" / "pave").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        loras = (self.host.base / "output" / "loras" / "pave").glob("*.safetensors")
+        newest = max(loras, key=lambda file: file.stat().st_mtime_ns)
         return _digest_of(load_file(newest))
 
     def of_other_nodes(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -30,6 +31,7 @@ from _toy import (
 )
 from pave_core.errors import ConfigError, TrainingError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
+from pave_core.images import eight_bit
 from pave_core.rollout.prompts import PromptSet
 from pave_core.runs import keeper
 from pave_core.runs import run as module
@@ -138,6 +140,25 @@ def test_a_run_that_stops_before_its_first_step_leaves_no_folder(begin, places, 
     assert "Pave-GRPO cancelled before its first step: there is nothing to keep" in caplog.text
     assert ("warning", "cancelled before its first step: there is nothing to keep") in hears.said
     assert ("close",) in hears.said
+
+
+def test_a_picture_of_the_best_image_stands_beside_the_lora(begin, places):
+    run = begin()
+    drive(run)
+    lora = run.finish().lora
+    evaluation = run.measurements.evaluations[4]
+    best = evaluation.images[evaluation.total.argmax()]
+    assert torch.equal(lora.preview, best)
+    with Image.open(places.loras / f"{run.folder.name}.png") as picture:
+        assert torch.equal(torch.from_numpy(np.array(picture)), torch.from_numpy(eight_bit(best)))
+
+
+def test_a_picture_that_cannot_be_written_ends_nothing(begin, places, caplog):
+    run = begin()
+    drive(run)
+    (places.loras / f"{run.folder.name}.png").mkdir(parents=True)
+    assert run.finish().lora.preview is not None
+    assert f"{run.folder.name}.png could not be written" in caplog.text
 
 
 def test_a_run_that_stops_leaves_curve_and_summary_of_what_was_trained(begin):
