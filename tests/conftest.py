@@ -83,14 +83,19 @@ def client(server):
 
 
 @pytest.fixture(scope="session")
-def page(server):
-    """The real page of the server in a headless Chromium, one for all tests.
-
-    page.problems lists the errors on its console so far.
-    """
-    from _host.browser import find_chromium, open_page
+def browser():
+    """A headless Chromium, one for all tests."""
+    from _host.browser import chromium, find_chromium
 
     if not find_chromium():
         pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")
-    with open_page(server.url) as opened:
+    with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def page(browser, server):
+    """The real page of the server, one for all tests. page.problems lists the errors on its console so far."""
+    from _host.browser import page_of
+
+    return page_of(browser, server.url)

@@ -1,14 +1,12 @@
 """The panel's page in a real Chromium, against answers that the tests make: no ComfyUI runs here."""
 
-import os
-import sys
 import time
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from _host.browser import QUIET, collect_problems, find_chromium, until
+from _host.browser import collect_problems, until
 from _panel_answers import detail, listed
 from _panel_server import EXTENSION, PALETTES, PanelServer, panel_server
 
@@ -17,21 +15,6 @@ pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.hit=1"><b>bold</b>'
 SECONDS = 10.0
 """As long as anything on this small page may take."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A Chromium without a page."""
-    if not find_chromium():
-        pytest.skip("no Chromium or Chrome: install one, or name it in CHROMIUM_PATH")
-    from playwright.sync_api import sync_playwright
-
-    as_root = sys.platform == "linux" and os.geteuid() == 0
-    with sync_playwright() as playwright:
-        options = [*QUIET, *(["--no-sandbox"] if as_root else [])]
-        opened = playwright.chromium.launch(executable_path=find_chromium(), args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,16 @@ def test_the_group_that_was_compared_is_shown_best_first(run, server):
     assert len({image["content"] for image in group["images"]}) == 3
 
 
+def test_the_last_group_is_there_when_the_run_has_ended(run, get):
+    assert json.loads(get("/pave/runs/panel_00001")[1])["group"] == 4
+    group = json.loads(get("/pave/runs/panel_00001/group")[1])
+    assert group["step"] == 4
+    for image in group["images"]:
+        status, content = get(f"/pave/runs/panel_00001/group/4/{image['place']}")
+        assert status == 200
+        assert content.startswith(b"\xff\xd8")
+
+
 def records(server) -> list[dict]:
     return [json.loads(line) for line in (server.output / "pave" / "panel_00001" / "metrics.jsonl").open()]
 
@@ -123,8 +133,15 @@ def test_what_is_no_run_is_not_found(run, get, name):
         status, content = get(path)
         assert status in (400, 404)
         assert b"root:" not in content
-    for place in ("group", "group/4/0", "group/4/-1", "group/x/0", "group/4/..%2f0", "group/4/9999999999999999999999"):
-        assert get(f"/pave/runs/panel_00001/{place}")[0] == 404, "nothing trains"
+    for place in (
+        "group/9/0",
+        "group/4/-1",
+        "group/4/3",
+        "group/x/0",
+        "group/4/..%2f0",
+        "group/4/9999999999999",
+    ):
+        assert get(f"/pave/runs/panel_00001/{place}")[0] == 404
     for picture in ("checkpoint", "..%2fcurve", "metrics.jsonl", "curve.png"):
         assert get(f"/pave/runs/panel_00001/pictures/{picture}")[0] == 404
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 Result = TypeVar("Result")
 
@@ -68,25 +68,37 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]:
-    """A page with the ComfyUI at `url` loaded, without its first-use dialogs; `page.problems` lists console errors."""
+def chromium() -> Iterator[Browser]:
+    """A Chromium without a page. A process has one at a time: Playwright's loop is that of the thread."""
     from playwright.sync_api import sync_playwright
 
-    settle(url)
     # Chromium's own sandbox does not work for root on Linux.
     as_root = sys.platform == "linux" and os.geteuid() == 0
     options = [*QUIET, *(["--no-sandbox"] if as_root else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=options)
         try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.problems = collect_problems(page)  # type: ignore[attr-defined]
-            page.set_default_timeout(PATIENCE * 1000)
-            page.goto(url)
-            wait_ready(page)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def open_page(url: str, width: int = 2400, height: int = 1400) -> Iterator[Page]:
+    """A page with the ComfyUI at `url` loaded, without its first-use dialogs; `page.problems` lists console errors."""
+    with chromium() as browser:
+        yield page_of(browser, url, width, height)
+
+
+def page_of(browser: Browser, url: str, width: int = 2400, height: int = 1400) -> Page:
+    """The page of open_page() in a browser that is open."""
+    settle(url)
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.problems = collect_problems(page)  # type: ignore[attr-defined]
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(url)
+    wait_ready(page)
+    return page
 
 
 def collect_problems(page: Page) -> list[str]:

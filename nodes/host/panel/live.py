@@ -29,12 +29,12 @@ class Live:
     name: str
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
-    group: tuple[int, Group] | None = None  # (step, the group that was compared in it)
 
 
 _lock = threading.Lock()
 _live: Live | None = None
 _messages: dict[str, str] = {}  # by run
+_compared: tuple[str, int, Group] | None = None  # (run, step, the group that was compared last), kept when the run ends
 
 
 def live() -> Live | None:
@@ -47,6 +47,12 @@ def message_of(run: str) -> str | None:
     """What was said last in a run of this process."""
     with _lock:
         return _messages.get(run)
+
+
+def group_of(run: str) -> tuple[int, Group] | None:
+    """(step, the group that was compared in it) of the run that trained last in this process; None of another."""
+    with _lock:
+        return _compared[1:] if _compared is not None and _compared[0] == run else None
 
 
 class LiveRun(Reporter):
@@ -64,8 +70,11 @@ class LiveRun(Reporter):
         self._change(phase=(what, done, whole))
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
-        group = {} if metrics.group is None else {"group": (metrics.step, metrics.group)}
-        self._change(now=True, phase=None, steps=steps, **group)
+        global _compared
+        if self._run is not None and metrics.group is not None:
+            with _lock:
+                _compared = (self._run, metrics.step, metrics.group)
+        self._change(now=True, phase=None, steps=steps)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)

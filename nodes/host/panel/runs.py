@@ -21,7 +21,7 @@ from ....pave_core.images import thumbnail
 from ....pave_core.runs.shown import PICTURES, is_run, lines_of, seconds_of_a_step, view_of
 from ....pave_core.training.metrics import Group
 from .. import folders
-from .live import live, message_of
+from .live import group_of, live, message_of
 
 RUNS = "/pave/runs"
 SIDE = 512
@@ -31,7 +31,7 @@ TOGETHER = 2_000_000
 
 
 def register() -> None:
-    """GET /pave/runs, /pave/runs/NAME, /pave/runs/NAME/pictures/PICTURE, and of the run that trains
+    """GET /pave/runs, /pave/runs/NAME, /pave/runs/NAME/pictures/PICTURE, and of the run that trained last
     /pave/runs/NAME/group and /pave/runs/NAME/group/STEP/PLACE. Once, as of routes.register.
     """
     routes = PromptServer.instance.routes
@@ -99,21 +99,22 @@ def _run(name: str) -> dict[str, Any] | None:
     left = None if now is None or steps is None or each is None else max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
     times = {"seconds_per_step": each, "seconds_left": left}
-    group = None if now is None or now.group is None else now.group[0]
-    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": group}
+    group = group_of(name)
+    compared = None if group is None else group[0]
+    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
 
 
-def _current(name: str) -> tuple[int, Group] | None:
-    """(step, the group that was compared in it) of the run that trains, if it has this name."""
-    now = live()
-    return now.group if now is not None and now.name == name else None
+_asked: dict[str, tuple[int, Group]] = {}
+"""{run: the group that was asked for last}, whose images are asked for next: there may be another group by then."""
 
 
 def _group(name: str) -> dict[str, Any] | None:
     """The group, its images in the order of their advantages, the best first."""
-    current = _current(name)
+    current = group_of(name)
     if current is None:
         return None
+    _asked.clear()
+    _asked[name] = current
     step, group = current
     order = sorted(range(len(group.advantages)), key=lambda i: group.advantages[i], reverse=True)
     images = [
@@ -129,7 +130,7 @@ def _group(name: str) -> dict[str, Any] | None:
 
 def _image(name: str, step: str, place: str) -> bytes | None:
     """An image of the group, small enough for all of them together to be below TOGETHER bytes."""
-    current = _current(name)
+    current = _asked.get(name)
     if current is None or step != str(current[0]) or not (place.isascii() and place.isdecimal()):
         return None
     images = current[1].images
