@@ -34,7 +34,7 @@ def forever(request, piece: bytes, pause: float = 0.0) -> None:
     end = time.monotonic() + LATE
     while time.monotonic() < end:
         request.raw(piece)
-        time.sleep(pause)
+        request.pause(pause)
 
 
 def gigabyte(request, head: bytes) -> None:
@@ -68,7 +68,7 @@ def bomb(encoding: str, data: bytes):
 
 
 SLOW = {
-    "silence": lambda r: time.sleep(LATE),
+    "silence": lambda r: r.pause(LATE),
     "trickle of headers": begun(OK, b"A: b\r\n"[:1], 0.05),
     "trickle of the body": begun(OK + b"Content-Length: 100000\r\n\r\n", b" ", 0.05),
     "tiny chunks": begun(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", 0.01),

@@ -6,7 +6,6 @@ import io
 import json
 import socket
 import threading
-import time
 from contextlib import suppress
 
 import numpy as np
@@ -29,8 +28,8 @@ on a slow machine too."""
 class Request:
     """What the server was sent, and how to answer it."""
 
-    def __init__(self, handler):
-        self._handler = handler
+    def __init__(self, handler, closing):
+        self._handler, self._closing = handler, closing
         self.path, self.headers = handler.path, handler.headers
         self.body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
 
@@ -60,6 +59,11 @@ class Request:
         ]
         self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but not when the server closes: the answer then ends here."""
+        if self._closing.wait(seconds):
+            raise ConnectionAbortedError
+
     def say(self, content) -> None:
         """Send a good reply of a chat."""
         self.answer(chat(content))
@@ -80,14 +84,16 @@ class Server:
 
     def __init__(self, behave, host="127.0.0.1"):
         self.requests, self._lock = [], threading.Lock()
+        self._closing, self._threads = threading.Event(), []
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                request = Request(self)
+                request = Request(self, server._closing)
                 with server._lock:
                     server.requests.append(request)
-                with suppress(OSError):  # the judge has hung up
+                    server._threads.append(threading.current_thread())
+                with suppress(OSError):  # the judge has hung up, or the server closes
                     behave(request)
                 self.close_connection = True
 
@@ -102,9 +108,11 @@ class Server:
         self._thread.start()
 
     def close(self):
+        self._closing.set()
         self._http.shutdown()
         self._http.server_close()
-        self._thread.join()
+        for thread in (self._thread, *self._threads):
+            thread.join(SOON)
 
 
 def judge(url, rule=None, api=None, **options) -> Judge:
@@ -124,7 +132,7 @@ def closed_port() -> int:
 
 def silent(request):
     """Answer nothing."""
-    time.sleep(LATE)
+    request.pause(LATE)
 
 
 def trickle(request):
@@ -132,14 +140,14 @@ def trickle(request):
     request.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     for _ in range(round(10 * LATE)):
         request.raw(b" ")
-        time.sleep(0.1)
+        request.pause(0.1)
 
 
 def trickle_headers(request):
     """Answer with headers that come byte by byte."""
     for byte in b"HTTP/1.1 200 OK\r\nA: " + b"b" * round(10 * LATE):
         request.raw(bytes([byte]))
-        time.sleep(0.1)
+        request.pause(0.1)
 
 
 @pytest.fixture
