@@ -15,6 +15,7 @@ from ..evaluation.reward_check import check_reward
 from ..files import remove_parts
 from ..memory.report import Preflight
 from ..policies.adapter import layer_of
+from ..policies.lora_file import preview_file
 from ..rollout.prompts import encode_all
 from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
@@ -63,7 +64,8 @@ def begin(
     else:
         write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)
-        remove_parts(places.loras, places.lora(name).name)
+        for file in (places.lora(name), preview_file(places.lora(name))):
+            remove_parts(places.loras, file.name)
     if isinstance(folder, RunFolder):
         log.begun(folder.name)
     try:
