@@ -27,8 +27,12 @@ def picture(image: Tensor) -> Image.Image:
 
 def encoded(image: Tensor, format: str, **options: int) -> bytes:
     """image (H, W, 3 or more) in [0, 1] -> the bytes of a file in `format`, such as JPEG with quality=95."""
+    return _file(picture(image), format, **options)
+
+
+def _file(image: Image.Image, format: str, **options: int) -> bytes:
     file = io.BytesIO()
-    picture(image).save(file, format, **options)
+    image.save(file, format, **options)
     return file.getvalue()
 
 
@@ -36,11 +40,11 @@ def thumbnail(image: Tensor, side: int, most: int) -> bytes:
     """image (H, W, 3) in [0, 1] or in 8 bits -> a JPEG of at most `side` pixels a side, and of at most `most` bytes as
     long as that can be had with 32 pixels.
     """
+    whole = picture(image)
     while True:
-        small = picture(image)
+        small = whole.copy()
         small.thumbnail((side, side))
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=85)
-        if file.tell() <= most or side <= SMALLEST:
-            return file.getvalue()
+        file = _file(small, "JPEG", quality=85)
+        if len(file) <= most or side <= SMALLEST:
+            return file
         side = max(SMALLEST, side * 3 // 4)

@@ -135,6 +135,8 @@ def _steps(folder: Path) -> int | None:
 def _recipe(checkpoint: Path) -> Mapping[str, Any]:
     """The recipe in a checkpoint's header; empty where it cannot be read."""
     with contextlib.suppress(OSError, ValueError, LookupError, RecursionError):
+        if not checkpoint.is_file():
+            return {}
         with checkpoint.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= MAX_FILE:
@@ -147,11 +149,11 @@ def _recipe(checkpoint: Path) -> Mapping[str, Any]:
 def _records(file: Path) -> tuple[list[dict[str, Any]], bool]:
     """(the records of metrics.jsonl in rising order, whether all of it could be read)."""
     try:
-        if file.stat().st_size > MAX_FILE or not file.is_file():
+        if not file.exists():
+            return [], True
+        if not _is_read(file):
             return [], False
         values, whole = read_records(file)
-    except FileNotFoundError:
-        return [], True
     except OSError:
         return [], False
     records: dict[int, dict[str, Any]] = {}
@@ -178,8 +180,9 @@ def _evaluations(folder: Path) -> list[dict[str, Any]]:
 
 def _readings(folder: Path) -> list[dict[str, Any]]:
     """{"step", "held_out", "drift", "alarms"} of each reading of the guard."""
+    file = folder / "guard.jsonl"
     try:
-        values, _ = read_records(folder / "guard.jsonl")
+        values = read_records(file)[0] if _is_read(file) else []
     except OSError:
         return []
     found = []
@@ -192,10 +195,15 @@ def _readings(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _is_read(file: Path) -> bool:
+    """Whether it is a plain file, which a pipe is not, and not too large."""
+    return file.is_file() and file.stat().st_size <= MAX_FILE
+
+
 def _json(file: Path, kind: type[Any]) -> Any:
     """The content of a JSON file; an empty `kind` where it is none of this kind."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        if file.stat().st_size <= MAX_FILE:
+        if _is_read(file):
             value = json.loads(file.read_text("utf-8"))
             if isinstance(value, kind):
                 return value

@@ -88,7 +88,7 @@ class TrainingStep:
         self._scores: Scores | None = None  # (P, M F, G)
         self._anchor_reward = math.nan
         self._preview: Tensor | None = None
-        self._shown: Tensor | None = None  # (G, H, W, 3) the images of the first group, in 8 bits
+        self._shown: tuple[Rollout, Tensor] | None = None  # the first rollout that was decoded last, its first group
         self._group: Group | None = None
         self._seconds: dict[str, float] = defaultdict(float)
 
@@ -154,9 +154,9 @@ class TrainingStep:
         return images, anchors
 
     def _show(self, images: Tensor, rollouts: Sequence[Rollout]) -> None:
-        """Keep the images of the first group for whoever looks on."""
+        """Keep the images of the first group until their advantages are known, for whoever looks on."""
         if self.finite and not self._processes.several:  # of several, none has them all
-            self._shown = torch.from_numpy(eight_bit(images[: rollouts[0].finals.shape[2], ..., :3]))
+            self._shown = rollouts[0], images[: rollouts[0].finals.shape[2], ..., :3]
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Latents (N, *S) -> images (N, H, W, 3)."""
@@ -215,9 +215,11 @@ class TrainingStep:
             found = found + global_advantages(grouped.total(), self._running, config.pave.advantage_clip)
         M = config.rollout.tails
         found = found.unflatten(1, (M, -1)).sum(1, keepdim=True).expand(-1, M, -1, -1).flatten(1, 2)
-        if self._shown is not None:
+        if self._shown is not None and self._shown[0] is rollouts[0]:  # in a graph, others may be decoded meanwhile
+            images = torch.from_numpy(eight_bit(self._shown[1]))
             of_group = {name: tuple(values[0, 0].tolist()) for name, values in grouped.values.items()}
-            self._group = Group(rollouts[0].prompt, self._shown, of_group, tuple(found[0, 0].tolist()))
+            self._group = Group(rollouts[0].prompt, images, of_group, tuple(found[0, 0].tolist()))
+            self._shown = None
         return found
 
     def _grouped(self, scores: Scores, rollouts: Sequence[Rollout]) -> Scores:

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from _editor import RESUMABLE
 from _host.browser import load_workflow, until
 from _training_graphs import trained
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
-RESUMABLE = """() => {
-    const train = app.graph.nodes.find(n => n.type === "PaveTrain")
-    return train.widgets.find(w => w.name === "resume").options.values
-}"""
 
 
 def said(page, kind, run) -> list[str]:

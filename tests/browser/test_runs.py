@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from _editor import SET_WIDGETS, images_of, our_errors, queue, run_workflow, wait_pictures
+from _editor import RESUMABLE, SET_WIDGETS, images_of, our_errors, queue, run_workflow, wait_pictures
 from _host.browser import load_workflow, nodes_2, until
 from _workflows.bundled import RUNNABLE
 
@@ -19,10 +19,6 @@ SMALL = {
 """Settings with which a run takes seconds."""
 BATCH = """size => {
     app.graph.nodes.find(n => n.type === "EmptyImage").widgets.find(w => w.name === "batch_size").value = size
-}"""
-RESUMABLE = """() => {
-    const train = app.graph.nodes.find(n => n.type === "PaveTrain")
-    return train.widgets.find(w => w.name === "resume").options.values
 }"""
 
 

@@ -20,6 +20,11 @@ SET_WIDGETS = """values => {
         if (node.type.startsWith("Pave") && widget.name in values) widget.value = values[widget.name]
     }
 }"""
+RESUMABLE = """() => {
+    const train = app.graph.nodes.find(n => n.type === "PaveTrain")
+    return train.widgets.find(w => w.name === "resume").options.values
+}"""
+"""The runs that Pave Train of the open workflow offers to go on with."""
 FIT = """() => {
     const boxes = [...app.graph.nodes, ...app.graph.groups].map(item => item.boundingRect)
     const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])))

@@ -61,7 +61,7 @@ def model_files(graph: Graph, node: str) -> dict[str, Any]:
                 "go into Pave Rollout Settings"
             )
         _plain(graph, loader, said)
-        if files.get("checkpoint", said.get("checkpoint")) != said.get("checkpoint", files.get("checkpoint")):
+        if "checkpoint" in said and said["checkpoint"] != files.get("checkpoint", said["checkpoint"]):
             raise ConfigError(f"{part}: it is of a second checkpoint, and a recipe names one: load it from a file")
         files |= said
     if "checkpoint" in files and "diffusion_model" in files:

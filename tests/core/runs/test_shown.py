@@ -133,3 +133,14 @@ def test_what_was_measured_is_seen_before_the_next_checkpoint(begin):
     lines = (run.folder.path / "metrics.jsonl").read_text().splitlines()
     (run.folder.path / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")  # as after a crash
     assert [each["step"] for each in view_of(run.folder.path)["evaluations"]] == [0, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(left):
+    folder = left(4)
+    for name in (*FILES, "checkpoint.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    view = view_of(folder)
+    assert (view["step"], view["evaluations"], view["guard"]) == (0, [], [])
+    assert [line.name for line in lines_of(folder.parent, folder.parent)] == [folder.name]

@@ -58,3 +58,16 @@ def test_a_step_that_is_not_finite_has_no_group():
     run = ToyTraining()
     run.decoder.decode = lambda latents: torch.full((len(latents), 4, 4, 3), torch.nan)
     assert next(run.stream()).group is None
+
+
+def test_a_group_never_has_the_images_of_other_rollouts():
+    """In a graph, two rollouts may be decoded before the advantages of the first are known."""
+    run = ToyTraining(toy_config(group_size=4))
+    step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
+    first, second = step.sample(), step.sample()
+    images = [step.decode(rollouts)[0] for rollouts in (first, second)]
+    scores = [step.score(run.reward, images[i], step.texts(each)) for i, each in enumerate((first, second))]
+    step.advantages(scores[0], first)
+    assert step._group is None
+    step.advantages(scores[1], second)
+    assert torch.equal(step._group.images, torch.from_numpy(eight_bit(images[1][:4])))
