@@ -26,6 +26,7 @@ FLOORS = (
     ("pave_core.scoring.*",),
     ("pave_core.rewards.networks.*", "pave_core.rewards.http.*"),
     ("pave_core.rewards.*",),
+    ("pave_core.person.*",),
     ("pave_core.rollout.*",),
     ("pave_core.objective.*",),
     ("pave_core.policies.*",),
