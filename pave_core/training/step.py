@@ -57,8 +57,9 @@ class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
     batches: the run's; None: new ones of the config. processes: those that share it out; its rollouts and images are
-    this one's, its scores, advantages and metrics those of all. `finite`: whether all its images are finite. If one is
-    not, nothing is learnt and the step counts as skipped.
+    this one's, its scores, advantages and metrics those of all. at: how many steps are complete before it; None: those
+    of the state. `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as
+    skipped.
     """
 
     def __init__(
@@ -71,14 +72,18 @@ class TrainingStep:
         state: TrainState,
         batches: RunBatches | None = None,
         processes: Processes = ALONE,
+        at: int | None = None,
     ) -> None:
         self._processes = processes
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self._batches = batches or RunBatches.of(config.rollout, config.memory)
-        self.candidates = candidates_of_step(list(conds), config, state.step)  # B; none: the prompts come in turn
-        self.prompts = [] if self.candidates else prompts_of_step(list(conds), config, state.step)
+        self._at = at = state.step if at is None else at
+        self.candidates = candidates_of_step(list(conds), config, at)  # B; none: the prompts come in turn
+        self.prompts = [] if self.candidates else prompts_of_step(list(conds), config, at)
         self.finite = True
         self._running = state.running  # of the candidates' scores
+        self._drawn: tuple[list[Rollout], Tensor, Tensor] | None = None
+        self._old: dict[tuple[int, int], list[Observed]] = {}  # (prompt, branch step) -> observed by the earlier policy
         self._gradient: PolicyGradient | None = None
         self._observed: list[Observed] = []
         self._losses: list[Tensor] = []  # on the device until the step's end
@@ -94,7 +99,7 @@ class TrainingStep:
 
     def sample_candidates(self) -> Tensor:
         """An image of each of the B candidates: (B, H, W, 3); black where it is not finite."""
-        config, step = self._config, self._state.step
+        config, step = self._config, self._at
         generators = [seeded(config.run.seed, "candidate", step, i) for i in range(len(self.candidates))]
         with self._timed("rollout"):
             finals = sample_anchors(
@@ -118,7 +123,7 @@ class TrainingStep:
 
         ConfigError where the prompts have still to be chosen among the candidates.
         """
-        config, step = self._config, self._state.step
+        config, step = self._config, self._at
         if not self.prompts:
             raise ConfigError(f"candidates: {NOT_CHOSEN}")
         rollout = config.rollout
@@ -140,6 +145,35 @@ class TrainingStep:
                 ),
                 batches=self._batches.rollout,
             )
+
+    def draw(self) -> tuple[list[Rollout], Tensor, Tensor]:
+        """The rollouts, and the images of their groups and of the anchors (see decode): those that were drawn ahead, or
+        new ones by the weights that the state says draw them.
+        """
+        if self._drawn is None:
+            with self._state.drawing():
+                return self._draw(off_policy=bool(self._state.earlier))
+        return self._drawn
+
+    def draw_ahead(self) -> None:
+        """Draw what draw() gives by the weights as they are, before the update of the step before."""
+        self._draw(off_policy=True)
+
+    def _draw(self, *, off_policy: bool) -> tuple[list[Rollout], Tensor, Tensor]:
+        rollouts = self.sample()
+        self._drawn = drawn = rollouts, *self.decode(rollouts)
+        if off_policy and self.finite:
+            self._remember(rollouts)
+        return drawn
+
+    def _remember(self, rollouts: Sequence[Rollout]) -> None:
+        """Remember the policy that drew: another one learns from it."""
+        for p, rollout in enumerate(rollouts):
+            for place in range(len(rollout.branch_steps)):
+                nothing = torch.zeros(rollout.branches.shape[1])
+                self._old[p, place] = observed_at(rollout, place, advantages=nothing, share=0.0)
+        with self._timed("rollout"):
+            self._gradient_of(rollouts).remember([each for observed in self._old.values() for each in observed])
 
     def decode(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
         """The images of P rollouts: (P * M * F * G, H, W, 3) of their groups, and (P, H, W, 3) of the anchors.
@@ -246,19 +280,15 @@ class TrainingStep:
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
         own, idle = self._processes.prompts(advantages.unbind()), self._processes.prompts(idle.unbind())
-        of_steps = [
-            observed_at(rollout, place, advantages=own[p][place % F], share=weight / parts)
-            for p, rollout in enumerate(rollouts)
-            for place, weight in enumerate(weights)
-            if weight and not idle[p][place % F]
-        ]
-        self._gradient = PolicyGradient(
-            self._policy,
-            self._state,
-            config=self._config,
-            sigmas=rollouts[0].sigmas,
-            batches=self._batches.update,
-        )
+        of_steps = []
+        for p, rollout in enumerate(rollouts):
+            for place, weight in enumerate(weights):
+                if weight and not idle[p][place % F]:
+                    observed = observed_at(rollout, place, advantages=own[p][place % F], share=weight / parts)
+                    for each, earlier in zip(observed, self._old.get((p, place), ())):
+                        each.old = earlier.old
+                    of_steps.append(observed)
+        self._gradient = self._gradient_of(rollouts)
         if self._config.optim.step == "per_step":
             for observed in of_steps:
                 self._add_gradient(observed)
@@ -267,6 +297,15 @@ class TrainingStep:
             observed = self._processes.shared([each for of_step in of_steps for each in of_step])
             self._observed += observed
             self._add_gradient(observed)
+
+    def _gradient_of(self, rollouts: Sequence[Rollout]) -> PolicyGradient:
+        return PolicyGradient(
+            self._policy,
+            self._state,
+            config=self._config,
+            sigmas=rollouts[0].sigmas,
+            batches=self._batches.update,
+        )
 
     def _add_gradient(self, observed: Sequence[Observed]) -> None:
         """Add the gradient of some observed steps, and remember the loss and metrics."""
