@@ -30,8 +30,8 @@ class Checkpoint:
     optimizer: dict[str, Tensor]  # "<parameter name>|<moment>" -> values
     counters: dict[str, int]  # the values of COUNTERS
     average: dict[str, Tensor] = field(default_factory=dict)  # parameter name -> running mean; empty without one
-    earlier: dict[str, Tensor] = field(default_factory=dict)  # as TrainState.earlier
     running: RunningStats | None = None  # of the candidates' scores
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # as TrainState.earlier
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class TrainState:
             {name: value.to("cpu", copy=True) for name, value in values.items()}
             for values in (self.average, self.earlier)
         )
-        return Checkpoint(self.step, recipe, adapter, moments, counters, average, earlier, self.running)
+        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running, earlier)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Become the state of `checkpoint`, in place. ConfigError if its parameters have other names or shapes."""
