@@ -60,10 +60,10 @@ def train(
                 upcoming.draw_ahead()
             if step.finite:
                 step.score_anchors(reward, anchors)
-                scores = step.score(reward, images, step.texts(rollouts))
+                scores = step.score_groups(reward, images, rollouts)
                 if config.rollout.contrast:
                     rollouts, images = step.contrast(rollouts, scores)
-                    scores = step.score(reward, images, step.texts(rollouts)) if step.finite else scores
+                    scores = step.score_groups(reward, images, rollouts) if step.finite else scores
                 if step.finite:
                     step.accumulate(rollouts, step.advantages(scores, rollouts))
             if config.optim.step == "accumulated":

@@ -203,10 +203,18 @@ class TrainingStep:
         """The prompt of each image, in the order of decode()."""
         return [rollout.prompt for rollout in rollouts for _ in range(rollout.images)]
 
-    def score(self, reward: RewardMix, images: Tensor, prompts: Sequence[str]) -> Scores:
-        """The scores (N,) of N images with N prompts."""
+    def score(self, reward: RewardMix, images: Tensor, prompts: Sequence[str], *, group: int | None = None) -> Scores:
+        """The scores (N,) of N images with N prompts. group: as of RewardMix.score(): None asks nobody."""
         with self._timed("reward"):
-            return reward.score(images, prompts)
+            return reward.score(images, prompts, group=group)
+
+    def score_groups(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> Scores:
+        """The scores (N,) of the rollouts' images, in the order of decode(): a person is asked about them.
+
+        With contrast, a person is asked twice: about the whole groups, of which the best and the worst are kept, and
+        about these as they are finished, since the second scores are those that are trained on.
+        """
+        return self.score(reward, images, self.texts(rollouts), group=rollouts[0].finals.shape[2])
 
     def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
         """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""
@@ -236,13 +244,13 @@ class TrainingStep:
         """The advantages (P, M F, G) from the scores (P * M * F * G,) of the rollouts' images.
 
         An image on several tails has the sum of its advantages, which is given for each of them. ConfigError if in the
-        first step of a run no reward tells any two images apart.
+        first step of a run no reward tells any two images apart, and nobody was asked.
         """
         config = self._config
         grouped = self._grouped(scores, rollouts)
         if not config.rollout.contrast:
             self._scores = grouped
-        if self._state.step == 0:
+        if self._state.step == 0 and not scores.asked:
             require_spread({name: values.flatten() for name, values in grouped.values.items()})
         found = advantages_of(grouped, config.pave.advantage_clip)
         if config.pave.global_advantage and self._running is not None:
