@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from typing import Any
 from server import PromptServer
 
 from ....pave_core.errors import ConfigError, quoted
-from ....pave_core.files import write_atomically
+from ....pave_core.files import WriteError, write_atomically
 from ....pave_core.images import thumbnail
 from ....pave_core.person.choice import Choice, Question
 from ....pave_core.person.clicks import Clicks
+from ....pave_core.runs.folder import LOCK
 from .. import folders, interrupt
 from .live import live
 
@@ -33,8 +35,8 @@ TOGETHER = 2_000_000
 """Bytes of the images of a question, at the most."""
 POLL = 0.1
 """Seconds between two looks at the host's Cancel."""
-NO_RUN = "person"
-"""The folder, beside those of the runs, for what is answered outside a run."""
+PERSON = "person"
+"""The folder of the answers, in that of their run; beside those of the runs for what is answered outside one."""
 
 
 class LateError(Exception):
@@ -81,8 +83,9 @@ class Desk:
             self._draft = self._stored_draft()
         try:
             self._tell()
-            for question in questions:
-                clicks.store(question)  # while the person looks, so that the answer does not wait for it
+            for question in questions:  # while the person looks
+                with contextlib.suppress(WriteError):  # it is told when the question is answered
+                    clicks.keep(question)
             with self._changed:
                 while self._open() is not None:
                     self._changed.wait(POLL)
@@ -128,7 +131,8 @@ class Desk:
             self._draft = draft
             assert self._folder is not None
             values = {"key": key, "picked": draft.picked, "ranking": draft.ranking}
-            write_atomically(self._folder / "draft.json", json.dumps(values).encode())
+            with contextlib.suppress(WriteError):  # it is told when the question is answered
+                write_atomically(self._folder / "draft.json", json.dumps(values).encode())
         self._tell()
 
     def answer(self, key: str, choice: dict[str, Any]) -> None:
@@ -240,7 +244,7 @@ class PageAsker:
     def folder(self) -> Path:
         """Where the answers are kept now."""
         now, runs = live(), folders.places().runs
-        return runs / NO_RUN if now is None else runs / now.name / "person"
+        return runs / PERSON if now is None else runs / now.name / PERSON
 
 
 _known: dict[Path, Clicks] = {}
@@ -249,6 +253,22 @@ _known: dict[Path, Clicks] = {}
 def _clicks_in(folder: Path) -> Clicks:
     """The answers in `folder`: read once, and kept for the run that trains alone."""
     if folder not in _known:
+        _adopt(folder)
         _known.clear()
         _known[folder] = Clicks(folder)
     return _known[folder]
+
+
+def _adopt(folder: Path) -> None:
+    """Take over what was answered in a run that was cancelled before its first step, which cannot be resumed.
+
+    The run that begins next with the same settings asks the same, and so finds the answers.
+    """
+    runs = folder.parent.parent
+    if folder.exists() or folder.name != PERSON:
+        return
+    for other in sorted(runs.glob(f"*/{PERSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if set(os.listdir(other.parent)) <= {PERSON, LOCK} and not other.is_symlink():
+            with contextlib.suppress(OSError):
+                other.replace(folder)
+                return
