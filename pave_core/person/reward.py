@@ -89,6 +89,7 @@ class PersonReward:
     def features(self, images: Tensor) -> Tensor:
         """images (N, H, W, 3) in [0, 1] -> (N, D), from which of_features() scores them, now or later."""
         assert self._learner is not None
+        self._learner.learn(self._asker.answered())  # also of a run that is resumed, before its first question
         return self._learner.features(images)
 
     def of_features(self, features: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class PersonReward:
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (N, H, W, 3) in [0, 1] -> (N,) fp32 by the taste that was learnt; NaN as long as there is none."""
-        if self._learner is None or self._learner.taste is None:
+        if self._learner is None:
             return torch.full((len(images),), math.nan)
         return self.of_features(self.features(images))
 

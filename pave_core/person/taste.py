@@ -43,7 +43,7 @@ from ..seeds import seeded
 from .bradley_terry import curvature, most_likely
 from .choice import Choice
 
-RANK = 64
+RANK = 96
 WIDTHS = (0.5, 1.0, 2.0, 4.0)
 """Standard deviations of the scores of a question's images under the prior, of which one is chosen."""
 FOLDS = 5
