@@ -71,7 +71,7 @@ def chosen_clip(checkpoint: str, architecture: str) -> tuple[Path, str | Path]:
     return weights, folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
 
 
-def compute(precision: str, batch_size: int) -> Compute:
+def made_compute(precision: str, batch_size: int) -> Compute:
     return Compute(visiting, precision, batch_size, free_caches)
 
 
@@ -96,7 +96,7 @@ class PaveCLIPScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(CLIPScore(*chosen_clip(checkpoint, architecture), compute(precision, batch_size)))
+        return io.NodeOutput(CLIPScore(*chosen_clip(checkpoint, architecture), made_compute(precision, batch_size)))
 
 
 class PaveCLIPContrast(io.ComfyNode):
@@ -158,7 +158,7 @@ class PaveCLIPContrast(io.ComfyNode):
     ) -> io.NodeOutput:
         others = [*parse_prompts(against), *(prompts.train if prompts else ())]
         check_prompts("against", others)
-        clip, compute = chosen_clip(checkpoint, architecture), compute(precision, batch_size)
+        clip, compute = chosen_clip(checkpoint, architecture), made_compute(precision, batch_size)
         return io.NodeOutput(CLIPContrast(*clip, compute, against=others, scale=scale or None))
 
 
@@ -183,7 +183,7 @@ class PaveHPSv2(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), compute(precision, batch_size)))
+        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), made_compute(precision, batch_size)))
 
 
 class PavePickScore(io.ComfyNode):
@@ -207,7 +207,7 @@ class PavePickScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), compute(precision, batch_size)))
+        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), made_compute(precision, batch_size)))
 
 
 class PaveAesthetic(io.ComfyNode):
@@ -233,7 +233,7 @@ class PaveAesthetic(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, clip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
-            aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), compute(precision, batch_size))
+            aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), made_compute(precision, batch_size))
         )
 
 
@@ -261,7 +261,7 @@ class PaveAestheticV25(io.ComfyNode):
     def execute(cls, checkpoint: str, siglip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
             aesthetic.AestheticV25(
-                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), compute(precision, batch_size)
+                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), made_compute(precision, batch_size)
             )
         )
 
@@ -288,7 +288,7 @@ class PaveImageReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, vocabulary: str, precision: str, batch_size: int) -> io.NodeOutput:
-        compute = compute(precision, batch_size)
+        compute = made_compute(precision, batch_size)
         return io.NodeOutput(
             image_reward.ImageReward(IMAGE_REWARD.path(checkpoint), VOCABULARY.path(vocabulary), compute)
         )

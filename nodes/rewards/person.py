@@ -14,7 +14,7 @@ from ..host import folders
 from ..host.panel.desk import PageAsker
 from ..shared import schema
 from ..shared.schema import advanced, checked
-from .networks import BUNDLED, clip_inputs, chosen_clip, compute
+from .networks import BUNDLED, chosen_clip, clip_inputs, made_compute
 from .weight_files import CLIP, found
 
 NOTHING = "nothing"
@@ -96,7 +96,7 @@ class PavePerson(io.ComfyNode):
     ) -> io.NodeOutput:
         asker, learner = PageAsker(), None
         if learn:
-            features = ClipFeatures(*chosen_clip(checkpoint, architecture), compute("fp32", 16))
+            features = ClipFeatures(*chosen_clip(checkpoint, architecture), made_compute("fp32", 16))
             before = None if begin_with == NOTHING else Taste.load(folders.taste("begin_with", begin_with), features)
             learner = Learner(
                 features,
@@ -152,7 +152,7 @@ class PaveTaste(io.ComfyNode):
 
     @classmethod
     def execute(cls, taste: str, checkpoint: str, architecture: str) -> io.NodeOutput:
-        features = ClipFeatures(*chosen_clip(checkpoint, architecture), compute("fp32", 16))
+        features = ClipFeatures(*chosen_clip(checkpoint, architecture), made_compute("fp32", 16))
         return io.NodeOutput(TasteReward(folders.taste("taste", taste), features))
 
 

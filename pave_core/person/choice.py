@@ -81,6 +81,10 @@ class Question:
 class Asker(Protocol):
     """Who puts questions to a person, and remembers the answers."""
 
+    def put(self, questions: Sequence[Question]) -> None:
+        """Show the questions already, and wait for no answer: they are asked next."""
+        ...
+
     def ask(self, questions: Sequence[Question]) -> list[Choice]:
         """The answer to each; waits for the person. What was answered before is not asked again."""
         ...

@@ -57,29 +57,43 @@ class PersonReward:
         Every `group` images in a row are compared with each other in training. The groups of one prompt are put into
         one question as long as it has at most at_once images; a larger group is divided evenly.
         """
-        pixels = torch.from_numpy(eight_bit(images[..., :3]))
-        parts = list(_parts(prompts, group, self._at_once))
-        questions = [Question(str(prompts[part.start]), pixels[part]) for part in parts]
         scores = torch.full((len(images),), math.nan)
-        asked = list(range(len(questions)))
-        if self._learner is not None:
-            answered = self._asker.answered()
-            self._learner.learn(_until(answered, questions))
-            known = {question.key for question, _ in answered}
-            for i, (part, question) in enumerate(zip(parts, questions, strict=True)):
-                guess = self._learner.guess(question)
-                if guess is None:
-                    continue
-                questions[i] = replace(question, guess=tuple(guess.tolist()))
-                if question.key not in known and self._learner.needs_no_answer(question):
-                    scores[part] = guess
-                    asked.remove(i)
-        choices = self._asker.ask([questions[i] for i in asked]) if asked else []
-        for i, choice in zip(asked, choices, strict=True):
-            scores[parts[i]] = scores_of(choice, len(questions[i].images))
+        asked = []
+        for part, question, alone in self._questions(images, prompts, group):
+            if alone:
+                scores[part] = torch.tensor(question.guess)
+            else:
+                asked.append((part, question))
+        choices = self._asker.ask([question for _, question in asked]) if asked else []
+        for (part, question), choice in zip(asked, choices, strict=True):
+            scores[part] = scores_of(choice, len(question.images))
         if self._learner is not None:
             self._learner.learn(self._asker.answered())
         return scores
+
+    def put(self, images: Tensor, prompts: Sequence[str], group: int) -> None:
+        """Show the person already what ask() will ask."""
+        asked = [question for _, question, alone in self._questions(images, prompts, group) if not alone]
+        if asked:
+            self._asker.put(asked)
+
+    def _questions(self, images: Tensor, prompts: Sequence[str], group: int) -> list[tuple[slice, Question, bool]]:
+        """(which images, the question, whether the taste answers it alone) of each question."""
+        pixels = torch.from_numpy(eight_bit(images[..., :3]))
+        parts = list(_parts(prompts, group, self._at_once))
+        questions = [Question(str(prompts[part.start]), pixels[part]) for part in parts]
+        if self._learner is None:
+            return [(part, question, False) for part, question in zip(parts, questions, strict=True)]
+        answered = self._asker.answered()
+        self._learner.learn(_until(answered, questions))
+        known = {question.key for question, _ in answered}
+        found = []
+        for part, question in zip(parts, questions, strict=True):
+            guess = self._learner.guess(question)
+            alone = guess is not None and question.key not in known and self._learner.needs_no_answer(question)
+            told = None if guess is None else tuple(guess.tolist())
+            found.append((part, replace(question, guess=told), alone))
+        return found
 
     @property
     def learns(self) -> bool:

@@ -135,6 +135,12 @@ class RewardMix:
         """`reward` itself if it is a mix, else a mix of that one."""
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
+    def put(self, images: Tensor, prompts: Sequence[str], group: int) -> None:
+        """Show people already what score() will ask them about images of training groups of so many."""
+        for reward in self.rewards:
+            if (put := getattr(reward, "put", None)) is not None:
+                put(images, prompts, group)
+
     def score(
         self,
         images: Tensor,

@@ -55,6 +55,8 @@ def train(
             if step.candidates:
                 step.choose(step.score(reward, step.sample_candidates(), step.candidates))
             rollouts, images, anchors = step.draw()
+            if sample_ahead and step.finite:
+                step.put(reward, images, rollouts)
             if sample_ahead and state.step + 1 < config.run.iterations:
                 upcoming = made(at=state.step + 1)
                 upcoming.draw_ahead()

@@ -216,6 +216,10 @@ class TrainingStep:
         """
         return self.score(reward, images, self.texts(rollouts), group=rollouts[0].finals.shape[2])
 
+    def put(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> None:
+        """Show a person already what score_groups() will ask."""
+        reward.put(images, self.texts(rollouts), rollouts[0].finals.shape[2])
+
     def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
         """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""
         totals = self.score(reward, anchors, self._processes.prompts(self.prompts)).total()

@@ -67,22 +67,32 @@ class Desk:
         self._learnt: Callable[[], dict[str, Any] | None] = lambda: None
         self._picture = cache(lambda key, place: b"")
 
-    def ask(
+    def put(
         self, questions: Sequence[Question], clicks: Clicks, folder: Path, learnt: Callable[[], dict[str, Any] | None]
-    ) -> list[Choice]:
-        """The answer to each; waits for the person, and raises the host's interruption after Cancel."""
-        known = {each.key: choice for each in questions if (choice := clicks.of(each.key)) is not None}
-        if len(known) == len({each.key for each in questions}):
-            return [known[each.key] for each in questions]
+    ) -> None:
+        """Put the questions on the desk, if they are not on it."""
         now = live()
         with self._changed:
-            self._questions, self._answers, self._last = list(questions), known, None
+            if [each.key for each in self._questions] == [each.key for each in questions]:
+                return
+            self._questions, self._last = list(questions), None
+            self._answers = {each.key: choice for each in questions if (choice := clicks.of(each.key)) is not None}
             self._clicks, self._folder, self._learnt = clicks, folder, learnt
             self._run, self._step = (None, None) if now is None else (now.name, now.step)
             self._picture = cache(partial(_thumbnail, {each.key: each for each in questions}))
             self._draft = self._stored_draft()
+        self._tell()
+
+    def ask(
+        self, questions: Sequence[Question], clicks: Clicks, folder: Path, learnt: Callable[[], dict[str, Any] | None]
+    ) -> list[Choice]:
+        """The answer to each; waits for the person, and raises the host's interruption after Cancel."""
+        known = [clicks.of(each.key) for each in questions]
+        if None not in known:
+            self._clear(questions)
+            return [choice for choice in known if choice is not None]
         try:
-            self._tell()
+            self.put(questions, clicks, folder, learnt)
             for question in questions:  # while the person looks
                 with contextlib.suppress(WriteError):  # it is told when the question is answered
                     clicks.keep(question)
@@ -92,13 +102,20 @@ class Desk:
                     interrupt.check()
                 return [self._answers[each.key] for each in questions]
         finally:
-            with self._changed:
-                self._questions = []
-            self._tell()
+            self._clear(questions)
+
+    def _clear(self, questions: Sequence[Question]) -> None:
+        """Take these questions off the desk."""
+        with self._changed:
+            if [each.key for each in self._questions] != [each.key for each in questions]:
+                return
+            self._questions = []
+        self._tell()
 
     def state(self) -> dict[str, Any]:
         """All that the page shows, as JSON values."""
         with self._changed:
+            self._leave_the_dead()
             question, now = self._open(), live()
             open_ = [each for each in self._questions if each.key not in self._answers]
             learnt = self._learnt()
@@ -154,8 +171,8 @@ class Desk:
                 raise LateError("there is no choice to take back")
             key, self._last = self._last, None
             self._clicks.withdraw(key)
-            again = self._questions and self._answers.pop(key, None)
-            if again:
+            again = self._answers.pop(key, None) if self._questions else None
+            if again is not None:
                 self._draft = _as_draft(again)
                 said = "You are asked again."
             else:
@@ -163,11 +180,18 @@ class Desk:
         self._tell()
         return said
 
+    def _leave_the_dead(self) -> None:
+        """Drop what was put for a run that has ended before it asked."""
+        now = live()
+        if self._run is not None and (now is None or now.name != self._run):
+            self._questions = []
+
     def _open(self) -> Question | None:
         return next((each for each in self._questions if each.key not in self._answers), None)
 
     def _waiting(self, key: str) -> Question:
         """The question that is open, if it has this key."""
+        self._leave_the_dead()
         question = self._open()
         if question is not None and question.key == key:
             return question
@@ -234,6 +258,9 @@ class PageAsker:
 
     def __init__(self) -> None:
         self.learnt: Callable[[], dict[str, Any] | None] = lambda: None
+
+    def put(self, questions: Sequence[Question]) -> None:
+        desk.put(questions, _clicks_in(self.folder()), self.folder(), self.learnt)
 
     def ask(self, questions: Sequence[Question]) -> list[Choice]:
         return desk.ask(questions, _clicks_in(self.folder()), self.folder(), self.learnt)
