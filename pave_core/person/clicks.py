@@ -10,6 +10,7 @@ missing, no plain files, or none of ours, are left out.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -24,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..files import WriteError, read_records, records_text, require_plain, set_aside, write_atomically
+from ..files import WriteError, records_text, require_plain, set_aside, write_atomically
 from ..images import encoded
 from .choice import Choice, Question
 
@@ -33,6 +34,8 @@ MAX_FILE = 64_000_000
 MAX_PIXELS = 64_000_000
 """Of a picture."""
 _KEY = re.compile(r"[0-9a-f]{32}")
+_DAMAGED = (ConfigError, OSError, ValueError, TypeError, LookupError, RecursionError, Image.DecompressionBombError)
+"""What a line that is none of ours can raise."""
 
 
 class Clicks:
@@ -131,14 +134,14 @@ class Clicks:
             return
         try:
             require_plain(self._file, "clicks", MAX_FILE)
-            records, _ = read_records(self._file)
+            lines = self._file.read_bytes().split(b"\n")
         except (ConfigError, OSError):
             set_aside(self._file)
             return
-        for record in records:
+        for line in lines:
             try:
-                yield self._parsed(record)
-            except (ConfigError, OSError, ValueError, TypeError, LookupError, Image.DecompressionBombError):
+                yield self._parsed(json.loads(line))
+            except _DAMAGED:
                 continue
 
     def _parsed(self, record: Any) -> tuple[str, tuple[Question, Choice] | None]:
