@@ -8,8 +8,8 @@ the server and Cancel lose nothing.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -287,15 +287,17 @@ def _clicks_in(folder: Path) -> Clicks:
 
 
 def _adopt(folder: Path) -> None:
-    """Take over what was answered in a run that was cancelled before its first step, which cannot be resumed.
+    """Take over what was answered in a run of the same name that was cancelled before its first step.
 
-    The run that begins next with the same settings asks the same, and so finds the answers.
+    It cannot be resumed; the run that begins next with the same settings asks the same, and so finds the answers.
     """
-    runs = folder.parent.parent
+    runs, stem = folder.parent.parent, folder.parent.name.rpartition("_")[0]
     if folder.exists() or folder.name != PERSON:
         return
-    for other in sorted(runs.glob(f"*/{PERSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if set(os.listdir(other.parent)) <= {PERSON, LOCK} and not other.is_symlink():
+    for other in sorted(
+        runs.glob(f"{glob.escape(stem)}_*/{PERSON}"), key=lambda path: path.stat().st_mtime, reverse=True
+    ):
+        if {path.name for path in other.parent.iterdir()} <= {PERSON, LOCK} and not other.is_symlink():
             with contextlib.suppress(OSError):
                 other.replace(folder)
                 return
