@@ -37,14 +37,13 @@ def scores_of(choice: Choice, images: int) -> Tensor:
 def most_likely(
     differences: Tensor,
     *,
-    weights: Tensor | float = 1.0,
     offsets: Tensor | float = 0.0,
     variance: float = 1.0,
     start: Tensor | None = None,
 ) -> Tensor:
-    """argmax_u  sum_m weights_m log sigmoid(offsets_m + differences_m . u) - |u|^2 / (2 variance), by Newton's method.
+    """argmax_u  sum_m log sigmoid(offsets_m + differences_m . u) - |u|^2 / (2 variance), by Newton's method.
 
-    differences: (M, n), of the better from the worse; weights, offsets: (M,). start: (n,), near the result; None: 0.
+    differences: (M, n), of the better from the worse; offsets: (M,). start: (n,), near the result; None: 0.
     Returns (n,) with about half of the digits of the differences' dtype.
     """
     n = differences.shape[1]
@@ -53,13 +52,13 @@ def most_likely(
     enough = torch.finfo(u.dtype).eps ** 0.5
 
     def objective(u: Tensor) -> Tensor:
-        return (weights * F.logsigmoid(offsets + differences @ u)).sum() - u.square().sum() / (2 * variance)
+        return F.logsigmoid(offsets + differences @ u).sum() - u.square().sum() / (2 * variance)
 
     value = objective(u)
     while True:
         p = torch.sigmoid(offsets + differences @ u)
-        gradient = differences.T @ (weights * (1 - p)) - u / variance
-        step = torch.linalg.solve(curvature(differences, weights * p * (1 - p)) + prior, gradient)
+        gradient = differences.T @ (1 - p) - u / variance
+        step = torch.linalg.solve(curvature(differences, p * (1 - p)) + prior, gradient)
         while (there := objective(u + step)) < value and step.abs().max() > enough:
             step = step / 2  # Newton's step can go too far
         if step.abs().max() <= enough * (1 + u.abs().max()):

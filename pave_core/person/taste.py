@@ -4,12 +4,11 @@ s(image) = w . phi                     phi = sqrt(D) f / |f|, f (D,): the CLIP's
 
 P(a is liked better than b) = sigmoid(w . (phi_a - phi_b))                             Bradley and Terry (1952)
 
-w = argmax  sum_q c_q sum over (i, j) in pairs of q of log sigmoid(w . (phi_i - phi_j))  -  |w - m|^2 / (2 v)
+w = argmax  sum over (i, j) in pairs of log sigmoid(w . (phi_i - phi_j))  -  |w - m|^2 / (2 v)
 
-q: the questions that were answered. c_q = (tiers - 1) / pairs: an answer with two tiers, one click, counts as one
-observation, however many images it is compared with, and a full order of n as n - 1. m: the weights of a taste that was
-known before, or 0. v: the prior's variance, of a few that is chosen by what it predicts of answers that are held out,
-in units in which a question's images differ by 1.
+pairs: of all answers (Choice.pairs), each counted once: to count a click on one of n as less than n - 1 pairs predicted
+worse (docs/LOG.md). m: the weights of a taste that was known before, or 0. v: the prior's variance, of a few that is
+chosen by what it predicts of answers that are held out, in units in which a question's images differ by 1.
 
 How sure that is: the posterior is about a Gaussian of covariance S (Laplace), and with MacKay's correction (1992)
 
@@ -158,7 +157,7 @@ class Taste:
                 f"taste: {path.name} is damaged, or no taste that this pack has saved ({error}): choose another file"
             ) from error
         own = features.probe
-        if taste.probe.shape != own.shape or F.cosine_similarity(taste.probe, own, dim=0) < SAME:
+        if taste.probe.shape != own.shape or not F.cosine_similarity(taste.probe, own, dim=0) >= SAME:
             wanted = f"{taste.clip.get('weights')}, {taste.clip.get('architecture')}"
             raise ConfigError(f"taste: {path.name} was learnt with another CLIP: choose that one ({wanted})")
         return taste
@@ -177,7 +176,6 @@ class _Pairs:
 
     differences: Tensor  # (M, r)
     offsets: Tensor  # (M,) what the taste from before says
-    weights: Tensor  # (M,) c_q
     question: Tensor  # (M,) the number of the pair's question
 
 
@@ -198,8 +196,9 @@ def learn_taste(
     width, held_out = _chosen_width(pairs, len(answers))
     u = _fitted(pairs, width)
     logits = pairs.offsets + pairs.differences @ u
-    likely = pairs.weights * torch.sigmoid(logits) * torch.sigmoid(-logits)
-    precision = curvature(pairs.differences, likely) + torch.eye(len(u)) / width**2
+    precision = (
+        curvature(pairs.differences, torch.sigmoid(logits) * torch.sigmoid(-logits)) + torch.eye(len(u)) / width**2
+    )
     factor = torch.linalg.inv(torch.linalg.cholesky(precision)).T / unit
     weight = basis @ u / unit
     return Taste(
@@ -231,17 +230,14 @@ def _pairs(answers: Sequence[tuple[Tensor, Choice]], *, basis: Tensor, unit: flo
         better, worse = torch.tensor(choice.pairs()).T
         own = (phi @ basis) / unit
         known = torch.zeros(len(phi)) if before is None else before.scores(phi)
-        weight = torch.full((len(better),), (len(choice.tiers) - 1) / len(better))
-        parts.append((own[better] - own[worse], known[better] - known[worse], weight, torch.full_like(better, number)))
+        parts.append((own[better] - own[worse], known[better] - known[worse], torch.full_like(better, number)))
     return _Pairs(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def _fitted(pairs: _Pairs, width: float, among: Tensor | None = None, start: Tensor | None = None) -> Tensor:
     """u (r,) of the pairs, or of those in the mask `among` (M,)."""
     at = slice(None) if among is None else among
-    return most_likely(
-        pairs.differences[at], weights=pairs.weights[at], offsets=pairs.offsets[at], variance=width**2, start=start
-    )
+    return most_likely(pairs.differences[at], offsets=pairs.offsets[at], variance=width**2, start=start)
 
 
 def _chosen_width(pairs: _Pairs, questions: int) -> tuple[float, Accuracy | None]:

@@ -43,9 +43,9 @@ CLICKS = 60
 GROUP = 12
 QUESTIONS = 2
 """Of a step: prompts with one group each."""
-ALONE = 30
+ALONE = 10
 """Steps without a click."""
-ALONE_AFTER, SURE = 24, 0.75
+ALONE_AFTER, SURE = 24, 0.8
 SETTINGS: Settings = {
     **{"rollout.steps": 4, "rollout.branch_steps": (0,), "rollout.group_size": GROUP, "rollout.batch_size": 64},
     **{"run.prompts_per_step": QUESTIONS, "run.iterations": CLICKS // QUESTIONS, "optim.learning_rate": 6e-4},

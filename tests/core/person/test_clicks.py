@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_a_crash_between_the_pictures_leaves_no_answer(tmp_path, monkeypatch):
     assert answered(tmp_path) == [(question(0).key, BEST)]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
 def test_a_full_disk_is_said_and_the_question_stays_open(tmp_path):
     clicks = Clicks(tmp_path)
     (tmp_path / "clicks.jsonl").symlink_to("/dev/full")
