@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..images import eight_bit
+from ..types import Groups
 from .bradley_terry import scores_of
 from .choice import Asker, Choice, Question
 from .learner import Learner
@@ -51,15 +52,15 @@ class PersonReward:
         learner = None if self._learner is None else self._learner.describe()
         return {"at_once": self._at_once, "learner": learner}
 
-    def ask(self, images: Tensor, prompts: Sequence[str], group: int) -> Tensor:
+    def ask(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> Tensor:
         """Ask about images (N, H, W, 3) in [0, 1] with N prompts -> (N,) fp32, NaN where nothing was said.
 
-        Every `group` images in a row are compared with each other in training. The groups of one prompt are put into
-        one question as long as it has at most at_once images; a larger group is divided evenly.
+        The groups of one prompt are put into one question as long as it has at most at_once images; a larger group is
+        divided evenly.
         """
         scores = torch.full((len(images),), math.nan)
         asked = []
-        for part, question, alone in self._questions(images, prompts, group):
+        for part, question, alone in self._questions(images, prompts, groups):
             if alone:
                 scores[part] = torch.tensor(question.guess)
             else:
@@ -71,17 +72,19 @@ class PersonReward:
             self._learner.learn(self._asker.answered())
         return scores
 
-    def put(self, images: Tensor, prompts: Sequence[str], group: int) -> None:
+    def put(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> None:
         """Show the person already what ask() will ask."""
-        asked = [question for _, question, alone in self._questions(images, prompts, group) if not alone]
+        asked = [question for _, question, alone in self._questions(images, prompts, groups) if not alone]
         if asked:
             self._asker.put(asked)
 
-    def _questions(self, images: Tensor, prompts: Sequence[str], group: int) -> list[tuple[slice, Question, bool]]:
+    def _questions(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> list[tuple[slice, Question, bool]]:
         """(which images, the question, whether the taste answers it alone) of each question."""
         pixels = torch.from_numpy(eight_bit(images[..., :3]))
-        parts = list(_parts(prompts, group, self._at_once))
-        questions = [Question(str(prompts[part.start]), pixels[part]) for part in parts]
+        parts = list(_parts(prompts, groups.size, self._at_once))
+        questions = [
+            Question(str(prompts[part.start]), pixels[part], step=groups.step, seed=groups.seed) for part in parts
+        ]
         if self._learner is None:
             return [(part, question, False) for part, question in zip(parts, questions, strict=True)]
         answered = self._asker.answered()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config.fields import check_line
 from ..errors import ConfigError, quoted
+from ..types import Groups
 from .mix import RewardMix, Scores
 
 MAX_NAME = 100
@@ -28,8 +29,8 @@ def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -
         for _, run in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape):
             places = list(run)
             images, prompts = torch.stack([pictures[i] for i in places]).clone(), [texts[i] for i in places]
-            group = math.gcd(*(len(list(same)) for _, same in itertools.groupby(prompts)))
-            parts.append(reward.score(images, prompts, group=group if group > 1 else None))
+            size = math.gcd(*(len(list(same)) for _, same in itertools.groupby(prompts)))
+            parts.append(reward.score(images, prompts, groups=Groups(size) if size > 1 else None))
     return Scores(
         {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
         reward.weights,

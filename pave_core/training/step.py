@@ -36,7 +36,7 @@ from ..rollout.sample import contrasted, sample_anchors, sample_rollouts
 from ..scoring.groups import group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
-from ..types import Cond, Decoder, Policy, Rollout
+from ..types import Cond, Decoder, Groups, Policy, Rollout
 from .gradient import Observed, PolicyGradient, observed_at
 from .metrics import Group, SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
@@ -203,10 +203,12 @@ class TrainingStep:
         """The prompt of each image, in the order of decode()."""
         return [rollout.prompt for rollout in rollouts for _ in range(rollout.images)]
 
-    def score(self, reward: RewardMix, images: Tensor, prompts: Sequence[str], *, group: int | None = None) -> Scores:
-        """The scores (N,) of N images with N prompts. group: as of RewardMix.score(): None asks nobody."""
+    def score(
+        self, reward: RewardMix, images: Tensor, prompts: Sequence[str], *, groups: Groups | None = None
+    ) -> Scores:
+        """The scores (N,) of N images with N prompts. groups: as of RewardMix.score(): None asks nobody."""
         with self._timed("reward"):
-            return reward.score(images, prompts, group=group)
+            return reward.score(images, prompts, groups=groups)
 
     def score_groups(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> Scores:
         """The scores (N,) of the rollouts' images, in the order of decode(): a person is asked about them.
@@ -214,11 +216,14 @@ class TrainingStep:
         With contrast, a person is asked twice: about the whole groups, of which the best and the worst are kept, and
         about these as they are finished, since the second scores are those that are trained on.
         """
-        return self.score(reward, images, self.texts(rollouts), group=rollouts[0].finals.shape[2])
+        return self.score(reward, images, self.texts(rollouts), groups=self._groups_of(rollouts))
 
     def put(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> None:
         """Show a person already what score_groups() will ask."""
-        reward.put(images, self.texts(rollouts), rollouts[0].finals.shape[2])
+        reward.put(images, self.texts(rollouts), self._groups_of(rollouts))
+
+    def _groups_of(self, rollouts: Sequence[Rollout]) -> Groups:
+        return Groups(rollouts[0].finals.shape[2], self._at + 1, self._config.run.seed)
 
     def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
         """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""

@@ -67,6 +67,9 @@ def test_a_run_learns_from_what_is_clicked_and_keeps_it(server, client, person, 
     lines, pictures = kept(server, "clicked")
     assert [line["key"] for line in lines] == keys
     assert all(line["choice"] == {"kind": "ranked", "tiers": [[1], [0, 2, 3, 4, 5]]} for line in lines)
+    assert [(line["step"], line["seed"]) for line in lines] == [
+        (step, 3) for step in (1, 2, 3) for _ in range(QUESTIONS)
+    ]
     assert {line["prompt"] for line in lines} <= set(PROMPTS.split("\n"))
     assert len(pictures) == 6 * len(keys)
     records = [json.loads(line) for line in (runs(server, "clicked")[0] / "metrics.jsonl").read_text().splitlines()]
@@ -113,15 +116,21 @@ def test_what_is_picked_is_kept_and_one_answer_counts(person, train):
     assert person.asked(key)["key"] == second["key"]
 
 
-def test_an_answer_that_was_learnt_from_can_be_taken_back(server, person, train):
-    train(asking("taken_back", 3))
-    key = None
+def test_an_answer_that_was_learnt_from_can_be_taken_back(server, client, person, train):
+    prompt_id = train(asking("taken_back", 1))
+    key, keys = None, []
     for _ in range(QUESTIONS):
         question = person.asked(key)
         key = question["key"]
+        keys.append(key)
         person.answer(question, 0)
-    person.asked(key)
-    assert person.state()["undo"] is False  # the next step's questions are another matter
+    assert ended(client, prompt_id) == "success"
+    status, state = person.post("undo", {})
+    assert status == 200
+    assert "has learnt from it already" in state["said"]
+    assert state["answered"] == 1
+    assert [line.get("withdrawn", False) for line in kept(server, "taken_back")[0]] == [False, False, True]
+    assert person.post("undo", {})[0] == 409
 
 
 def test_none_and_skip_teach_nothing(server, client, person, train):

@@ -19,7 +19,7 @@ class PersonDesk:
 
     def ask(self, *prompts: str, images: int = 4, width: int = 64, height: int = 64) -> None:
         """Ask about images of these prompts."""
-        size = {"images": images, "width": width, "height": height, "picked": [], "ranking": False}
+        size = {"images": images, "width": width, "height": height, "picked": [], "ranking": False, "step": 5}
         self.questions = [
             {"key": f"key{i}-{len(self.answers)}", "prompt": text, **size} for i, text in enumerate(prompts)
         ]

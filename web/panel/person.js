@@ -314,7 +314,7 @@ export function personView(ask, shown, { fit = false, enlarge = null, waits = ()
     write(title, question ? "Which do you like best?" : "You are the reward");
     const parts = [
       question && next.asked > 1 ? `${next.asked - next.open + 1} of ${next.asked}` : null,
-      question && next.step !== null ? `step ${next.step + 1}` : null,
+      question && question.step !== null ? `step ${question.step}` : null,
       `${next.answered} answered`,
     ];
     write(count, parts.filter(Boolean).join(" · "));

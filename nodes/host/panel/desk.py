@@ -59,7 +59,6 @@ class Desk:
         self._clicks: Clicks | None = None
         self._folder: Path | None = None
         self._run: str | None = None
-        self._step: int | None = None
         self._questions: list[Question] = []  # of the ask that waits, answered ones too
         self._answers: dict[str, Choice] = {}  # by key, in the order in which they came
         self._draft = Draft()
@@ -78,7 +77,7 @@ class Desk:
             self._questions, self._last = list(questions), None
             self._answers = {each.key: choice for each in questions if (choice := clicks.of(each.key)) is not None}
             self._clicks, self._folder, self._learnt = clicks, folder, learnt
-            self._run, self._step = (None, None) if now is None else (now.name, now.step)
+            self._run = None if now is None else now.name
             self._picture = cache(partial(_thumbnail, {each.key: each for each in questions}))
             self._draft = self._stored_draft()
         self._tell()
@@ -121,7 +120,7 @@ class Desk:
             learnt = self._learnt()
             return {
                 "run": self._run if now is not None and now.name == self._run else None,
-                "step": self._step if now is None else now.step,
+                "step": None if now is None else now.step,
                 "steps": None if now is None else now.steps,
                 "phase": None if now is None or now.phase is None else dict(zip(_PHASE, now.phase, strict=True)),
                 "question": None if question is None else self._shown(question),
@@ -142,6 +141,8 @@ class Desk:
     def draft(self, key: str, draft: Draft) -> None:
         """Remember what is picked so far. LateError for another question; ConfigError for what it has not."""
         with self._changed:
+            if key in self._answers:
+                return  # it was on its way
             question = self._waiting(key)
             if len(set(draft.picked)) < len(draft.picked) or not set(draft.picked) <= set(range(len(question.images))):
                 raise ConfigError(f"picked: {quoted(draft.picked)} does not name images of the question, each once")
@@ -158,7 +159,7 @@ class Desk:
             question = self._waiting(key)
             taken = Choice.of(choice, len(question.images))
             assert self._clicks is not None
-            self._clicks.add(question, taken, step=self._step)
+            self._clicks.add(question, taken, step=question.step, seed=question.seed)
             self._answers[key], self._last = taken, key
             self._draft = Draft()
             self._changed.notify_all()
@@ -204,6 +205,7 @@ class Desk:
         return {
             "key": question.key,
             "prompt": question.prompt,
+            "step": question.step,
             "images": len(question.images),
             "width": width,
             "height": height,
