@@ -45,6 +45,8 @@ QUESTIONS = 2
 """Of a step: prompts with one group each."""
 ALONE = 10
 """Steps without a click."""
+POINTS = 3
+"""Measurements along the clicks, the last of them after all."""
 ALONE_AFTER, SURE = 24, 0.8
 SETTINGS: Settings = {
     **{"rollout.steps": 4, "rollout.branch_steps": (0,), "rollout.group_size": GROUP, "rollout.batch_size": 64},
@@ -71,6 +73,7 @@ class Run:
 
     seed: int
     clicks: int
+    curve: tuple[tuple[int, float, float], ...]  # (clicks, gain, its standard error) along the clicks
     gain: float  # after the clicks, in standard deviations of the base model's images
     gain_se: float
     alone_gain: float  # after ALONE more steps without a click
@@ -119,10 +122,13 @@ class _Study:
             lab = _Lab(self, policy, config)
             if self._before is None:
                 self._before, self.images = lab.evaluated(), lab.images
-            started = time.process_time()
-            lab.train(PersonReward(person, learner=learner), config.run.iterations)
-            seconds = (time.process_time() - started) / config.run.iterations
-            after = lab.evaluated()
+            seconds, curve = 0.0, []
+            for _ in range(POINTS):
+                started = time.process_time()
+                lab.train(PersonReward(person, learner=learner), config.run.iterations // POINTS)
+                seconds += time.process_time() - started
+                after = lab.evaluated()
+                curve.append((person.clicks, *self._gain(after)))
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "taste.safetensors"
                 learner.taste.save(file)
@@ -138,7 +144,8 @@ class _Study:
         return Run(
             seed,
             person.clicks,
-            *self._gain(after),
+            tuple(curve),
+            *curve[-1][1:],
             *self._gain(last),
             learner.taste.accuracy.share,
             learner.taste.accuracy.se,
@@ -146,7 +153,7 @@ class _Study:
             tuple(found.judge.mean().item() for found in (self._before, after, last)),
             asked.clicks,
             *self._gain(asking),
-            seconds,
+            seconds / config.run.iterations,
         )
 
     def _gain(self, after: Any) -> tuple[float, float]:

@@ -246,7 +246,8 @@ def test_no_taste_at_all_is_refused(eyes, tmp_path):
 def test_a_taste_of_another_clip_is_refused(eyes, tmp_path, root):
     learnt(2, eyes, questions=6).save(tmp_path / "mine.safetensors")
     tensors = load_file(root / "assets" / "tiny" / "open_clip_model.safetensors")
-    tensors["visual.proj"] = tensors["visual.proj"].roll(1, dims=1)  # the same features under other numbers
+    for name in ("visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias"):
+        tensors[name] = tensors[name].roll(1, dims=0)  # the same features in another order
     save_file(tensors, tmp_path / "other.safetensors")
     stranger = module.ClipFeatures(tmp_path / "other.safetensors", root / "assets" / "tiny" / "open_clip_config.json")
     with pytest.raises(ConfigError, match=r"mine.safetensors was learnt with another CLIP.*open_clip_model"):
