@@ -64,7 +64,8 @@ def weighted_sum(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
 class RewardMix:
     """Several rewards with weights. A single reward is a mix of one, and a mix is itself a Reward.
 
-    ConfigError if there are no rewards or not as many weights, if all weights are 0, or if a reward occurs twice.
+    ConfigError if there are no rewards or not as many weights, if all weights are 0, or if a reward occurs twice. A
+    person is asked by the outermost mix alone: one in a mix within a mix is a ConfigError.
     """
 
     rewards: tuple[Reward, ...]
@@ -87,6 +88,11 @@ class RewardMix:
             raise ConfigError(f"weights: {quoted(self.weights)} are not all finite: give numbers")
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
+        if any(isinstance(reward, RewardMix) and reward.asks for reward in self.rewards):
+            raise ConfigError(
+                "reward: a mix that asks a person is part of another mix, where nobody would be asked: connect the "
+                "person to the last mix"
+            )
         described = [describe(reward) for reward in self.rewards]
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:

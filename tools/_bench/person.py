@@ -59,11 +59,15 @@ STEPS, SEEDS = 16, 16
 
 
 class Utility:
-    """The person's true utility as a reward: it is only measured."""
+    """The person's true utility as a reward, which is only measured. features: of the images that it has scored."""
 
     name = "utility"
 
+    def __init__(self, look: Any) -> None:
+        self._look, self.features = look, []
+
     def __call__(self, images: Any, prompts: Any) -> Any:
+        self.features.append(self._look(images))
         return utility(images)
 
 
@@ -81,7 +85,7 @@ class Run:
     accuracy: float  # the taste's, of held-out answers
     accuracy_se: float
     true_accuracy: float  # of pairs of held-out images, by the true utility
-    adherence: tuple[float, float, float]  # of the base model, after the clicks, and alone
+    adherence: tuple[float, ...]  # of the base model, after the clicks, and alone
     asking_clicks: int  # with alone_after: clicks, of as many questions
     asking_gain: float
     asking_se: float
@@ -122,7 +126,7 @@ class _Study:
             lab = _Lab(self, policy, config)
             if self._before is None:
                 self._before, self.images = lab.evaluated(), lab.images
-            seconds, curve = 0.0, []
+            seconds, curve, after = 0.0, [], self._before
             for _ in range(POINTS):
                 started = time.process_time()
                 lab.train(PersonReward(person, learner=learner), config.run.iterations // POINTS)
@@ -141,19 +145,25 @@ class _Study:
             sparing = Learner(self._features, alone_after=ALONE_AFTER, sure=SURE)
             lab.train(PersonReward(asked, learner=sparing), config.run.iterations)
             asking = lab.evaluated()
+        gain, gain_se = curve[-1][1:]
+        alone_gain, alone_se = self._gain(last)
+        asking_gain, asking_se = self._gain(asking)
         return Run(
-            seed,
-            person.clicks,
-            tuple(curve),
-            *curve[-1][1:],
-            *self._gain(last),
-            learner.taste.accuracy.share,
-            learner.taste.accuracy.se,
-            self._true_accuracy(learner.taste),
-            tuple(found.judge.mean().item() for found in (self._before, after, last)),
-            asked.clicks,
-            *self._gain(asking),
-            seconds / config.run.iterations,
+            seed=seed,
+            clicks=person.clicks,
+            curve=tuple(curve),
+            gain=gain,
+            gain_se=gain_se,
+            alone_gain=alone_gain,
+            alone_se=alone_se,
+            accuracy=learner.taste.accuracy.share,
+            accuracy_se=learner.taste.accuracy.se,
+            true_accuracy=self._true_accuracy(learner.taste),
+            adherence=tuple(found.judge.mean().item() for found in (self._before, after, last)),
+            asking_clicks=asked.clicks,
+            asking_gain=asking_gain,
+            asking_se=asking_se,
+            seconds=seconds / config.run.iterations,
         )
 
     def _gain(self, after: Any) -> tuple[float, float]:
@@ -189,25 +199,20 @@ class _Lab:
 
     def evaluated(self) -> Any:
         """The Evaluation of the held-out prompts; `images` are the features of its images."""
-        features = []
-
-        class Seen(Utility):
-            def __call__(seen, images: Any, prompts: Any) -> Any:  # noqa: N805
-                features.append(self._study._features(images))
-                return utility(images)
+        seen = Utility(self._study._features)
 
         with self._state.showing():
             found = evaluate(
                 self._policy,
                 self._study._subject.decoder(),
-                reward=RewardMix.of(Seen()),
+                reward=RewardMix.of(seen),
                 judge=self._study._judge,
                 conds=self._held_out,
                 seeds=range(SEEDS),
                 config=RolloutConfig(steps=STEPS, branch_steps=(0,), batch_size=64),
             )
         self._policy.sigmas(self._config.rollout.steps)
-        self.images = torch.cat(features)
+        self.images = torch.cat(seen.features)
         return found
 
 

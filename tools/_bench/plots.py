@@ -49,17 +49,19 @@ def plot_person(record: Mapping[str, Any], file: Path) -> None:
     """Held-out taste along the clicks of each person, and where the taste that was learnt goes on from there."""
     figure = new_figure(6.4, 4.0)
     panel = figure.subplots()
+    whole = max(run["clicks"] for run in record["runs"])
+    end = 1.2 * whole  # where the steps without a click are drawn
     for run in record["runs"]:
-        colour = f"C{run['seed']}"
+        style = {"capsize": 3, "color": f"C{run['seed']}"}
         clicks, gains, errors = zip((0, 0.0, 0.0), *run["curve"])
-        panel.errorbar(clicks, gains, errors, fmt="o-", capsize=3, color=colour, label=f"person {run['seed']}")
-        ends = (clicks[-1], clicks[-1] + 12), (gains[-1], run["alone_gain"])
-        panel.errorbar(*ends, (errors[-1], run["alone_se"]), fmt="o:", capsize=3, color=colour)
-    panel.axvspan(clicks[-1], clicks[-1] + 12, color="0.5", alpha=0.1)
-    panel.annotate("ten steps\nwithout a click", (clicks[-1] + 6, 0), ha="center", va="bottom", fontsize=8)
+        panel.errorbar(clicks, gains, errors, fmt="o-", label=f"person {run['seed']}", **style)
+        alone = (run["gain"], run["alone_gain"]), (run["gain_se"], run["alone_se"])
+        panel.errorbar((run["clicks"], end), *alone, fmt="o:", **style)
+    panel.axvspan(whole, end, color="0.5", alpha=0.1)
+    panel.annotate("ten steps\nwithout a click", ((whole + end) / 2, 0), ha="center", va="bottom", fontsize=8)
     panel.axhline(0, color="0.5", linewidth=0.8)
-    panel.set(xlabel="clicks", ylabel="held-out taste, in standard deviations of the base model's images")
-    panel.yaxis.label.set_size(8)
+    panel.set_xlabel("clicks")
+    panel.set_ylabel("held-out taste, in standard deviations of the base model's images", fontsize=8)
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
     save(figure, file)
