@@ -69,7 +69,6 @@ class Question:
 
     prompt: str
     images: Tensor  # (n, H, W, 3) in 8 bits, on the CPU
-    guess: tuple[float, ...] | None = None  # (n,) the scores that what was learnt so far would give; None: nothing was
     step: int | None = None  # of the run, counted from 1, and the run's seed: what they were drawn for; None: no run
     seed: int | None = None
     key: str = field(init=False)  # of the prompt and the pixels: the same question is asked once

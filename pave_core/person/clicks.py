@@ -165,7 +165,7 @@ class Stored(Question):
     files: tuple[Path, ...]
 
     def __init__(self, prompt: str, key: str, files: tuple[Path, ...]) -> None:
-        for name, value in {"prompt": prompt, "key": key, "files": files, "guess": None}.items():
+        for name, value in {"prompt": prompt, "key": key, "files": files}.items():
             object.__setattr__(self, name, value)  # as a frozen dataclass does it
 
     def __repr__(self) -> str:

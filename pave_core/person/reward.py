@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import ceil
 
 import torch
@@ -62,7 +61,8 @@ class PersonReward:
         asked = []
         for part, question, alone in self._questions(images, prompts, groups):
             if alone:
-                scores[part] = torch.tensor(question.guess)
+                assert self._learner is not None
+                scores[part] = self._learner.guess(question)
             else:
                 asked.append((part, question))
         choices = self._asker.ask([question for _, question in asked]) if asked else []
@@ -90,13 +90,10 @@ class PersonReward:
         answered = self._asker.answered()
         self._learner.learn(_until(answered, questions))
         known = {question.key for question, _ in answered}
-        found = []
-        for part, question in zip(parts, questions, strict=True):
-            guess = self._learner.guess(question)
-            alone = guess is not None and question.key not in known and self._learner.needs_no_answer(question)
-            told = None if guess is None else tuple(guess.tolist())
-            found.append((part, replace(question, guess=told), alone))
-        return found
+        return [
+            (part, question, question.key not in known and self._learner.needs_no_answer(question))
+            for part, question in zip(parts, questions, strict=True)
+        ]
 
     @property
     def learns(self) -> bool:
