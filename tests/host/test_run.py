@@ -96,6 +96,8 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
         "curve.png",
         "grid.png",
         "in_use.lock",
+        "measured",
+        "group",
     }
     assert list(folder.glob("events.out.tfevents*"))
     evaluations = json.loads((folder / "evaluations.json").read_text())

@@ -28,6 +28,12 @@ def left(begin, places):
     return leave
 
 
+def contents(folder):
+    """{name: content} of all files of a run."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
 def test_a_view_has_the_numbers_of_the_files(left):
     folder = left(judge=Negative(), guard=GuardSettings(GuardConfig(every=2, max_drop=9.0), None))
     view = view_of(folder)
@@ -51,6 +57,10 @@ def test_a_view_has_the_numbers_of_the_files(left):
     assert [reading["step"] for reading in view["guard"]] == [2, 4]
     assert view["guard"][0]["drift"] is not None
     assert view["pictures"] == ["curve", "grid"]
+    assert view["curves"]["memory"] == [record["memory"] for record in records]
+    assert view["curves"]["memory"][0] > 0
+    assert view["curves"]["divergence"] == [None] * 4, "kl_weight is 0"
+    assert (view["resumable"], view["workflow"]) == (True, False)
     json.dumps(view, allow_nan=False)
 
 
@@ -64,7 +74,7 @@ def test_the_list_says_how_each_run_ended_newest_first(left, places):
     broken.mkdir()
     (broken / "metrics.jsonl").write_bytes(b"\0\xff wat\n" * 3)
     for age, folder in enumerate((broken, places.runs / "begun_00001", stopped, finished)):
-        for file in folder.iterdir():
+        for file in folder.rglob("*"):
             os.utime(file, (1000 + age, 1000 + age))
     lines = lines_of(places.runs, places.loras)
     assert [(line.name, line.status, line.step, line.steps) for line in lines] == [
@@ -75,8 +85,11 @@ def test_the_list_says_how_each_run_ended_newest_first(left, places):
     ]
     assert [line.modified for line in lines] == [1003, 1002, 1001, 1000]
     assert lines[0].gain == tuple(view_of(finished)["evaluations"][-1][name] for name in ("gain", "se"))
-    assert [line.lora for line in lines] == [True, True, False, False]
-    assert lines[0].megabytes == pytest.approx(sum(file.stat().st_size for file in finished.iterdir()) / 1e6)
+    assert [line.lora for line in lines] == [line.resumable for line in lines] == [True, True, False, False]
+    rewards = view_of(stopped)["curves"]["reward"]
+    assert (lines[1].reward, lines[1].curve) == (rewards[-1], rewards)
+    assert [line.picture is None for line in lines] == [False, False, True, True]
+    assert lines[0].megabytes == pytest.approx(sum(len(content) for content in contents(finished).values()) / 1e6)
     assert lines_of(places.runs, places.loras, stopped.name)[1].status == "training"
     assert lines_of(places.runs / "none", places.loras) == []
 
@@ -99,13 +112,13 @@ DAMAGED = (
 
 def test_what_cannot_be_read_is_left_out_and_changes_nothing(left):
     folder = left(4, guard=GuardSettings(GuardConfig(every=2, max_drop=9.0), Negative()))
-    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    whole = contents(folder)
     for name in FILES:
         for content in DAMAGED:
             (folder / name).write_bytes(content)
             json.dumps(view_of(folder), allow_nan=False)
             assert [line.name for line in lines_of(folder.parent, folder.parent)] == [folder.name]
-            assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole | {name: content}
+            assert contents(folder) == whole | {name: content}
         (folder / name).write_bytes(whole[name])
 
 
