@@ -16,7 +16,7 @@ LOCK = "in_use.lock"
 _WRITTEN = r"(\.[0-9]+\.part|\.unreadable)?"  # of what a crash left, or could not be read
 _FILES = {
     "": re.compile(
-        r"(metrics\.jsonl|guard\.jsonl|evaluations\.json|summary\.json|recipe\.json|workflow\.json|"
+        r"(metrics\.jsonl|guard\.jsonl|steering\.jsonl|evaluations\.json|summary\.json|recipe\.json|workflow\.json|"
         r"(curve|grid)\.png|(checkpoint|best)(\.previous)?\.safetensors|lora\.safetensors)"
         rf"{_WRITTEN}|events\.out\.tfevents\..*"
     ),

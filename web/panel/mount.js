@@ -1,6 +1,7 @@
 // The panel in today's host: a tab of the sidebar. Three folders up, because this is /extensions/<pack>/panel/.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { editor } from "./editor.js";
 import { mount } from "./panel.js";
 
 let place = null;
@@ -36,7 +37,8 @@ app.registerExtension({
         if (container === place) return;
         destroy();
         place = container;
-        unmount = mount(container, { fetch: (path, options) => api.fetchApi(path, options), onEvent });
+        const fetch = (path, options) => api.fetchApi(path, options);
+        unmount = mount(container, { fetch, onEvent, host: editor(app) });
       },
       destroy,
     });

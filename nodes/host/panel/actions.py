@@ -24,7 +24,7 @@ from ....pave_core.runs.shown import recipe_in, workflow_in
 from .. import folders
 from .acting import body_of, refused
 from .live import live
-from .runs import RUNS, folder_of
+from .runs import RUNS, _folder
 
 MANY = 1000  # names that are tried for a copy
 
@@ -62,7 +62,7 @@ async def _answered(request: web.Request, act: Callable[[Path], Mapping[str, Any
     name = request.match_info["name"]
 
     def acted() -> Mapping[str, Any]:
-        folder = folder_of(name)
+        folder = _folder(name)
         if folder is None:
             raise LookupError(f"there is no run {quoted(name)}")
         return act(folder)

@@ -102,7 +102,7 @@ def _runs() -> dict[str, Any]:
 
 
 def _run(name: str) -> dict[str, Any] | None:
-    folder = folder_of(name)
+    folder = _folder(name)
     if folder is None:
         return None
     now = live()
@@ -113,7 +113,7 @@ def _run(name: str) -> dict[str, Any] | None:
     steps = view["steps"] if now is None or now.steps is None else now.steps
     left = None if now is None or steps is None or each is None else max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
-    times = {"seconds_per_step": each, "seconds_left": left}
+    times = {"seconds_per_step": each, "seconds_left": left, "lora": folders.places().lora(name).is_file()}
     group, stored = group_of(name), album.group_in(folder)
     compared = group[0] if group is not None else None if stored is None else stored["step"]
     return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
@@ -128,7 +128,7 @@ def _group(name: str) -> dict[str, Any] | None:
     current = group_of(name)
     if current is None:
         _asked.pop(name, None)
-        folder = folder_of(name)
+        folder = _folder(name)
         return None if folder is None else album.group_in(folder)
     _asked.clear()
     _asked[name] = current
@@ -151,18 +151,18 @@ def _image(name: str, step: str, place: str) -> bytes | None:
 
 def _stored(name: str, of: str, step: str, place: str) -> Path | None:
     """The file of a small picture of a run."""
-    folder = folder_of(name)
+    folder = _folder(name)
     return None if folder is None else album.picture_in(folder, of, step, place)
 
 
 def _preview(name: str) -> bytes | None:
     """What a run has learnt, as a picture for the list."""
-    folder = folder_of(name)
+    folder = _folder(name)
     file = None if folder is None else picture_of(folder, folders.places().lora(name))
     return None if file is None else thumbnail_of(file, SMALL, SMALL_BYTES)
 
 
-def folder_of(name: str) -> Path | None:
+def _folder(name: str) -> Path | None:
     """The folder of the run of this name, as the list has it."""
     runs = folders.places().runs
     try:
@@ -172,7 +172,7 @@ def folder_of(name: str) -> Path | None:
 
 
 def _picture(name: str, picture: str) -> Path | None:
-    folder = folder_of(name)
+    folder = _folder(name)
     if folder is None or picture not in PICTURES:
         return None
     file = folder / f"{picture}.png"
