@@ -242,7 +242,7 @@ def test_the_slider_shows_each_measured_step_beside_the_first(state, sheet):
 
     sheet.get_by_role("combobox", name="Prompt").select_option("1")
     wait(sheet, "another prompt", lambda: sheet.evaluate(WIDTHS) == [65, 69])
-    assert sheet.locator(".pave-measured .pave-prompt").inner_text() == "a blue <b>star</b>"
+    assert sheet.locator(".pave-measured .pave-prompt").inner_text() == "a blue <b>star</b> on a light background"
     paths = [path for path in state.paths() if "/measured/" in path]
     assert len(paths) == len(set(paths)), "each is fetched once"
 

@@ -59,7 +59,10 @@ def detail(name: str, status: str = "training", steps: int = 12, **more: Any) ->
         "message": "the checkpoint of step 12 is kept",
         "pictures": ["curve", "grid"],
         "measured": {
-            "places": [{"prompt": "a red circle", "seed": 0}, {"prompt": "a blue <b>star</b>", "seed": 0}],
+            "places": [
+                {"prompt": "a red circle", "seed": 0},
+                {"prompt": "a blue <b>star</b> on a light background", "seed": 0},
+            ],
             "steps": [step for step in (0, 4, 8, 12) if step <= steps],
         },
         **{"resumable": True, "workflow": True, "lora": True},

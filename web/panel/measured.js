@@ -3,7 +3,7 @@ import { el, write } from "./dom.js";
 import { fetched } from "./group.js";
 
 const KEPT = 80; // pictures in memory
-const LONG = 60; // characters of a prompt in the list
+const LONG = 36; // characters of a prompt in the list: a longer one is shown whole below it
 
 const named = ({ prompt, seed }) =>
   `${prompt.length > LONG ? `${prompt.slice(0, LONG)} ...` : prompt} (seed ${seed})`;
@@ -49,7 +49,7 @@ export function measuredView(path, ask) {
     const { steps, places } = measured;
     const step = steps[Number(slider.value)];
     slider.setAttribute("aria-valuetext", `step ${step}`);
-    write(prompt, places[place].prompt);
+    write(prompt, choice.hidden || places[place].prompt.length > LONG ? places[place].prompt : "");
     const shown = [
       [before, steps[0]],
       [after, step],
