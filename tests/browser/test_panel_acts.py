@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from _editor import SET_WIDGETS, queue, run_workflow
-from _host.browser import load_workflow, nodes_2, page_of, until
+from _editor import IN_A_SUBGRAPH, SET_WIDGETS, queue, run_workflow
+from _host.browser import export_prompt, load_workflow, nodes_2, page_of, until
 from _own_server import own_server
 from _training_graphs import trained
 
@@ -89,8 +89,7 @@ def test_resume_puts_the_run_into_the_node(page, artifacts, front_end):
         action(page, "from_page_00001", "Resume")
         page.get_by_text("is from_page_00001 now. Press Run").wait_for()
         assert page.evaluate(RESUME) == ["from_page_00001"]
-        sent = page.evaluate("async () => (await app.graphToPrompt()).output")
-        (inputs,) = (node["inputs"] for node in sent.values() if node["class_type"] == "PaveTrain")
+        (inputs,) = (node["inputs"] for node in export_prompt(page).values() if node["class_type"] == "PaveTrain")
         assert inputs["resume"] == "from_page_00001"
         if front_end == "nodes 2":
             node = page.locator("[data-node-id]", has=page.get_by_text("Pave Train", exact=False))
@@ -110,6 +109,16 @@ def test_of_two_nodes_that_train_the_selected_one_is_meant(page):
     page.evaluate("() => app.graph.clear()")
     action(page, "from_page_00001", "Resume")
     page.get_by_text("No node of the open workflow trains.").wait_for()
+
+
+@pytest.mark.parametrize("promoted", [[], ["resume"]], ids=["inside", "shown outside"])
+def test_a_node_in_a_subgraph_gets_it_too(page, promoted):
+    load_workflow(page, QUICKSTART)
+    page.evaluate(IN_A_SUBGRAPH, ["PaveTrain", promoted])
+    action(page, "from_page_00001", "Resume")
+    page.get_by_text("is from_page_00001 now. Press Run").wait_for()
+    (inputs,) = (node["inputs"] for node in export_prompt(page).values() if node["class_type"] == "PaveTrain")
+    assert inputs["resume"] == "from_page_00001"
 
 
 def test_the_workflow_that_began_a_run_opens_and_trains_the_same_again(page, own):

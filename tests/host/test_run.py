@@ -75,7 +75,7 @@ def runs(modules):
 
 def metrics(folder):
     return [
-        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory")}
         for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
 

@@ -34,10 +34,16 @@ function chartsOf(names, runs) {
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
-// {"config.optim.learning_rate": "0.0001", ...}
+const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+// {"config.optim.learning_rate": {whole, shown}, ...}; of a list of groups, such as rewards, by their names.
 function flat(value, where = "", found = {}) {
-  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
-    for (const [key, each] of Object.entries(value)) flat(each, where ? `${where}.${key}` : key, found);
+  const groups = Array.isArray(value) && value.length > 0 && value.every(isGroup);
+  if (isGroup(value) || groups) {
+    for (const [key, each] of Object.entries(value)) {
+      const name = groups && typeof each.name === "string" ? each.name : key;
+      flat(each, where ? `${where}.${name}` : name, found);
+    }
   } else {
     const text = Array.isArray(value) ? value.map(plain).join("\n") : plain(value);
     found[where] = { whole: text, shown: text.length > LONG ? `${text.slice(0, LONG)} ...` : text };
@@ -59,14 +65,16 @@ function differences(names, recipes) {
   return el("div", box, el("table", {}, caption, el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
-// `host` is {fetch, tables}; `back` leads to the list.
+// `host` is {fetch, shown, tables}; `back` leads to the list.
 export function compareView(names, host, back) {
   let ended = false;
+  let trains = false; // one of them, still
   const leave = el("button", { type: "button", class: "pave-button pave-back", onclick: back }, "← All runs");
   const trouble = el("p", { class: "pave-trouble", role: "status" });
   const hint = el("p", { class: "pave-hint" });
   const cards = el("div", { class: "pave-cards" });
-  const settings = el("section", { class: "pave-card" }, el("header", {}, el("h3", {}, TITLE)));
+  const differing = el("div");
+  const settings = el("section", { class: "pave-card" }, el("header", {}, el("h3", {}, TITLE)), differing);
   const title = el("h2", {}, names.join(" and "));
   const element = el("div", { class: "pave-compare" }, leave, title, trouble, hint, cards, settings);
   settings.hidden = true;
@@ -93,12 +101,14 @@ export function compareView(names, host, back) {
     write(hint, "");
     write(trouble, runs.map(({ error }) => error).filter(Boolean).join(". "));
     if (runs.some(({ error }) => error)) return;
+    trains = runs.some(({ answer }) => answer.status === "training");
     ground.theme ??= themeOf(element);
     const charts = chartsOf(names, runs.map(({ answer }) => answer));
     keyed(cards, known, charts, (model) => model.key, (model) => card(model, ground));
     const without = recipes.map(({ error }) => error).filter(Boolean);
     const both = recipes.map(({ answer }) => answer);
-    settings.append(without.length ? el("p", { class: "pave-hint" }, without.join(". ")) : differences(names, both));
+    const said = without.length ? el("p", { class: "pave-hint" }, without.join(". ")) : differences(names, both);
+    differing.replaceChildren(said);
     settings.hidden = false;
   }
 
@@ -107,7 +117,7 @@ export function compareView(names, host, back) {
     element,
     hear() {},
     focus: () => leave.focus(),
-    tick() {},
+    tick: () => trains && host.shown() && load(),
     repaint,
     destroy() {
       ended = true;

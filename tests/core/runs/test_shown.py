@@ -103,6 +103,34 @@ def test_a_run_that_goes_on_after_it_was_finished_is_not_finished(left):
     assert view_of(folder, live=True)["status"] == "training"
 
 
+def test_what_the_loss_was_limited_by_is_shown_where_it_was(left):
+    folder = left(4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for step, record in enumerate(lines[:3]):
+        for place, chain in enumerate(record["segments"].values()):
+            chain["kl"] = step * (1 + 2 * place)
+    lines[3]["segments"] = {"1": {"kl": "<b>"}, "2": None}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    chains = len(lines[0]["segments"])
+    mean = sum(1 + 2 * place for place in range(chains)) / chains
+    view = view_of(folder)
+    assert view["curves"]["divergence"] == [0, mean, 2 * mean, None]
+    assert view["curves"]["limited"] == [None] * 4
+
+
+def test_the_curve_of_the_list_is_the_gain_where_there_is_one(left, begin):
+    (line,) = lines_of(left(4).parent, left(4).parent)[:1]
+    assert len(line.curve) == 4, "the reward"
+    run = begin(toy_config(iterations=60), evaluate_every=1)
+    drive(run)
+    run.finish()
+    run.close()
+    gains = [each["gain"] for each in view_of(run.folder.path)["evaluations"]]
+    (line,) = (line for line in lines_of(run.folder.path.parent, run.folder.path) if line.name == run.folder.name)
+    assert (len(line.curve), line.curve[0], line.curve[-1]) == (40, gains[0], gains[-1])
+    assert [gains.index(value) for value in line.curve[1:]] == sorted(gains.index(value) for value in line.curve[1:])
+
+
 FILES = ("metrics.jsonl", "evaluations.json", "guard.jsonl", "summary.json")
 DAMAGED = (
     *(b"", b"{", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff\xfe", b'{"step": "x"}\n', b"[1, [2], {}]\n"),
