@@ -307,6 +307,12 @@ def test_pictures_of_the_list_are_fetched_when_they_come_into_sight(state, sheet
         "the last has its picture",
         lambda: sheet.locator(".pave-thumb img").last.evaluate("i => i.naturalWidth") == 64,
     )
+    sheet.locator(".pave-row").last.click()
+    sheet.get_by_role("heading", name="run 59").wait_for()
+    assert sheet.evaluate("document.getElementById('sidebar').scrollTop") == 0
+    sheet.locator(".pave-back").click()
+    wait(sheet, "the list is back", lambda: sheet.locator(".pave-row").count() == 60)
+    wait(sheet, "where it was", lambda: sheet.evaluate("document.activeElement.textContent").startswith("run 59"))
     assert sheet.locator(".pave-spark polyline").first.get_attribute("points").count(",") == 4
 
 

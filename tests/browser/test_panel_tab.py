@@ -52,6 +52,8 @@ def test_the_tab_opens_follows_the_run_and_closes(page, answers, artifacts):
     page.get_by_text("step 13 of 40").wait_for()
     page.locator(".pave-back").click()
     until(page, "both runs are listed", lambda: page.locator(".pave-row").count() == 2)
+    room = page.locator(".sidebar-content-container").bounding_box()["height"]
+    assert panel.bounding_box()["height"] == pytest.approx(room, abs=1), "its ground fills the sidebar"
     page.screenshot(path=artifacts / "panel_list_in_host.png")
 
     until(page, "the tab is closed", lambda: panel.count() == 0, button.click)

@@ -37,6 +37,7 @@ app.registerExtension({
         if (container === place) return;
         destroy();
         place = container;
+        container.style.height = "100%"; // else the panel's ground ends with the list
         const fetch = (path, options) => api.fetchApi(path, options);
         unmount = mount(container, { fetch, onEvent, host: editor(app) });
       },

@@ -30,7 +30,7 @@ export function mount(container, { fetch, onEvent, now = Date.now, host: editor 
     view?.destroy();
     view = next;
     body.replaceChildren(view.element);
-    container.scrollTop = 0;
+    root.scrollIntoView(); // whichever of those around it scrolls
   }
 
   function open(name) {

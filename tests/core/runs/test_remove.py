@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -86,6 +87,17 @@ def test_a_run_that_is_in_use_stays_whole(folder):
         other.communicate()
     assert sorted({*(path.name for path in folder.iterdir()), "in_use.lock"}) == sorted({*before, "in_use.lock"})
     assert remove_run(folder) == []
+
+
+def test_a_run_that_trains_in_this_process_stays_whole(begin):
+    run = begin(toy_config(iterations=4))
+    drive(run, until=2)
+    run.keep()
+    with ThreadPoolExecutor(1) as thread, pytest.raises(ConfigError, match="in use"):
+        thread.submit(remove_run, run.folder.path).result()
+    assert (run.folder.path / "checkpoint.safetensors").is_file()
+    run.stop("cancelled")
+    assert remove_run(run.folder.path) == []
 
 
 def test_a_damaged_folder_can_be_removed(tmp_path):
