@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import checks, compare, guard, lora, memory, prompts, rewards, settings, steps, tiny, train
 from .host import door, folders, public_name, shutdown
 from .host.graphs import queue
-from .host.panel import person, routes, runs
+from .host.panel import actions, person, routes, runs
 from .shared.presets import preset_widgets
 
 
@@ -20,6 +20,7 @@ class PaveExtension(ComfyExtension):
         routes.register(preset_widgets())
         runs.register()
         person.register()
+        actions.register()
         queue.register()
         shutdown.register()
         public_name.publish()

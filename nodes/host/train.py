@@ -19,6 +19,7 @@ from ...pave_core.runs.run import Run
 from ...pave_core.runs.settings import Task
 from . import folders, shutdown
 from .memory import free_caches
+from .panel.kept import KeptWorkflow
 from .panel.live import LiveRun
 from .panel.progress import NodeProgress
 from .policy.conditioning import NativeCond
@@ -66,7 +67,7 @@ def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress:
         decoder,
         task=task,
         places=folders.places(),
-        reporters=[progress, LiveRun()],
+        reporters=[progress, LiveRun(), KeptWorkflow()],
         free=free_caches,
         preflight=before,
     )

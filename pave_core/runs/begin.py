@@ -60,7 +60,7 @@ def begin(
         folder = Nowhere()
     elif name == NO_RESUME:
         write_waiting(warn)
-        folder = RunFolder.new(places.runs, task.settings.name, warn)
+        folder = RunFolder.new(places.runs, task.settings.name, warn, lambda run: places.lora(run).exists())
     else:
         write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)

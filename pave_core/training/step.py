@@ -29,6 +29,7 @@ from torch import Tensor
 from ..config.train import TrainConfig
 from ..errors import ConfigError
 from ..images import eight_bit
+from ..memory.peak import peak_gb
 from ..objective.advantage import advantages_of, global_advantages
 from ..rollout.curriculum import RunningStats, candidates_of_step, nearest, prompts_of_step, window
 from ..rollout.run_batches import RunBatches
@@ -386,6 +387,7 @@ class TrainingStep:
             seconds=dict(self._seconds),
             prompts=tuple(self.prompts),
             preview=self._preview,
+            memory=peak_gb(self._policy.device),
             group=self._group,
         )
 

@@ -42,12 +42,20 @@ window.asked = new Set()
 window.open_dialog = () => {
     window.dialog = personDialog(document.body, fetch.bind(window), () => { window.dialog = null })
 }
+window.done = []  // what the panel has asked of the editor
+window.editor = {
+    resume: async name => { done.push(["resume", name]); return window.answer ?? { said: `resume is ${name} now.` } },
+    open: async (graph, name) => { done.push(["open", name, graph.nodes.length]) },
+    refresh: async () => { done.push(["refresh"]) },
+}
 window.open_panel = () => {
     window.close_panel = mount(document.getElementById("sidebar"), {
         fetch: (path, options) => fetch(path, options),
         onEvent: listener => { listeners.add(listener); return () => listeners.delete(listener) },
         onAsked: listener => { asked.add(listener); return () => asked.delete(listener) },
         enlarge: open_dialog,
+        host: window.editor,
+        now: () => Date.now() + (window.later ?? 0),
     })
 }
 window.tell = name => listeners.forEach(listener => listener(name))
@@ -96,6 +104,11 @@ class PanelServer:
     """Seconds that the next answers take, once they are made: they are older than they come."""
     asked: list[tuple[float, str]] = field(default_factory=list)
     """(time, path) of each request to a route of the panel."""
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refusal: str = ""
+    """Why nothing that acts is done."""
+    acted: list[tuple[str, str]] = field(default_factory=list)
+    """(run, what) of each request that acts."""
 
     def reset(self) -> None:
         """Nothing to tell, and nothing asked yet."""
@@ -103,6 +116,18 @@ class PanelServer:
 
     def paths(self) -> list[str]:
         return [path for _, path in self.asked]
+
+    def act(self, path: str) -> tuple[int, str, bytes]:
+        """(status, type, body) of a request that acts."""
+        *_, name, what = map(unquote, path.split("/"))
+        if self.refusal:
+            return 409, "application/json", json.dumps({"error": self.refusal}).encode()
+        self.acted.append((name, what))
+        if what == "delete":
+            self.runs = [run for run in self.runs if run["name"] != name]
+            self.details.pop(name, None)
+        said = {"delete": {"left": ["notes.txt"]}, "copy": {"name": f"{name}.safetensors", "new": True}}
+        return 200, "application/json", json.dumps(said[what]).encode()
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """(status, type, body) of a route of the panel."""
@@ -117,8 +142,13 @@ class PanelServer:
         if run is None:
             error = {"error": f"there is no run {unquote(rest[0])}"}
             return 404, "application/json", json.dumps(error).encode()
-        if len(rest) == 3:
-            return 200, "image/png", png(320, 120)
+        if len(rest) >= 3 or rest[-1] == "preview":
+            number = sum(map(int, rest[2:])) if rest[1] == "measured" else 0
+            return 200, "image/png", png(320, 120) if rest[1] == "pictures" else png(64 + number, 64)
+        if rest[-1] in ("workflow", "recipe"):
+            said = {"nodes": []} if rest[-1] == "workflow" else self.recipes.get(run["name"])
+            error = {"error": f"there is no {rest[-1]}"}
+            return (200 if said else 404), "application/json", json.dumps(said or error).encode()
         return 200, "application/json", json.dumps(run).encode()
 
 
@@ -147,7 +177,10 @@ def _handler(server: PanelServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send(*server.person.act(self.path.rpartition("/")[2], body))
+            if self.path.startswith("/pave/person/"):
+                self.send(*server.person.act(self.path.rpartition("/")[2], body))
+            else:
+                self.send(*server.act(self.path))
 
         def send(self, status: int, kind: str, body: bytes) -> None:
             try:

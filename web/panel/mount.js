@@ -2,6 +2,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { openPerson } from "../pave_person.js";
+import { editor } from "./editor.js";
 import { mount } from "./panel.js";
 
 let place = null;
@@ -46,8 +47,9 @@ app.registerExtension({
         if (container === place) return;
         destroy();
         place = container;
+        container.style.height = "100%"; // else the panel's ground ends with the list
         const fetch = (path, options) => api.fetchApi(path, options);
-        unmount = mount(container, { fetch, onEvent, onAsked, enlarge: openPerson });
+        unmount = mount(container, { fetch, onEvent, onAsked, enlarge: openPerson, host: editor(app) });
       },
       destroy,
     });

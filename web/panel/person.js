@@ -51,7 +51,7 @@ export function personView(ask, shown, { fit = false, enlarge = null, waits = ()
   const skip = act("Skip", () => answer({ kind: "skipped", tiers: [] }), "S: nothing is learnt from these");
   const undo = act("Undo", takeBack, "Z: takes back what you picked, then your last answer");
   const large = enlarge && act("Large", enlarge, "In a window of its own");
-  const said = el("p", { class: "pave-said", role: "status" });
+  const said = el("p", { class: "pave-told", role: "status" });
   const learnt = el("p", { class: "pave-time" });
   const wait = el("p", { class: "pave-hint" });
   const keys = el("p", { class: "pave-keys" }, KEYS);
