@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
@@ -21,13 +20,14 @@ from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
+from ..training.steering import Steering
 from ..types import Cond, Decoder, RunPolicy
 from .folder import Places, RunFolder
 from .follower import Nowhere, told_checkpoint, told_readings
 from .keeper import Keeper, write_waiting
 from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 from .measurements import Measurements
-from .recipe import check_recipe, recipe_of
+from .recipe import check_recipe, recipe_of, steered_in
 from .run import Run
 from .settings import NO_RESUME, Task
 from .watch import Watch
@@ -43,6 +43,7 @@ def begin(
     free: Callable[[], None] = nothing,
     preflight: Callable[[Cond], Preflight] | None = None,
     processes: Processes = ALONE,
+    steering: Steering | None = None,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
@@ -50,7 +51,8 @@ def begin(
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
     preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
     and the update begins with as many branch steps at once as it found to fit; None: with all. processes: those that
-    make the run together, each by a call of its own: the first alone reports and writes. ConfigError for what cannot
+    make the run together, each by a call of its own: the first alone reports and writes. steering: orders to the run;
+    the policy calls its check() before each call of a network. ConfigError for what cannot
     work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
     """
     log = Everyone([LogLines(), *reporters] if processes.leads else [])
@@ -79,6 +81,7 @@ def begin(
             free=free,
             preflight=preflight,
             processes=processes,
+            steering=steering or Steering(),
         )
     except BaseException as error:
         if not isinstance(error, PaveError):
@@ -100,8 +103,9 @@ def _begin(
     free: Callable[[], None],
     preflight: Callable[[Cond], Preflight] | None,
     processes: Processes,
+    steering: Steering,
 ) -> Run:
-    started = time.perf_counter()
+    started = steering.clock()
     update_batch = UNLIMITED
     with policy:
         base = policy.fingerprint()
@@ -169,6 +173,8 @@ def _begin(
         watch=watch,
         reporter=Everyone(reporters),
         started=started,
+        steering=steering,
+        steered=[] if checkpoint is None else steered_in(checkpoint.recipe),
         kept=-1 if checkpoint is None else checkpoint.step,
     )
     if checkpoint is not None:

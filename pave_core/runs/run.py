@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config.train import TrainConfig
-from ..errors import TrainingError, in_words
-from ..evaluation.gain import Comparison
+from ..errors import PaveError, TrainingError, in_words
+from ..evaluation.gain import Comparison, paired_gain
 from ..evaluation.guard import Reading
 from ..files import finite
 from ..pictures.curve import reward_curve
@@ -25,19 +26,23 @@ from ..training.loop import train
 from ..training.metrics import StepMetrics
 from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
+from ..training.steering import Order, Steering, StepDroppedError
 from ..types import Cond, Decoder, RunPolicy
 from .folder import RunFolder
 from .follower import Nowhere
 from .keeper import Keeper
 from .log import Reporter
 from .measurements import Measurements
-from .recipe import recipe_of
-from .report import GuardSummary, RunSummary
+from .recipe import STEERED, recipe_of
+from .report import DONE, GuardSummary, RunSummary
 from .settings import Task
 from .watch import Watch
 
 MAX_AGE = 300.0
 """Seconds: no checkpoint is older, but for the step under way."""
+MOST_BY_HAND = 20
+"""So often the learning rate can be halved by hand."""
+WAITS = "it will be evaluated when the gradient under way is done, whose memory it would need"
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,23 @@ class Run:
     measurements: Measurements | None
     watch: Watch | None
     reporter: Reporter
-    started: float  # time.perf_counter() at the beginning
+    started: float  # steering.clock() at the beginning
+    steering: Steering
+    steered: list[dict[str, Any]]  # what was done as it was ordered: {"step", "order"} and more; as in the recipe
     kept: int = -1  # the step whose checkpoint is on disk; -1: it must be written
     _kept_lora: int = -1  # the same of the LoRA
     _kept_best: int = 0  # the same of the guard's best state
     _kept_at: float = -math.inf  # time.monotonic() when all was last written
 
+    _by_hand: str | None = None  # why it ends before its last step, if that was ordered
+    _in_step: bool = False  # whether a step is under way that can be dropped
+    _after_step: bool = False  # whether a step is complete, and the next has not begun
+
     def __post_init__(self) -> None:
         self._kept_best = 0 if self.watch is None else self.watch.best.step
+        for order in self.steering.early:
+            self._note(order, f"{DONE[order]} before the first step")
+        self.steering.act = self._act
 
     @property
     def config(self) -> TrainConfig:
@@ -93,8 +107,8 @@ class Run:
 
     @property
     def stopped(self) -> str | None:
-        """Why the guard has ended the run; None if it has not."""
-        return None if self.watch is None else self.watch.stopped
+        """Why the run ends before its last step: the guard's alarms, or by hand; None if it goes on."""
+        return self._by_hand or (None if self.watch is None else self.watch.stopped)
 
     @property
     def chosen(self) -> Checkpoint | None:
@@ -108,17 +122,22 @@ class Run:
 
     def recipe(self) -> dict[str, Any]:
         """Everything that is needed to train this LoRA again, as JSON values."""
-        return recipe_of(self.policy, self.task, self.base)
+        steered = {STEERED: list(self.steered)} if self.steered else {}
+        return recipe_of(self.policy, self.task, self.base) | steered
 
     def lora(self) -> LoraWeights:
         """The LoRA of chosen_step, with its recipe."""
-        values = (self.state.average or None) if self.chosen is None else self.chosen.weights
+        shown = self.chosen or self.state.settled
+        values = (self.state.average or None) if shown is None else shown.weights
         return LoraWeights(self.policy.export(values), self.recipe() | {"step": self.chosen_step})
 
     def steps(self, processes: Processes = ALONE) -> Iterator[StepMetrics]:
-        """Train, inside `with policy:`; the metrics of each step, for after_step(). A run without a reward cannot."""
+        """Train, inside `with policy:`; the metrics of each step, for after_step(). A run without a reward cannot.
+
+        They end early where that is ordered: `stopped` says so.
+        """
         assert self.task.reward is not None
-        return train(
+        steps = train(
             self.policy,
             self.decoder,
             reward=self.task.reward,
@@ -127,7 +146,22 @@ class Run:
             state=self.state,
             batches=self.batches,
             processes=processes,
+            steering=self.steering,
+            progress=self.within,
         )
+        while True:
+            self._in_step = True
+            try:
+                metrics = next(steps)
+            except (StopIteration, StepDroppedError):
+                return
+            finally:
+                self._in_step = False
+            yield metrics
+
+    def within(self, what: str, done: int, whole: int) -> None:
+        """Report how far the part of the step is that is under way."""
+        self.reporter.within(self.state.step + 1, self.config.run.iterations, (what, done, whole))
 
     def after_step(self, metrics: StepMetrics) -> None:
         """Report a completed step, and measure and save when that is due."""
@@ -138,6 +172,83 @@ class Run:
         due = self._look() or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
         if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
             self.keep()
+        self._after_step = True
+        try:
+            self.steering.check()
+        finally:
+            self._after_step = False
+
+    def _act(self, order: Order) -> bool:
+        """Act on an order; whether that is done, and need not wait for a better place. Inside `with policy:`."""
+        step = self.state.step
+        match order:
+            case "pause":
+                self._note(order, f"paused after step {step}")
+                self.reporter.progress("paused", 0, 0)
+            case "go on":
+                self._note(order, f"goes on after step {step}")
+            case "save" if step == 0:
+                self._note(order, "there is nothing to save before the first step is complete")
+            case "save":
+                self._note(order, f"saving step {step} as ordered")
+                self.keep()
+                self.steering.said = f"saved step {step}" if self.kept == step else self.keeper.where(step)
+            case "evaluate":
+                return self._evaluate()
+            case "halve" if self.state.halvings >= MOST_BY_HAND:
+                self._note(order, f"the learning rate was halved {MOST_BY_HAND} times: it stays as it is")
+            case "halve":
+                self.state.halve()
+                self._note(order, f"learning rate halved by hand after step {step}", halvings=self.state.halvings)
+                if step:
+                    self.keep()  # so that no resumed run goes on without it
+            case "finish":
+                return self._finish_early()
+        return True
+
+    def _evaluate(self) -> bool:
+        """Measure the last complete step, as ordered."""
+        step, measurements = self.state.step, self.measurements
+        if measurements is None:
+            self._note("evaluate", "nothing can be measured: no reward is connected to the node that begins the run")
+        elif step in measurements.evaluations:
+            self._note("evaluate", f"step {step} has been measured already")
+        elif not self.steering.free:
+            if self.steering.said != WAITS:
+                self.steering.said = WAITS
+                self.reporter.message(WAITS)
+            return False
+        else:
+            self._note("evaluate", f"measuring step {step} as ordered")
+            try:
+                self._measure(measurements)
+            except PaveError as error:  # what was learnt goes on
+                self.steering.said = f"step {step} could not be evaluated: {error}"
+            else:
+                gain, error = paired_gain(measurements.before.total, measurements.evaluations[step].total)
+                self.steering.said = f"evaluated step {step}: gain {gain:+.4f} +- {error:.4f}"
+            self.reporter.message(self.steering.said)
+        return True
+
+    def _finish_early(self) -> bool:
+        """End the run, as ordered: here, or at the end of the step that nobody could drop."""
+        if self.stopped is None and (self.state.step == 0 or not (self._in_step or self._after_step)):
+            return False
+        self._by_hand = f"stopped by hand after step {self.state.step}"
+        self._note("finish", f"{self._by_hand}: it is measured and finished")
+        if self._in_step:
+            raise StepDroppedError
+        return True
+
+    def _note(self, order: Order, text: str, **more: Any) -> None:
+        """Write down what is done as it was ordered."""
+        entry = {"step": self.state.step, "order": order, **more}
+        if entry not in self.steered:  # a run may be paused in one step again and again
+            self.steered.append(entry)
+        self.folder.save_order(entry | {"text": text, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+        self.kept = self._kept_lora = -1  # their recipes say so
+        self.steering.said = text
+        self.reporter.message(text)
 
     def catch_up(self) -> None:
         """Of a run that is resumed: let the guard read the step at which it is, if Cancel has cut that off."""
@@ -208,6 +319,7 @@ class Run:
 
     def close(self) -> None:
         """Give the run's folder free. A new run without a step leaves none behind."""
+        self.steering.end()
         self.reporter.close()
         self.policy.rest()
         self.keeper.close()
@@ -258,7 +370,7 @@ class Run:
     def _measure(self, measurements: Measurements) -> None:
         """Evaluate the policy with the weights that are saved, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
-        with self.state.showing():
+        with self.steering.busy(), self.state.showing():
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
@@ -273,7 +385,7 @@ class Run:
             self._watch()
         chosen = self.chosen
         if chosen is not None and not measurements.has_images(chosen.step):
-            with self.state.showing(chosen):
+            with self.steering.busy(), self.state.showing(chosen):
                 measurements.replace(chosen.step)
 
     def _watch(self) -> None:
@@ -310,10 +422,11 @@ class Run:
         return RunSummary.of(
             self.history,
             steps=self.state.step,
-            train_seconds=time.perf_counter() - self.started,
+            train_seconds=self.steering.clock() - self.started,
             held_out_prompts=len(self.task.prompts.held_out),
             comparison=None if measured is None or not at else Comparison.of(measured.before, measured.evaluations[at]),
             stopped=stopped,
+            steered=tuple(self.steered),
             guard=None
             if watch is None
             else GuardSummary.of(watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out),

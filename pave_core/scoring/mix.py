@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Literal, get_args
@@ -119,10 +119,17 @@ class RewardMix:
         """`reward` itself if it is a mix, else a mix of that one."""
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Scores:
-        """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score()."""
-        parts = zip(self.names, self.rewards, self._batches, strict=True)
-        values = {name: score(reward, images, prompts, batches) for name, reward, batches in parts}
+    def score(
+        self, images: Tensor, prompts: Sequence[str], told: Callable[[int, int], None] = lambda done, whole: None
+    ) -> Scores:
+        """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score().
+
+        told: how many rewards are done, of how many.
+        """
+        values: dict[str, Tensor] = {}
+        for name, reward, batches in zip(self.names, self.rewards, self._batches, strict=True):
+            told(len(values), len(self.rewards))
+            values[name] = score(reward, images, prompts, batches)
         return Scores(values, self.weights, self.normalise)
 
     def describe(self) -> dict[str, object]:

@@ -71,6 +71,11 @@ def register() -> None:
         return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
 
+async def is_listed(name: str) -> bool:
+    """Whether there is a run of this name."""
+    return await _read(lambda: _folder(name)) is not None
+
+
 async def _read(read: Callable[[], Any]) -> Any:
     """What `read` gives, which waits for the disk: the server goes on meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(None, read)
@@ -101,7 +106,11 @@ def _run(name: str) -> dict[str, Any] | None:
     times = {"seconds_per_step": each, "seconds_left": left}
     group = group_of(name)
     compared = None if group is None else group[0]
-    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
+    steered = {"paused": False, "ordered": [], "obeyed": None}
+    if now is not None:
+        orders = now.steering.view()
+        steered = {"paused": orders.paused, "ordered": list(orders.waiting), "obeyed": orders.said}
+    return view | times | steered | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
 
 
 _asked: dict[str, tuple[int, Group]] = {}
