@@ -107,7 +107,9 @@ def _begin(
 ) -> Run:
     started = steering.clock()
     update_batch = UNLIMITED
+    log.progress("loading the model", 0, 0)
     with policy:
+        log.progress("reading the model's weights", 0, 0)
         base = policy.fingerprint()
         checkpoint = None
         if isinstance(folder, RunFolder):
@@ -118,6 +120,7 @@ def _begin(
             log.message(remark, warning=True)
         conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)), log.progress)
         if preflight is not None:
+            log.progress("measuring what a step needs", 0, 0)
             found = preflight(conds[max(task.prompts.train, key=len)])
             log.message(found.line)
             update_batch = found.needs.update_batch
@@ -199,6 +202,7 @@ def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | No
     """Leave layers that get no gradient out of the adapter; a resumed run keeps the layers that it began with."""
     idle: Collection[str] = ()
     if task.settings.check_gradient:
+        log.progress("checking the gradient", 0, 0)
         check = policy.check_gradient(cond)
         log.message(check.text)
         idle = check.idle
@@ -266,6 +270,7 @@ def _measure(
     with policy.reference():
         before = measure()
         if guard is not None:
+            log.progress("preparing the guard", 0, 0)
             probe = DriftProbe(policy, conds, rollout, processes)
             watch = Watch(guard.config, before, probe=probe, fresh=fresh)
     require_spread(before.scores)

@@ -92,7 +92,8 @@ class Run:
     def __post_init__(self) -> None:
         self._kept_best = 0 if self.watch is None else self.watch.best.step
         for order in self.steering.early:
-            self._note(order, f"{DONE[order]} before the first step")
+            self._note(order)
+            self._say(f"{DONE[order]} before the first step")
         self.steering.act = self._act
 
     @property
@@ -182,26 +183,28 @@ class Run:
         """Act on an order; whether that is done, and need not wait for a better place. Inside `with policy:`."""
         step = self.state.step
         match order:
-            case "pause":
-                self._note(order, f"paused after step {step}")
-                self.reporter.progress("paused", 0, 0)
-            case "go on":
-                self._note(order, f"goes on after step {step}")
+            case "pause" | "go on":
+                self._note(order)
+                self._say(f"{DONE[order]} after step {step}")
+                self.reporter.progress("paused" if order == "pause" else "going on", 0, 0)
             case "save" if step == 0:
-                self._note(order, "there is nothing to save before the first step is complete")
+                self._note(order)
+                self._say("there is nothing to save before the first step is complete")
             case "save":
-                self._note(order, f"saving step {step} as ordered")
+                self._note(order)
                 self.keep()
-                self.steering.said = f"saved step {step}" if self.kept == step else self.keeper.where(step)
+                self._say(f"saved step {step}" if self.kept == step else self.keeper.where(step))
             case "evaluate":
                 return self._evaluate()
             case "halve" if self.state.halvings >= MOST_BY_HAND:
-                self._note(order, f"the learning rate was halved {MOST_BY_HAND} times: it stays as it is")
+                self._note(order, halvings=self.state.halvings)
+                self._say(f"the learning rate was halved {MOST_BY_HAND} times: it stays as it is")
             case "halve":
                 self.state.halve()
-                self._note(order, f"learning rate halved by hand after step {step}", halvings=self.state.halvings)
+                self._note(order, halvings=self.state.halvings)
                 if step:
                     self.keep()  # so that no resumed run goes on without it
+                self._say(f"learning rate halved after step {step}")
             case "finish":
                 return self._finish_early()
         return True
@@ -210,24 +213,21 @@ class Run:
         """Measure the last complete step, as ordered."""
         step, measurements = self.state.step, self.measurements
         if measurements is None:
-            self._note("evaluate", "nothing can be measured: no reward is connected to the node that begins the run")
-        elif step in measurements.evaluations:
-            self._note("evaluate", f"step {step} has been measured already")
-        elif not self.steering.free:
+            self._note("evaluate")
+            self._say("nothing can be measured: no reward is connected to the node that begins the run")
+            return True
+        if not self.steering.free:
             if self.steering.said != WAITS:
-                self.steering.said = WAITS
-                self.reporter.message(WAITS)
+                self._say(WAITS)
             return False
-        else:
-            self._note("evaluate", f"measuring step {step} as ordered")
-            try:
-                self._measure(measurements)
-            except PaveError as error:  # what was learnt goes on
-                self.steering.said = f"step {step} could not be evaluated: {error}"
-            else:
-                gain, error = paired_gain(measurements.before.total, measurements.evaluations[step].total)
-                self.steering.said = f"evaluated step {step}: gain {gain:+.4f} +- {error:.4f}"
-            self.reporter.message(self.steering.said)
+        self._note("evaluate")
+        try:
+            self._measure(measurements)
+        except PaveError as error:  # what was learnt goes on
+            self._say(f"step {step} could not be evaluated: {error}")
+            return True
+        gain, error = paired_gain(measurements.before.total, measurements.evaluations[step].total)
+        self._say(f"evaluated step {step}: gain {gain:+.4f} +- {error:.4f}")
         return True
 
     def _finish_early(self) -> bool:
@@ -235,18 +235,22 @@ class Run:
         if self.stopped is None and (self.state.step == 0 or not (self._in_step or self._after_step)):
             return False
         self._by_hand = f"stopped by hand after step {self.state.step}"
-        self._note("finish", f"{self._by_hand}: it is measured and finished")
+        self._note("finish")
+        self._say(f"{self._by_hand}: it is measured and finished")
         if self._in_step:
             raise StepDroppedError
         return True
 
-    def _note(self, order: Order, text: str, **more: Any) -> None:
+    def _note(self, order: Order, **more: Any) -> None:
         """Write down what is done as it was ordered."""
         entry = {"step": self.state.step, "order": order, **more}
         if entry not in self.steered:  # a run may be paused in one step again and again
             self.steered.append(entry)
-        self.folder.save_order(entry | {"text": text, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+        self.folder.save_order(entry | {"time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
         self.kept = self._kept_lora = -1  # their recipes say so
+
+    def _say(self, text: str) -> None:
+        """Tell people what came of an order."""
         self.steering.said = text
         self.reporter.message(text)
 
@@ -274,6 +278,7 @@ class Run:
         written is a warning, and is tried again the next time.
         """
         step = self.state.step
+        self.reporter.progress("saving", 0, 0)
         self.folder.make_again()
         if self._kept_lora != step and self.keeper.save_lora(self.lora()):
             self._kept_lora = step
@@ -358,6 +363,7 @@ class Run:
 
     def _drawn(self, name: str, draw: Callable[[], Tensor]) -> Tensor:
         """The picture that `draw` makes; a blank one, with a warning, where a library cannot."""
+        self.reporter.progress(f"drawing the {name}", 0, 0)
         try:
             return draw()
         except Exception as error:  # whatever matplotlib or Pillow raise
@@ -374,7 +380,9 @@ class Run:
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
-            self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
+            gain, error = paired_gain(measurements.before.total, evaluation.total)
+            numbers = {"held_out/reward": mean(evaluation.total), "held_out/gain": gain, "held_out/gain_se": error}
+            self.reporter.numbers(self.state.step, finite(numbers))
 
     def _measure_chosen(self, measurements: Measurements) -> None:
         """Let the guard read the last step, and evaluate the chosen step again if its images are no longer there.

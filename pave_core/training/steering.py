@@ -111,12 +111,16 @@ class Steering:
         """The seconds of time.perf_counter(), less those in which orders were acted on."""
         return (self._stopped_at or time.perf_counter()) - self._away
 
-    def _obey(self) -> None:
-        """Act on all that is waiting, as far as it can be done here."""
+    def _obey(self, pausing: bool = False) -> None:
+        """Act on all that is waiting, as far as it can be done here. pausing: whether the caller waits while paused."""
         put_off: list[Order] = []
         while (order := self._next(put_off)) is not None:
             if order == "pause":
-                self._pause()
+                self._paused = True
+                self.act(order)
+                self._done(order)
+                if not pausing:
+                    self._wait()
                 continue
             if order in ("go on", "finish"):
                 self._paused = False
@@ -141,15 +145,12 @@ class Steering:
                 self._waiting.remove(order)
         self.changed()
 
-    def _pause(self) -> None:
+    def _wait(self) -> None:
         """Wait until the run is to go on. What else is ordered meanwhile is done meanwhile."""
-        self._paused = True
         try:
-            self.act("pause")
-            self._done("pause")
             while self._paused:
                 self._check()
-                self._obey()
+                self._obey(pausing=True)
                 with self._changing:
                     if self._paused:
                         self._changing.wait(WAKE)

@@ -5,6 +5,7 @@ import { el, keyed, write } from "./dom.js";
 import { feed } from "./feed.js";
 import { groupView } from "./group.js";
 import { chartsOf } from "./models.js";
+import { steerView } from "./steer.js";
 import { onTheme, themeOf } from "./theme.js";
 import * as words from "./words.js";
 
@@ -83,6 +84,7 @@ export function runView(name, host, back) {
   const all = bar("Steps");
   const phase = el("p", { class: "pave-phase" });
   const part = bar("Phase");
+  const steer = steerView(path, host.fetch, () => asked.ask());
   const message = el("p", { class: "pave-message" });
   const hint = el("p", { class: "pave-hint" });
   const cards = el("div", { class: "pave-cards" });
@@ -98,6 +100,7 @@ export function runView(name, host, back) {
     all.element,
     phase,
     part.element,
+    steer.element,
     message,
     hint,
     group.element,
@@ -127,7 +130,7 @@ export function runView(name, host, back) {
 
   function showTime() {
     if (!run) return;
-    const passed = (host.now() - heard) / 1000;
+    const passed = run.paused ? 0 : (host.now() - heard) / 1000;
     const left = run.seconds_left === null ? null : words.left(Math.max(0, run.seconds_left - passed));
     const pace = run.seconds_per_step === null ? null : words.pace(run.seconds_per_step);
     const shown = run.status === "training" ? [left, pace] : [pace];
@@ -140,7 +143,8 @@ export function runView(name, host, back) {
     all.update(run.step, run.steps);
     write(phase, run.phase && run.phase.what + (run.phase.whole ? ` ${run.phase.done} of ${run.phase.whole}` : ""));
     part.update(run.phase?.done, run.phase?.whole);
-    write(message, run.message);
+    steer.update(run);
+    write(message, run.message === run.obeyed ? "" : run.message);
     showTime();
     const charts = chartsOf(run);
     write(hint, charts.length || run.status !== "training" ? "" : "The curves come with the first step.");
