@@ -72,7 +72,6 @@ class Watched:
 
 KINDS = {
     "train": lambda name, steps: trained(name, steps),
-    "advanced": lambda name, steps: trained(name, steps),
     "loop": lambda name, steps: looped(name, steps, reward=["reward", 0]),
 }
 
@@ -151,7 +150,9 @@ def test_cancel_works_while_a_run_is_paused_and_it_can_be_resumed(client, server
     assert time.monotonic() - started < 10
     assert seen(client, run)["status"] == "stopped"
     step = len(metrics(server, "held"))
-    client.run(trained("held", step + 1, resume=run), timeout=120)
+    graph = trained("held", step + 1)
+    graph["train"]["inputs"]["resume"] = run
+    client.run(graph, timeout=120)
     assert recipe_of(server, "held")["steered"][0] == {"step": step, "order": "pause"}
 
 

@@ -67,14 +67,14 @@ export function steerView(path, ask, sent) {
     const { error } = await post(ask, `${path}/steer`, { order });
     given.delete(order);
     trouble = error ?? null;
-    if (!error && !run.ordered.includes(order)) run.ordered.push(order); // until the next answer
+    if (!error) run.ordered = [...new Set([...(run.ordered ?? []), order])]; // until the next answer
     show();
     sent();
   }
 
   function show() {
     element.hidden = run.status !== "training";
-    const waiting = new Set([...run.ordered, ...given]);
+    const waiting = new Set([...(run.ordered ?? []), ...given]);
     const turning = waiting.has("pause") || waiting.has("go on");
     write(pause, run.paused ? "Go on" : "Pause");
     pause.setAttribute("aria-disabled", String(turning));
