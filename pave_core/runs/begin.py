@@ -87,6 +87,7 @@ def begin(
         if not isinstance(error, PaveError):
             rest = "there is nothing to keep" if name == NO_RESUME else f"{name!r} is as it was"
             warn(f"ended before its first step: {rest}")
+            log.ended(f"ended before its first step: {rest}", early=True)
         folder.discard()
         log.close()
         raise

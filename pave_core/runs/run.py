@@ -299,7 +299,9 @@ class Run:
         """
         try:
             if self.state.step == 0:
-                self.reporter.message(f"{why} before its first step: there is nothing to keep", warning=True)
+                said = f"{why} before its first step: there is nothing to keep"
+                self.reporter.message(said, warning=True)
+                self.reporter.ended(said, early=True)
                 return
             try:
                 self.keep()

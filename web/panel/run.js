@@ -144,7 +144,7 @@ export function runView(name, host, back) {
     write(phase, run.phase && run.phase.what + (run.phase.whole ? ` ${run.phase.done} of ${run.phase.whole}` : ""));
     part.update(run.phase?.done, run.phase?.whole);
     steer.update(run);
-    write(message, run.message === run.obeyed ? "" : run.message);
+    write(message, run.message === run.obeyed && !run.ordered?.length ? "" : run.message); // where steer shows it
     showTime();
     const charts = chartsOf(run);
     write(hint, charts.length || run.status !== "training" ? "" : "The curves come with the first step.");
