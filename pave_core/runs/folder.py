@@ -6,6 +6,7 @@
 <run>/evaluations.json           the mean scores of every evaluation on the held-out prompts
 <run>/guard.jsonl                one JSON object per reading of the guard, if the run has one
 <run>/best.safetensors           the state of the guard's best reading, likewise, and the one before
+<run>/steering.jsonl             one JSON object per order that was given to the run, if there were any
 <run>/summary.json, curve.png, grid.png
 <run>/measured, group            small pictures, of held-out prompts at each measurement and of the last group: album.py
 <run>/workflow.json              the graph that began the run, where one did
@@ -35,6 +36,7 @@ from ..evaluation.gain import paired_gain
 from ..evaluation.guard import Reading
 from ..files import (
     WriteError,
+    append_records,
     finite,
     read_records,
     reason_of,
@@ -84,6 +86,7 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self._readings = path / "guard.jsonl"
         self._evaluations = path / "evaluations.json"
+        self._orders = path / "steering.jsonl"
         self._warn = warn
         self._warned: set[str] = set()  # of what could not be written
         self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
@@ -245,6 +248,11 @@ class RunFolder:
         with self._report(file):
             write_atomically(file, encoded(image, "PNG"))
 
+    def save_order(self, record: Mapping[str, Any]) -> None:
+        """Append what was done as it was ordered to steering.jsonl, which nobody reads but people."""
+        with self._report(self._orders):
+            append_records(self._orders, [record])
+
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, with null for numbers that are not finite."""
         file = self.path / "summary.json"
@@ -255,8 +263,10 @@ class RunFolder:
         """Unlock the folder, and remove it if nothing was written to it."""
         self.release()
         with contextlib.suppress(OSError):
-            if [path.name for path in self.path.iterdir()] == [Path(self._lock.lock_file).name]:
-                Path(self._lock.lock_file).unlink()
+            nothing = {Path(self._lock.lock_file), self._orders}
+            if set(self.path.iterdir()) <= nothing:
+                for file in nothing:
+                    file.unlink(missing_ok=True)
             self.path.rmdir()
 
     def _newest(self, path: Path) -> Checkpoint:

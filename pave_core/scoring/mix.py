@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
@@ -154,14 +154,17 @@ class RewardMix:
         *,
         groups: Groups | None = None,
         features: Mapping[str, Tensor] = MappingProxyType({}),
+        told: Callable[[int, int], None] = lambda done, whole: None,
     ) -> Scores:
         """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score().
 
         groups: the images are those of training groups, one after the other, and rewards that ask are asked; None:
-        nobody is asked. features: what features() gave of these images.
+        nobody is asked. features: what features() gave of these images. told: how many rewards are done, of
+        how many.
         """
-        values = {}
+        values: dict[str, Tensor] = {}
         for name, reward, batches in zip(self.names, self.rewards, self._batches, strict=True):
+            told(len(values), len(self.rewards))
             ask = None if groups is None else getattr(reward, "ask", None)
             if ask is not None:
                 values[name] = score(reward, images, prompts, asked=partial(ask, groups=groups))

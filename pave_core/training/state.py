@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -49,11 +49,12 @@ class TrainState:
     updates: int = 0  # optimizer steps
     skipped: int = 0  # training steps that were not finite
     skipped_in_a_row: int = 0  # how many of the latest steps were skipped, without another between
-    halvings: int = 0  # how often the guard has halved the learning rate
+    halvings: int = 0  # how often the learning rate was halved, by the guard or by hand
     scale_halvings: int = 0  # how often the scale of the loss was halved (fp16)
     average: dict[str, Tensor] = field(default_factory=dict)  # the running mean of the parameters; empty without one
     earlier: dict[str, Tensor] = field(default_factory=dict)  # those that draw the next step; empty: the current ones
     running: RunningStats | None = None  # of the candidates' scores
+    settled: Checkpoint | None = None  # the state of the last complete step, where the weights are not that state's
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
@@ -70,8 +71,32 @@ class TrainState:
         for name, mean in self.average.items():
             mean.lerp_(self.parameters[name], 1 - decay)
 
+    def halve(self) -> None:
+        """Halve the learning rate, from the next optimizer step on."""
+        self.halvings += 1
+        if self.settled is not None:
+            counters = self.settled.counters | {"halvings": self.halvings}
+            self.settled = replace(self.settled, counters=counters)
+
+    @contextmanager
+    def step_under_way(self, config: TrainConfig) -> Iterator[None]:
+        """Inside, a step is under way: if an exception ends it, the state is that of the last complete step."""
+        several = config.optim.step == "per_step" or config.pave.updates_per_rollout > 1
+        self.settled = self.capture({}) if several else None
+        try:
+            yield
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.settled is not None:
+                self.restore(self.settled)
+            raise
+        finally:
+            self.settled = None
+
     def capture(self, recipe: dict[str, Any]) -> Checkpoint:
-        """A copy of the state on the CPU."""
+        """A copy, on the CPU, of the state after the last complete step."""
+        if self.settled is not None:
+            return replace(self.settled, recipe=recipe)
         counters = {name: getattr(self, name) for name in COUNTERS}
         adapter = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         moments = {
@@ -114,9 +139,10 @@ class TrainState:
     def showing(self, checkpoint: Checkpoint | None = None) -> Iterator[None]:
         """Inside, the policy has the weights that are evaluated and saved: those of `checkpoint`, or the current ones.
 
-        Afterwards it trains on from where it was.
+        The current ones are those of the last complete step. Afterwards it trains on from where it was.
         """
-        with self._lent(self.average if checkpoint is None else checkpoint.weights):
+        shown = checkpoint or self.settled
+        with self._lent(self.average if shown is None else shown.weights):
             yield
 
     @contextmanager
@@ -131,12 +157,16 @@ class TrainState:
 
     @contextmanager
     def _lent(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        newest = self.weights() if weights else {}
+        newest, outer = self.weights() if weights else {}, self.settled
+        if weights and outer is None:
+            self.settled = self.capture({})
         self._set(weights)
         try:
             yield
         finally:
             self._set(newest)
+            if outer is None:
+                self.settled = None
 
     @torch.no_grad()
     def _set(self, weights: Mapping[str, Tensor]) -> None:
@@ -144,7 +174,7 @@ class TrainState:
             self.parameters[name].copy_(value)
 
     def rate(self, config: OptimConfig, update: int) -> float:
-        """The learning rate of optimizer step `update`, counted from 0, with the guard's halvings."""
+        """The learning rate of optimizer step `update`, counted from 0, with its halvings."""
         return learning_rate(config, update) / 2**self.halvings
 
 

@@ -16,12 +16,12 @@ alone: a run that is resumed at step n samples what an uninterrupted one would.
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from ..config.train import TrainConfig
 from ..errors import ConfigError
 from ..images import eight_bit
 from ..memory.peak import peak_gb
+from ..memory.work import Work
 from ..objective.advantage import advantages_of, global_advantages
 from ..rollout.curriculum import RunningStats, candidates_of_step, nearest, prompts_of_step, window
 from ..rollout.run_batches import RunBatches
@@ -37,12 +38,13 @@ from ..rollout.sample import contrasted, sample_anchors, sample_rollouts
 from ..scoring.groups import group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
-from ..types import Cond, Decoder, Groups, Policy, Rollout
+from ..types import Cond, Decoder, Groups, Policy, Progress, Rollout, nobody
 from .gradient import Observed, PolicyGradient, observed_at
 from .metrics import Group, SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .processes import ALONE, Processes
 from .state import TrainState
+from .steering import Steering
 
 NOT_CHOSEN = (
     "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before Pave "
@@ -58,9 +60,9 @@ class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
     batches: the run's; None: new ones of the config. processes: those that share it out; its rollouts and images are
-    this one's, its scores, advantages and metrics those of all. at: how many steps are complete before it; None: those
-    of the state. `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as
-    skipped.
+    this one's, its scores, advantages and metrics those of all. steering: the run's orders. progress: is told how many
+    velocities, images and rewards of a phase are done. at: how many steps are complete before it; None: those of the
+    state. `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as skipped.
     """
 
     def __init__(
@@ -73,9 +75,16 @@ class TrainingStep:
         state: TrainState,
         batches: RunBatches | None = None,
         processes: Processes = ALONE,
+        steering: Steering | None = None,
+        progress: Progress = nobody,
         at: int | None = None,
     ) -> None:
         self._processes = processes
+        self._steering, self._progress = steering or Steering(), progress
+        work = Work(config)
+        whole = {"rollout": work.sampled, "decode": work.decoded, "update": work.updated + work.compared}
+        self._whole = {} if processes.several else whole  # of each phase in this process, where that is known
+        self._done: dict[str, int] = defaultdict(int)
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self._batches = batches or RunBatches.of(config.rollout, config.memory)
         self._at = at = state.step if at is None else at
@@ -104,7 +113,7 @@ class TrainingStep:
         generators = [seeded(config.run.seed, "candidate", step, i) for i in range(len(self.candidates))]
         with self._timed("rollout"):
             finals = sample_anchors(
-                self._policy,
+                self._counted("rollout"),
                 [self._conds[prompt] for prompt in self.candidates],
                 generators=generators,
                 steps=config.rollout.steps,
@@ -131,7 +140,7 @@ class TrainingStep:
         prompts, places = self._processes.prompts(self.prompts), self._processes.prompts(range(len(self.prompts)))
         with self._timed("rollout"):
             return sample_rollouts(
-                self._policy,
+                self._counted("rollout"),
                 prompts,
                 conds=[self._conds[prompt] for prompt in prompts],
                 config=rollout,
@@ -174,7 +183,9 @@ class TrainingStep:
                 nothing = torch.zeros(rollout.branches.shape[1])
                 self._old[p, place] = observed_at(rollout, place, advantages=nothing, share=0.0)
         with self._timed("rollout"):
-            self._gradient_of(rollouts).remember([each for observed in self._old.values() for each in observed])
+            self._gradient_of(rollouts, "rollout").remember(
+                [each for observed in self._old.values() for each in observed]
+            )
 
     def decode(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
         """The images of P rollouts: (P * M * F * G, H, W, 3) of their groups, and (P, H, W, 3) of the anchors.
@@ -196,8 +207,13 @@ class TrainingStep:
     def _decoded(self, latents: Tensor) -> Tensor:
         """Latents (N, *S) -> images (N, H, W, 3)."""
         with self._timed("decode"):
-            images = self._batches.decode.map(self._decoder.decode, latents)
+            images = self._batches.decode.map(self._decode, latents)
         self.finite &= self._processes.all(bool(images.isfinite().all()))
+        return images
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images = self._decoder.decode(latents)
+        self._tell("decode", len(latents))
         return images
 
     def texts(self, rollouts: Sequence[Rollout]) -> list[str]:
@@ -209,7 +225,7 @@ class TrainingStep:
     ) -> Scores:
         """The scores (N,) of N images with N prompts. groups: as of RewardMix.score(): None asks nobody."""
         with self._timed("reward"):
-            return reward.score(images, prompts, groups=groups)
+            return reward.score(images, prompts, groups=groups, told=partial(self._progress, "reward"))
 
     def score_groups(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> Scores:
         """The scores (N,) of the rollouts' images, in the order of decode(): a person is asked about them.
@@ -244,7 +260,7 @@ class TrainingStep:
         kept = torch.stack(list(self._processes.prompts(kept.unbind())))
         with self._timed("rollout"):
             rollouts = contrasted(
-                self._policy, rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
+                self._counted("rollout"), rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
             )
         images = self._decoded(torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
         self._show(images, rollouts)
@@ -316,13 +332,14 @@ class TrainingStep:
             self._observed += observed
             self._add_gradient(observed)
 
-    def _gradient_of(self, rollouts: Sequence[Rollout]) -> PolicyGradient:
+    def _gradient_of(self, rollouts: Sequence[Rollout], phase: str = "update") -> PolicyGradient:
         return PolicyGradient(
-            self._policy,
+            self._counted(phase),
             self._state,
             config=self._config,
             sigmas=rollouts[0].sigmas,
             batches=self._batches.update,
+            steering=self._steering,
         )
 
     def _add_gradient(self, observed: Sequence[Observed]) -> None:
@@ -408,10 +425,37 @@ class TrainingStep:
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
-        """Count the time inside as that of `phase`."""
-        start = time.perf_counter()
+        """Count the time inside as that of `phase`, but for what is ordered meanwhile."""
+        self._tell(phase)
+        start = self._steering.clock()
         yield
-        self._seconds[phase] += time.perf_counter() - start
+        self._seconds[phase] += self._steering.clock() - start
+
+    def _tell(self, phase: str, done: int = 0) -> None:
+        """Tell that so much more of `phase` is done. What was computed again, as memory had run out, is not counted."""
+        self._done[phase] += done
+        whole = self._whole.get(phase, 0)
+        self._progress(phase, min(self._done[phase], whole), whole)
+
+    def _counted(self, phase: str) -> Policy:
+        """The policy, whose velocities are counted as done of `phase`."""
+        return cast(Policy, _Counted(self._policy, lambda done: self._tell(phase, done)))
+
+
+class _Counted:
+    """A policy that tells how many velocities it gives."""
+
+    def __init__(self, policy: Policy, tell: Callable[[int], None]) -> None:
+        self._policy, self._tell = policy, tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Tensor:
+        """As the policy's."""
+        v = self._policy.velocity(x, sigma, conds)
+        self._tell(len(x))
+        return v
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import { feed } from "./feed.js";
 import { groupView } from "./group.js";
 import { measuredView } from "./measured.js";
 import { chartsOf } from "./models.js";
+import { steerView } from "./steer.js";
 import { onTheme, themeOf } from "./theme.js";
 import * as words from "./words.js";
 
@@ -85,6 +86,7 @@ export function runView(name, host, back, removed) {
   const all = bar("Steps");
   const phase = el("p", { class: "pave-phase" });
   const part = bar("Phase");
+  const steer = steerView(path, host.fetch, () => asked.ask());
   const message = el("p", { class: "pave-message" });
   const hint = el("p", { class: "pave-hint" });
   const cards = el("div", { class: "pave-cards" });
@@ -102,6 +104,7 @@ export function runView(name, host, back, removed) {
     all.element,
     phase,
     part.element,
+    steer.element,
     message,
     hint,
     acting.element,
@@ -133,7 +136,7 @@ export function runView(name, host, back, removed) {
 
   function showTime() {
     if (!run) return;
-    const passed = (host.now() - heard) / 1000;
+    const passed = run.paused ? 0 : (host.now() - heard) / 1000;
     const left = run.seconds_left === null ? null : words.left(Math.max(0, run.seconds_left - passed));
     const pace = run.seconds_per_step === null ? null : words.pace(run.seconds_per_step);
     const shown = run.status === "training" ? [left, pace] : [pace];
@@ -146,7 +149,8 @@ export function runView(name, host, back, removed) {
     all.update(run.step, run.steps);
     write(phase, run.phase && run.phase.what + (run.phase.whole ? ` ${run.phase.done} of ${run.phase.whole}` : ""));
     part.update(run.phase?.done, run.phase?.whole);
-    write(message, run.message);
+    steer.update(run);
+    write(message, run.message === run.obeyed && !run.ordered?.length ? "" : run.message); // where steer shows it
     showTime();
     const charts = chartsOf(run);
     write(hint, charts.length || run.status !== "training" ? "" : "The curves come with the first step.");

@@ -61,6 +61,7 @@ class Desk:
         self._run: str | None = None
         self._questions: list[Question] = []  # of the ask that waits, answered ones too
         self._answers: dict[str, Choice] = {}  # by key, in the order in which they came
+        self._told: int | None = None  # how many of the questions were answered when it was shown last
         self._draft = Draft()
         self._last: str | None = None  # the key of the answer that was given last
         self._learnt: Callable[[], dict[str, Any] | None] = lambda: None
@@ -74,7 +75,7 @@ class Desk:
         with self._changed:
             if [each.key for each in self._questions] == [each.key for each in questions]:
                 return
-            self._questions, self._last = list(questions), None
+            self._questions, self._last, self._told = list(questions), None, None
             self._answers = {each.key: choice for each in questions if (choice := clicks.of(each.key)) is not None}
             self._clicks, self._folder, self._learnt = clicks, folder, learnt
             self._run = None if now is None else now.name
@@ -85,23 +86,36 @@ class Desk:
     def ask(
         self, questions: Sequence[Question], clicks: Clicks, folder: Path, learnt: Callable[[], dict[str, Any] | None]
     ) -> list[Choice]:
-        """The answer to each; waits for the person, and raises the host's interruption after Cancel."""
+        """The answer to each; waits for the person. Cancel and what is ordered of the run are let in meanwhile."""
         known = [clicks.of(each.key) for each in questions]
         if None not in known:
             self._clear(questions)
             return [choice for choice in known if choice is not None]
+        now = live()
+        check = interrupt.check if now is None else now.steering.check
         try:
             self.put(questions, clicks, folder, learnt)
             for question in questions:  # while the person looks
                 with contextlib.suppress(WriteError):  # it is told when the question is answered
                     clicks.keep(question)
+            while self._waits(questions):
+                check()
             with self._changed:
-                while self._open() is not None:
-                    self._changed.wait(POLL)
-                    interrupt.check()
                 return [self._answers[each.key] for each in questions]
         finally:
             self._clear(questions)
+
+    def _waits(self, questions: Sequence[Question]) -> bool:
+        """Whether one is open; after an answer, or a little while. That it waits is shown with each answer."""
+        now = live()
+        with self._changed:
+            done = sum(each.key in self._answers for each in questions)
+            if done != self._told and now is not None and now.steps is not None:
+                self._told = done
+                now.within((now.step or 0) + 1, now.steps, ("waiting for you", done, len(questions)))
+            if self._open() is not None:
+                self._changed.wait(POLL)
+            return self._open() is not None
 
     def _clear(self, questions: Sequence[Question]) -> None:
         """Take these questions off the desk."""

@@ -86,6 +86,11 @@ def register() -> None:
         return web.Response(body=found, content_type="image/jpeg", headers=KEEP)
 
 
+async def is_listed(name: str) -> bool:
+    """Whether there is a run of this name."""
+    return await _read(lambda: _folder(name)) is not None
+
+
 async def _read(read: Callable[[], Any]) -> Any:
     """What `read` gives, which waits for the disk: the server goes on meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(None, read)
@@ -116,7 +121,11 @@ def _run(name: str) -> dict[str, Any] | None:
     times = {"seconds_per_step": each, "seconds_left": left, "lora": folders.places().lora(name).is_file()}
     group, stored = group_of(name), album.group_in(folder)
     compared = group[0] if group is not None else None if stored is None else stored["step"]
-    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
+    steered = {"paused": False, "ordered": [], "obeyed": None}
+    if now is not None:
+        orders = now.steering.view()
+        steered = {"paused": orders.paused, "ordered": list(orders.waiting), "obeyed": orders.said}
+    return view | times | steered | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
 
 
 _asked: dict[str, tuple[int, Group]] = {}
