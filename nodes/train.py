@@ -33,7 +33,13 @@ from .shared.training import (
     result_outputs,
     run_settings,
 )
-from .shared.widgets import widgets
+from .shared.widgets import folded, widgets
+
+FIRST = (
+    *("iterations", "learning_rate", "batch_size", "width", "height", "cfg"),
+    *("run_name", "resume", "evaluate_every"),
+)
+"""What people change first; with preset, the ten widgets of Pave Train that are never folded away."""
 
 
 def _wrap(result: RunResult) -> io.NodeOutput:
@@ -71,8 +77,8 @@ class PaveTrain(io.ComfyNode):
                     "kernel and exploration. It stays when you change a field: the run uses what the fields say, and "
                     "the preset for the rest. custom: the defaults for the rest.",
                 ),
-                *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE),
-                *widgets("negative_prompt", "guidance", "scheduler", *MEASURE),
+                *folded(widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE), FIRST),
+                *folded(widgets("negative_prompt", "guidance", "scheduler", *MEASURE), FIRST),
                 MEMORY,
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],

@@ -50,7 +50,6 @@ class RolloutConfig:
         "Images in one network call. Lower it if memory runs out; it does not change what is learnt.",
         low=1,
         high=256,
-        expert=True,
         remedy="use 1 for the least memory",
     )
     exploration: Exploration = setting(

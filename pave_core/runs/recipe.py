@@ -21,7 +21,7 @@ from ..types import RunPolicy
 from .settings import Task
 
 SCORED_BY_NODES = "scored by nodes of the graph"
-VERSIONS = ("pack", "comfyui")
+VERSIONS = ("pack", "comfyui", "architecture")
 """Keys of a recipe that a resumed run need not match."""
 FREE = ("iterations", "checkpoint_every", "batch_size", "memory")
 """Settings that a resumed run need not match: they do not change what is learnt in a step."""

@@ -46,7 +46,6 @@ class RunSettings:
         "Steps between evaluations on the held-out prompts. 0: only before and after.",
         low=0,
         high=100_000,
-        expert=True,
     )
     check_reward: bool = setting(
         True,
