@@ -17,20 +17,27 @@ from _host.browser import export_prompt, load_workflow, open_page
 from _host.environment import Environment, prepare, rerun
 from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
+from _workflows.files import files_of
 from _workflows.graph import Workflow
 
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
-VIEW = {"scale": 0.6, "offset": [120, 140]}
-"""What is visible when a workflow opens: its upper left.
+VIEW = {"scale": 1, "offset": [80, 145]}
+"""What is visible when a workflow opens: its upper left, readable, clear of the page's bars.
 
-Without it the page fits the view while Nodes 2.0 still measures the nodes, and misplaces them.
+Front end 1.32 takes it from "ds"; later ones fit a template into the view, too small to read, and web/pave_view.js then
+takes it from "pave_view".
 """
 
 BUILD = """({nodes, groups, presets}) => {
-    const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
+    const GAP = {x: 60, y: 64}, PAD = {x: 24, top: 76, bottom: 48}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
     // room for the picture that these nodes show while they run
     const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
+    // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large
+    const titled = ({type, title}) => {
+        const letters = 8 * title.length
+        return Math.max(60 + letters, type.startsWith("Pave") ? (190 + letters) / 1.2 : 0)
+    }
     app.graph.clear()
     const made = new Map()
     for (const spec of nodes) {
@@ -59,11 +66,15 @@ BUILD = """({nodes, groups, presets}) => {
         if (slot < 0 || place < 0) throw new Error(`${wire}: there is no such socket`)
         if (!source.connect(slot, target, place)) throw new Error(`${wire} does not fit`)
     }
-    let top = 0, row = 0, left = 0, lowest = 0
+    const boxes = new Map()
+    let row = 0, rowTop = 0, rowRight = 0, lowest = 0
     for (const group of groups) {
-        if (group.row !== row) [row, top, left, lowest] = [group.row, lowest + BETWEEN, 0, 0]
-        const before = made.get(group.after)
+        if (group.row !== row) [row, rowTop, rowRight] = [group.row, lowest + BETWEEN, 0]
+        let [left, top] = [rowRight, rowTop]
+        const before = made.get(group.after), over = boxes.get(group.under)
         if (before) left = Math.max(left, before.pos[0] + before.size[0] + BETWEEN)
+        if (over) [left, top] = [over.next, over.bottom + BETWEEN]
+        top += group.down
         const members = nodes.filter(spec => spec.group === group.id)
         let x = left + PAD.x, bottom = top
         for (let column = 0; members.some(spec => spec.column === column); column++) {
@@ -72,7 +83,7 @@ BUILD = """({nodes, groups, presets}) => {
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
                 const height = Math.max(least[1] + (PREVIEW[spec.type] ?? 0), spec.size?.[1] ?? 0)
-                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), height])
+                node.setSize([Math.ceil(Math.max(least[0], titled(node), spec.size?.[0] ?? 250)), height])
                 width = Math.max(width, node.size[0])
             }
             for (const spec of here) {
@@ -89,7 +100,9 @@ BUILD = """({nodes, groups, presets}) => {
         const right = x - GAP.x + PAD.x
         Object.assign(box, {pos: [left, top], size: [right - left, bottom + PAD.bottom - top]})
         app.graph.add(box)
-        left = right + BETWEEN
+        boxes.set(group.id, {bottom: bottom + PAD.bottom, next: left})
+        if (over) over.next = right + BETWEEN
+        rowRight = Math.max(rowRight, right + BETWEEN)
         lowest = Math.max(lowest, bottom + PAD.bottom)
     }
     return JSON.stringify(app.graph.serialize())  // undefined would come back as null
@@ -139,9 +152,9 @@ def make(environment: Environment, workflows: list[Workflow]) -> None:
 def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
     """The workflow without what differs each time it is made."""
     for node in workflow["nodes"]:
-        node["properties"] = {}
+        node["properties"] = {"models": models} if (models := files_of(node)) else {}
         node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
-    workflow["extra"] = {"ds": VIEW}
+    workflow["extra"] = {"ds": VIEW, "pave_view": VIEW}
     workflow["id"] = "00000000-0000-0000-0000-000000000000"
     return workflow
 
