@@ -72,10 +72,11 @@ class PaveTrain(io.ComfyNode):
                     "preset",
                     options=PRESET_NAMES,
                     default=CUSTOM,
-                    tooltip="A method by its name; quick: minutes, for the bundled model. Choosing one fills the "
-                    "fields from iterations to optimizer_step, and sets what this node has no field for, such as "
-                    "kernel and exploration. It stays when you change a field: the run uses what the fields say, and "
-                    "the preset for the rest. custom: the defaults for the rest.",
+                    tooltip="Start here: quick takes minutes, for the bundled model; pave (released code) is for "
+                    "large ones, hours; fast finishes images in fewer steps. Choosing one fills the fields from "
+                    "iterations to optimizer_step, and sets what this node has no field for, such as kernel and "
+                    "exploration. It stays when you change a field: the run uses what the fields say, and the preset "
+                    "for the rest. custom: the defaults for the rest.",
                 ),
                 *folded(widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE), FIRST),
                 *folded(widgets("negative_prompt", "guidance", "scheduler", *MEASURE), FIRST),
