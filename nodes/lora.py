@@ -27,8 +27,8 @@ class PaveSaveLoRA(io.ComfyNode):
         return schema.schema(
             "PaveSaveLoRA",
             "Pave Save LoRA",
-            "Saves the LoRA to output/loras with the whole recipe in its metadata, and shows the file's name. The stock "
-            "Load LoRA node lists it after a refresh (R).",
+            "Saves the LoRA to output/loras with the whole recipe in its metadata, and shows the file's name. The "
+            "stock Load LoRA node lists it after a refresh (R).",
             terms=["save weights", "export lora"],
             is_output_node=True,
             inputs=[

@@ -2,6 +2,8 @@
 
     python tools/make_workflows.py            all of them
     python tools/make_workflows.py NAME ...   these
+    python tools/make_workflows.py --run ...  and runs those of the bundled model, whose results are their thumbnails:
+                                              ten minutes, without which these stay as they are
 
 The real page of a private ComfyUI makes the nodes, so that they have the host's own sockets, widgets and sizes. Run it
 after changing a workflow, a preset or the inputs of a node; browser tests compare the files with what the page exports.
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from _host.browser import export_prompt, load_workflow, open_page
+from _host.client import ComfyClient
 from _host.environment import Environment, prepare, rerun
 from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
@@ -125,17 +128,17 @@ def main() -> int:
     load_core()
     from _workflows.bundled import WORKFLOWS
 
-    names = sys.argv[1:] or list(WORKFLOWS)
+    run, names = "--run" in sys.argv, [name for name in sys.argv[1:] if name != "--run"] or list(WORKFLOWS)
     unknown = [name for name in names if name not in WORKFLOWS]
     if unknown:
         print(f"no such workflow: {', '.join(unknown)}; there are {', '.join(WORKFLOWS)}", file=sys.stderr)
         return 2
-    make(environment, [WORKFLOWS[name]() for name in names])
+    make(environment, [WORKFLOWS[name]() for name in names], run=run)
     return 0
 
 
-def make(environment: Environment, workflows: list[Workflow]) -> None:
-    """Build each workflow in the page and write its files."""
+def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> None:
+    """Build each workflow in the page and write its files. run: also the thumbnails that are results."""
     with throwaway_server(environment) as server, open_page(server.url) as page:
         presets = json.loads(server.client().get("/pave/presets"))
         for workflow in workflows:
@@ -144,8 +147,13 @@ def make(environment: Environment, workflows: list[Workflow]) -> None:
             file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
             load_workflow(page, file)
             api = FOLDER / "api" / file.name
-            api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
-            file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
+            api.write_text(json.dumps(prompt := export_prompt(page), indent=2) + "\n", encoding="utf-8")
+            if not workflow.result:
+                file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
+            elif run:
+                with server.client() as client:
+                    pictures = drawn(client, prompt, preview=shown_by(workflow))
+                file.with_suffix(".jpg").write_bytes(sheet(pictures))
             print(file.relative_to(ROOT))
 
 
@@ -171,6 +179,38 @@ def thumbnail(page: Any, cover: tuple[str, ...]) -> bytes:
     picture = ImageOps.pad(picture, THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=88)
+    return data.getvalue()
+
+
+def shown_by(workflow: Workflow) -> str:
+    """The id of the preview that shows the workflow's result."""
+    return next(str(node["id"]) for node in workflow.nodes if node["title"] == workflow.result)
+
+
+def drawn(client: ComfyClient, prompt: dict[str, Any], preview: str) -> list[bytes]:
+    """Run a prompt: the pictures that a preview of it shows."""
+    made = client.queue(prompt)
+    for _ in client.events(made):
+        pass
+    return [client.view(**image) for image in client.history(made)["outputs"][preview]["images"]]
+
+
+def sheet(pictures: list[bytes]) -> bytes:
+    """A thumbnail of results: one picture, its middle; or up to eight beside each other."""
+    from PIL import Image, ImageOps
+
+    images = [Image.open(io.BytesIO(each)).convert("RGB") for each in pictures[:8]]
+    if len(images) == 1:
+        made = ImageOps.fit(images[0], THUMBNAIL, Image.Resampling.LANCZOS)
+    else:
+        columns = min(4, len(images))
+        side = min(THUMBNAIL[0] // columns, THUMBNAIL[1] // -(-len(images) // columns))
+        tiled = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "#202020")
+        for i, image in enumerate(images):
+            tiled.paste(ImageOps.fit(image, (side, side)), (i % columns * side, i // columns * side))
+        made = ImageOps.pad(tiled, THUMBNAIL, color="#202020")
+    data = io.BytesIO()
+    made.save(data, "JPEG", quality=88)
     return data.getvalue()
 
 

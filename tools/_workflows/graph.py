@@ -33,6 +33,9 @@ class Workflow:
 
     name: str
     cover: tuple[str, ...] = ()  # the first characters of the titles of the groups that the thumbnail shows; empty: all
+    result: str = (
+        ""  # the title of the preview whose pictures, after a run, are the thumbnail instead; empty: the graph
+    )
     nodes: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     _row: int = 0

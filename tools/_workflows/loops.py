@@ -33,7 +33,7 @@ def learn(w: Workflow, start: Ref, sampled: Ref, scores: Ref) -> Ref:
 
 
 def step_by_step_loop() -> Workflow:
-    w = Workflow("step_by_step_loop", cover=("4",))
+    w = Workflow("step_by_step_loop", result="The trained model")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -75,7 +75,7 @@ is kept. Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Be
 
 
 def train_look_train() -> Workflow:
-    w = Workflow("train_look_train", cover=("4",))
+    w = Workflow("train_look_train", result="After the first half")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -139,7 +139,7 @@ def _half(w: Workflow, state: Ref | Out, reward: Ref) -> Out:
 
 
 def custom_reward_graph() -> Workflow:
-    w = Workflow("custom_reward_graph", cover=("3",))
+    w = Workflow("custom_reward_graph", result="Curve")
     w.group("1. The model and the prompts")
     w.note(
         """

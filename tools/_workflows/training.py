@@ -14,7 +14,7 @@ BELOW_THE_WIRES = 230
 
 
 def quickstart() -> Workflow:
-    w = Workflow("quickstart", cover=("4",))
+    w = Workflow("quickstart", result="Before and after, same seeds")
     top = w.group("Read me")
     w.note(
         """
@@ -31,7 +31,7 @@ CPU a LoRA teaches it better: no downloads, no data.
 For your own model, put your loaders in the place of *Pave Tiny Model*, set width, height and cfg as you generate, write
 your prompts, remove the judge, which knows only coloured shapes, and choose a reward.
 """,
-        (1060, 200),
+        (1060, 240),
     )
     w.group("1. Model and prompts", under=top)
     model, prompts = _shapes(w)
@@ -44,7 +44,7 @@ your prompts, remove the judge, which knows only coloured shapes, and choose a r
 
 
 def quickstart_taste() -> Workflow:
-    w = Workflow("quickstart_taste", cover=("4",))
+    w = Workflow("quickstart_taste", result="Before and after, same seeds")
     top = w.group("Read me")
     w.note(
         """
@@ -76,10 +76,8 @@ def _shapes(w: Workflow) -> tuple[Ref, Ref]:
     return model, w.node("PavePrompts", size=(260, 400), text=CAPTIONS, held_out=0.2, seed=0)
 
 
-def _train_and_show(
-    w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, judge: Ref, name: str, **method: Any
-) -> None:
-    """Train, and show what came out. method: widgets of Pave Train."""
+def _train_and_show(w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, name: str, **method: Any) -> None:
+    """Train, and show what came out. method: widgets of Pave Train, and its judge."""
     train = w.node(
         "PaveTrain",
         size=(310, 0),
@@ -88,11 +86,7 @@ def _train_and_show(
         vae=model["vae"],
         prompts=prompts,
         reward=reward,
-        judge=judge,
-        run_name=name,
-        evaluation_seeds=16,
-        evaluate_every=20,
-        **SIZE | method,
+        **{"run_name": name, "evaluation_seeds": 16, "evaluate_every": 20} | SIZE | method,
     )
     w.group("4. What came out")
     w.preview("Before and after, same seeds", train["grid"], (440, 520))
@@ -102,7 +96,7 @@ def _train_and_show(
 
 
 def train_advanced() -> Workflow:
-    w = Workflow("train_advanced", cover=("2", "3", "4"))
+    w = Workflow("train_advanced", result="Before and after, same seeds")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -141,7 +135,7 @@ for a run as long as the quickstart's.
 
 
 def diffusers_pipeline() -> Workflow:
-    w = Workflow("diffusers_pipeline", cover=("2", "3", "4"))
+    w = Workflow("diffusers_pipeline", result="Before and after, same seeds")
     w.group("1. The pipeline and the prompts")
     w.note(
         """
@@ -184,8 +178,8 @@ steps. For your own, choose its folder, set `precision` to bf16 and width and he
 
 
 def resume_training() -> Workflow:
-    w = Workflow("resume_training", cover=("2", "3", "4"))
-    w.group("1. The model and the prompts")
+    w = Workflow("resume_training", result="Before and after, same seeds")
+    top = w.group("Read me")
     w.note(
         """
 ## Stop and resume
@@ -197,32 +191,20 @@ def resume_training() -> Workflow:
 
 All other settings must be as they were; Pave Train says which one is not.
 """,
-        (400, 320),
+        (1400, 200),
     )
-    model, prompts = tiny(w)
-    w.group("2. What you like", "#8A8")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     mix = rewards(w)
-    w.group("3. Train, stop, go on", "#b06634")
-    train = w.node(
-        "PaveTrain",
-        size=(420, 0),
-        model=model["model"],
-        clip=model["clip"],
-        vae=model["vae"],
-        prompts=prompts,
-        reward=mix,
-        run_name="resume_me",
-        evaluation_seeds=4,
-        checkpoint_every=5,
-        **SHORT,
-    )
-    w.group("4. What came out")
-    outcome(w, train, "resumed")
+    w.group("3. Train, stop, go on", "#b06634", under=top)
+    settings = {"run_name": "resume_me", "evaluation_seeds": 4, "evaluate_every": 0, "checkpoint_every": 5}
+    _train_and_show(w, model, prompts=prompts, reward=mix, name="resumed", **SHORT | settings)
     return w
 
 
 def multi_reward_guarded() -> Workflow:
-    w = Workflow("multi_reward_guarded", cover=("4", "5"))
+    w = Workflow("multi_reward_guarded", result="Before and after, same seeds")
     w.group("1. The model and the prompts")
     w.note(
         """
