@@ -33,7 +33,7 @@ takes it from "pave_view".
 """
 
 BUILD = """({nodes, groups, presets}) => {
-    const GAP = {x: 60, y: 64}, PAD = {x: 24, top: 76, bottom: 48}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
+    const GAP = {x: 60, y: 64}, PAD = {x: 24, top: 76, bottom: 72}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
     // room for the picture that these nodes show while they run
     const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
     // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large

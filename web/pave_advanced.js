@@ -33,6 +33,7 @@ function foldAway(node) {
   const button = node.addWidget("button", CLOSED, null, toggle, { serialize: false, canvasOnly: hostFolds });
   button.serialize = false;
   node.drawFolded = drawFolded;
+  node.setSize([node.size[0], node.computeSize()[1]]); // a new node; that of a saved one is set later
 
   function drawFolded() {
     button.name = button.label = node.showAdvanced ? OPEN : CLOSED;

@@ -59,7 +59,7 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
 
 
 def generate_with_lora() -> Workflow:
-    w = Workflow("generate_with_lora", result="After")
+    w = Workflow("generate_with_lora", cover=("1", "2", "3"))
     w.group("1. The model and the LoRA")
     w.note(
         """
@@ -87,7 +87,7 @@ overwritten, so the second run's is `quickstart_2`, and the highest number is th
 
 
 def compare_before_after() -> Workflow:
-    w = Workflow("compare_before_after", result="Without and with the LoRA")
+    w = Workflow("compare_before_after")
     w.group("1. The model and the prompts")
     w.note(
         """

@@ -44,7 +44,7 @@ your prompts, remove the judge, which knows only coloured shapes, and choose a r
 
 
 def quickstart_taste() -> Workflow:
-    w = Workflow("quickstart_taste", result="Before and after, same seeds")
+    w = Workflow("quickstart_taste")
     top = w.group("Read me")
     w.note(
         """
