@@ -48,6 +48,8 @@ from ..training.metrics import checked_record
 from ..training.state import Checkpoint
 from .checkpoint import load_checkpoint, previous
 
+LOCK = "in_use.lock"
+
 R = TypeVar("R")
 Warn = Callable[[str], None]
 """Is told what people should know of a file."""
@@ -81,7 +83,7 @@ class RunFolder:
         self._evaluations = path / "evaluations.json"
         self._warn = warn
         self._warned: set[str] = set()  # of what could not be written
-        self._lock = FileLock(path / "in_use.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
 
     @classmethod
     def new(cls, parent: Path, name: str, warn: Warn) -> RunFolder:

@@ -23,8 +23,10 @@ from .settings import Task
 SCORED_BY_NODES = "scored by nodes of the graph"
 VERSIONS = ("pack", "comfyui", "architecture")
 """Keys of a recipe that a resumed run need not match."""
-FREE = ("iterations", "checkpoint_every", "batch_size", "memory")
-"""Settings that a resumed run need not match: they do not change what is learnt in a step."""
+FREE = ("iterations", "checkpoint_every", "batch_size", "memory", "alone_after", "sure")
+"""Settings that a resumed run need not match: they do not change what is learnt in a step, or (the last two) only say
+when a person need not be asked any more.
+"""
 MAX_RECIPE = 8_000_000
 """The most characters of a recipe as JSON: ten thousand prompts of some hundred words."""
 _LIVE = re.compile(r"[\\`<>\[\]]")

@@ -262,7 +262,7 @@ class Run:
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
-            self.reporter.numbers(self.state.step, {"held_out/reward": mean(evaluation.total)})
+            self.reporter.numbers(self.state.step, finite({"held_out/reward": mean(evaluation.total)}))
 
     def _measure_chosen(self, measurements: Measurements) -> None:
         """Let the guard read the last step, and evaluate the chosen step again if its images are no longer there.

@@ -15,10 +15,11 @@ from typing import Any
 from ..files import read_records
 from ..training.metrics import checked_record
 from .checkpoint import previous
+from .folder import LOCK
 
 PICTURES = ("curve", "grid")
 """The pictures of a run that people may ask for."""
-MARKS = ("in_use.lock", "metrics.jsonl", "evaluations.json", "checkpoint.safetensors")
+MARKS = (LOCK, "metrics.jsonl", "evaluations.json", "checkpoint.safetensors")
 """A folder with one of these files is that of a run."""
 MAX_FILE = 64_000_000  # bytes of a file that is read: a hundred thousand steps
 CURVES = {"reward": "reward_mean", "spread": "reward_std", "gradient": "grad_norm", "learning rate": "learning_rate"}

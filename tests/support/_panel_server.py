@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from _person_desk import PersonDesk
+
 WEB = Path(__file__).resolve().parents[2] / "web"
 EXTENSION = "/extensions/comfyui-pave-grpo/"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -34,14 +36,22 @@ PAGE = """<!doctype html><html><head><meta charset="utf-8"><link rel="icon" href
 <div id="sidebar" style="height:100vh;overflow-x:hidden;overflow-y:auto"></div>
 <script type="module">
 import { mount } from "%(extension)spanel/panel.js"
+import { personDialog } from "%(extension)spanel/dialog.js"
 window.listeners = new Set()
+window.asked = new Set()
+window.open_dialog = () => {
+    window.dialog = personDialog(document.body, fetch.bind(window), () => { window.dialog = null })
+}
 window.open_panel = () => {
     window.close_panel = mount(document.getElementById("sidebar"), {
         fetch: (path, options) => fetch(path, options),
         onEvent: listener => { listeners.add(listener); return () => listeners.delete(listener) },
+        onAsked: listener => { asked.add(listener); return () => asked.delete(listener) },
+        enlarge: open_dialog,
     })
 }
 window.tell = name => listeners.forEach(listener => listener(name))
+window.tell_asked = () => { asked.forEach(listener => listener()); window.dialog?.hear() }
 window.ready = true
 </script></body></html>"""
 
@@ -79,6 +89,7 @@ class PanelServer:
     live: str | None = None
     runs: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    person: PersonDesk = field(default_factory=PersonDesk)
     away: bool = False
     """Whether connections are closed without an answer."""
     delays: list[float] = field(default_factory=list)
@@ -95,7 +106,11 @@ class PanelServer:
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """(status, type, body) of a route of the panel."""
-        _, _, _, *rest = path.split("/")  # "", pave, runs, ...
+        _, _, kind, *rest = path.split("/")  # "", pave, runs or person, ...
+        if kind == "person" and rest:
+            return 200, "image/png", png(64, 64)
+        if kind == "person":
+            return 200, "application/json", json.dumps(self.person.state()).encode()
         if not rest:
             return 200, "application/json", json.dumps({"live": self.live, "runs": self.runs}).encode()
         run = self.details.get(unquote(rest[0]))
@@ -129,6 +144,10 @@ def _handler(server: PanelServer) -> type[BaseHTTPRequestHandler]:
                 self.send(200, "text/html", b'<!doctype html><link rel="icon" href="data:,"><body></body>')
             else:
                 self.send(200, "text/html", (PAGE % {"extension": EXTENSION}).encode())
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send(*server.person.act(self.path.rpartition("/")[2], body))
 
         def send(self, status: int, kind: str, body: bytes) -> None:
             try:

@@ -70,6 +70,42 @@ The weights are for *raw* scores here, because both rewards are already of about
     return w
 
 
+CLICKED: dict[str, Any] = {
+    **{"iterations": 30, "prompts_per_step": 2, "learning_rate": 6e-4, "checkpoint_every": 5, **LORA, **SIZE},
+    **{"steps": 4, "branch_steps": "0", "group_size": 12, "batch_size": 64},
+}
+"""A question for each prompt of a step: 60 in all."""
+
+
+def you_are_the_reward() -> Workflow:
+    w = Workflow("you_are_the_reward")
+    top = w.group("Read me")
+    w.note(
+        """
+## You are the reward
+
+1. **Run**. A window shows twelve images of one prompt.
+2. **Click** those that you like, then *Done* (Enter). Keys: 1 to 9, arrows and space; 0 none of these, S skip, Z undo.
+3. Two questions are one training step. After 40 answers your taste is known well enough to go on alone: you are then
+   asked only about what is unsure. 0 in `alone_after` asks you always.
+
+Follow one liking, such as *warm colours* or *large shapes*. The tab **Pave-GRPO** of the sidebar shows the curves; a
+closed window waits there. **Cancel** loses nothing: choose the run in `resume`.
+
+Your taste is kept with the run. *Pave Taste* makes a reward of it that asks nobody.
+""",
+        (1060, 280),
+    )
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. You", "#8A8", under=top, down=BELOW_THE_WIRES)
+    person = w.node("PavePerson", size=(300, 0))
+    w.group("3. Train", "#b06634", under=top)
+    measured = {"evaluation_seeds": 8, "evaluate_every": 10}
+    _train_and_show(w, model, prompts=prompts, reward=person, name="mine", **CLICKED | measured)
+    return w
+
+
 def _shapes(w: Workflow) -> tuple[Ref, Ref]:
     """The bundled model and its prompts, in a narrow column."""
     model = w.node("PaveTinyModel", size=(260, 0))

@@ -29,6 +29,7 @@ class Live:
     name: str
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
+    step: int | None = None  # that is complete; None before the first in this process
 
 
 _lock = threading.Lock()
@@ -74,7 +75,7 @@ class LiveRun(Reporter):
         if self._run is not None and metrics.group is not None:
             with _lock:
                 _compared = (self._run, metrics.step, metrics.group)
-        self._change(now=True, phase=None, steps=steps)
+        self._change(now=True, phase=None, steps=steps, step=metrics.step)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)
