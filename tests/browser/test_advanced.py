@@ -17,7 +17,7 @@ TEN = [
     *("preset", "iterations", "learning_rate", "batch_size", "width", "height", "cfg"),
     *("run_name", "resume", "evaluate_every"),
 ]
-ALL = 33
+ALL = """() => app.graph.nodes.find(n => n.type === "PaveTrain").widgets.filter(w => w.type !== "button").length"""
 SEEN = """() => {
     const node = app.graph.nodes.find(n => n.type === "PaveTrain")
     return node.widgets.filter(w => node.isWidgetVisible(w) && w.type !== "button").map(w => w.name)
@@ -68,13 +68,14 @@ def test_the_canvas_shows_ten_and_the_rest_at_a_click(quickstart):
     page = quickstart
     values, sent, folded = page.evaluate(VALUES), export_prompt(page), page.evaluate(SIZE)
     assert page.evaluate(SEEN) == TEN
-    assert len(values) == ALL
-    until(page, "all are shown", lambda: len(page.evaluate(SEEN)) == ALL, lambda: click_button(page))
-    assert page.evaluate(SIZE)[1] >= folded[1] + 20 * (ALL - len(TEN))
+    every = page.evaluate(ALL)
+    assert len(values) == every > 30
+    until(page, "all are shown", lambda: len(page.evaluate(SEEN)) == every, lambda: click_button(page))
+    assert page.evaluate(SIZE)[1] >= folded[1] + 20 * (every - len(TEN))
     assert (page.evaluate(VALUES), export_prompt(page)) == (values, sent)
     page.evaluate("() => app.loadGraphData(app.graph.serialize())")
     wait_drawn(page)
-    assert len(page.evaluate(SEEN)) == ALL, "a graph that was saved open is open"
+    assert len(page.evaluate(SEEN)) == every, "a graph that was saved open is open"
     assert page.evaluate(VALUES) == values
     until(page, "ten are shown", lambda: page.evaluate(SEEN) == TEN, lambda: click_button(page))
     assert page.evaluate(SIZE) == pytest.approx(folded, abs=2)
