@@ -110,7 +110,6 @@ LoRA comes out, of all 100 steps.
     drawn = w.node("PaveRollout", "Draw with it", state=half)
     w.column()
     w.preview("After the first half", drawn["images"], (480, 520))
-    w.row()
     w.group("5. The second half", "#b06634")
     half = _half(w, half, contrast)
     w.group("6. What came out")
