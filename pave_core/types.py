@@ -183,12 +183,26 @@ class Decoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Groups:
+    """How training compares images: so many in a row with each other."""
+
+    size: int
+    step: int | None = None  # of the run, counted from 1, and the run's seed: what they were drawn for; None: no run
+    seed: int | None = None
+
+
 class Reward(Protocol):
     """A score of images; higher is better.
 
     A reward that sometimes cannot score an image (a judge whose reply makes no sense) has the attribute
     `may_abstain = True` and gives NaN for it: the image is then left out, and counted. Any other value that is not
     finite is an error.
+
+    A reward that asks a person has `ask(images, prompts, group)`, which is called in place of __call__ for the images
+    of training groups, `group` images in a row, all of a step at once; __call__ asks nobody and may abstain. One whose
+    scores change as it learns has `learns`, `features(images) -> (N, D)` and `of_features(features) -> (N,)`, so that
+    images that are gone can be scored again.
     """
 
     @property

@@ -8,6 +8,7 @@
     python tools/bench.py tails                   do cheaper tails rank the images of a group as full tails do?
     python tools/bench.py processes               what two processes cost beside one
     python tools/bench.py gradients               do finer steps teach anything else than plain ones?
+    python tools/bench.py person                  what do sixty clicks of a simulated person teach?
     python tools/bench.py report                  docs/BENCHMARKS.md and its plots, from what was measured
 
 Uses the quickstart's environment (COMFYUI_PATH or --comfyui for another ComfyUI, --here for the Python that runs this).
@@ -96,6 +97,10 @@ def parse_args() -> argparse.Namespace:
     gradients = command("gradients", "how alike are the gradients of plain steps and of finer ones?", "gradients.json")
     _add_subject(gradients)
     gradients.add_argument("--prompts", type=int, default=16, metavar="N", help="one rollout each (default: 16)")
+
+    person = command("person", "what do sixty clicks of a simulated person teach?", "person.json")
+    person.add_argument("--seeds", type=int, default=5, metavar="N", help="runs, with a person each (default: 5)")
+    _add_subject(person)
 
     learning = command("learning", "the experiments on the bundled model, several at once", "learning.jsonl")
     learning.add_argument("--only", nargs="+", default=(), metavar="NAME", help="some comparisons or experiments")

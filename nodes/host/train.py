@@ -20,6 +20,7 @@ from ...pave_core.runs.settings import Task
 from ...pave_core.training.steering import Steering
 from . import folders, interrupt, shutdown
 from .memory import free_caches
+from .panel.kept import KeptWorkflow
 from .panel.live import LiveRun
 from .panel.progress import NodeProgress
 from .policy.conditioning import NativeCond
@@ -70,7 +71,7 @@ def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress:
         decoder,
         task=task,
         places=folders.places(),
-        reporters=[progress, LiveRun(steering)],
+        reporters=[progress, LiveRun(steering, progress), KeptWorkflow()],
         free=free_caches,
         preflight=before,
         steering=steering,

@@ -1,13 +1,14 @@
 """Held-out evaluation: the same prompts and seeds before and after training, by plain ODE sampling as in generation.
 
-There may be thousands of images: they are scored in portions, and only those that a grid shows are kept, in 8 bits.
+There may be thousands of images: they are scored in portions, and only those that a grid shows are kept, in 8 bits. Of
+all, what a reward that learns needs to score them again is kept: features of some thousand numbers an image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class Evaluation:
     held_out: Tensor | None = None  # (N,) the scores of the guard's reward, never trained on
     looks: Looks | None = None  # of the images; None where nobody looked
     kept: tuple[int, ...] | None = None  # n, which of the N images are kept; None: all
+    features: Mapping[str, Tensor] = field(default_factory=dict)  # reward that learns -> (N, D), to score them again
 
     def image(self, i: int) -> Tensor:
         """The image (H, W, 3) with the number i < N, which is one of those that are kept."""
@@ -68,6 +70,13 @@ class Evaluation:
     def without_images(self) -> Evaluation:
         """The same scores without the images, which free their memory."""
         return replace(self, images=self.images[:0])
+
+    def scored_again(self, reward: RewardMix) -> Evaluation:
+        """The same images as `reward` scores them now: where it learns, otherwise than it did then."""
+        if not self.features:
+            return self
+        scores = reward.scored_again(self.scores, self.features)
+        return replace(self, scores=dict(scores.values), total=scores.total())
 
 
 def shown_prompts(prompts: Iterable[str], at_most: int = SHOWN_PROMPTS) -> list[str]:
@@ -116,7 +125,9 @@ def evaluate(
         texts = prompts[first : first + len(images)]
         if not images.isfinite().all():
             raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
-        found.add("scores", reward.score(images, texts).values)
+        features = reward.features(images)
+        found.add("features", features)
+        found.add("scores", reward.score(images, texts, features=features).values)
         judged = None if judge is None else score(judge, images, texts)
         guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
         found.add("watched", {"judge": judged, "held_out": guarded})
@@ -135,6 +146,7 @@ def evaluate(
         watched.get("judge" if held_out is judge else "held_out"),
         Looks(found.whole("statistics"), pictures["small"]),
         kept,
+        found.whole("features"),
     )
 
 

@@ -7,7 +7,7 @@ standard error = std_i (after_i - before_i) / sqrt(N)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 from torch import Tensor
@@ -54,8 +54,13 @@ class Comparison:
             change=Change.of(before.looks, after.looks) if looked else None,  # pyright: ignore[reportArgumentType]
         )
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a gain: images that were scored both times, by all that the reward is made of."""
+        return isfinite(self.total.after - self.total.before)
+
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as JSON values."""
+        """The comparison as JSON values; numbers are NaN where nothing was scored."""
         judge_before, judge_after = self.judge or (None, None)
         return {
             "reward_before": self.total.before,
@@ -86,7 +91,8 @@ def comparison_table(before: Evaluation, after: Evaluation, labels: tuple[str, s
 
     def add(name: str, a: Tensor, b: Tensor) -> None:
         gain, error = paired_gain(a, b)
-        rows.append((name.replace("|", "/"), f"{mean(a):.4f}", f"{mean(b):.4f}", f"{gain:+.4f}", f"{error:.4f}"))
+        numbers = (f"{mean(a):.4f}", f"{mean(b):.4f}", f"{gain:+.4f}", f"{error:.4f}")
+        rows.append((name.replace("|", "/"), *(numbers if isfinite(gain) else 4 * ("not scored",))))
 
     add("reward", before.total, after.total)
     if len(before.scores) > 1:

@@ -93,8 +93,16 @@ class GuardSettings:
         return asdict(self.config) | {"held_out": None if self.held_out is None else describe(self.held_out)}
 
     def watched(self, reward: RewardMix, judge: Reward | None) -> Reward | None:
-        """The reward that the guard measures with: its own, or the judge, or None. ConfigError if it is trained on."""
+        """The reward that the guard measures with: its own, or the judge, or None.
+
+        ConfigError if it is trained on, or asks a person.
+        """
         held_out = self.held_out or judge
+        if held_out is not None and RewardMix.of(held_out).asks:
+            raise ConfigError(
+                f"guard: its reward {quoted(held_out.name)} asks a person, who is asked about training images alone: "
+                "it would have nothing to watch; connect another to held_out"
+            )
         trained = [describe(part) for part, weight in zip(reward.rewards, reward.weights, strict=True) if weight]
         for part in () if held_out is None else RewardMix.of(held_out).rewards:
             if describe(part) in trained:

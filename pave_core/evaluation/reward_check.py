@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..config.rollout import RolloutConfig
 from ..config.train import TrainConfig
+from ..errors import ConfigError, quoted
 from ..rollout.run_batches import RunBatches
 from ..rollout.sample import sample_rollouts
 from ..scoring.groups import group_mean, group_std, zero_spread
@@ -140,8 +141,15 @@ def check_reward(
 
     conds: {prompt: policy.encode(prompt)}. The policy is used as it is: with a fresh adapter that is the untrained
     model. The check has noise of its own, so that a run is the same with and without it. batches: the run's; None: new
-    ones of the config.
+    ones of the config. Rewards that ask a person are left out; ConfigError where that leaves none.
     """
+    asking, unasked = reward.name, reward.unasked
+    if unasked is None:
+        raise ConfigError(
+            f"reward: {quoted(asking)} asks a person, who is asked about training images alone: there is nothing to "
+            "check before; connect another reward, or switch check_reward off"
+        )
+    reward = unasked
     batches = batches or RunBatches.of(config.rollout, config.memory)
     sampling = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]

@@ -119,6 +119,9 @@ def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
                 **style,
             )
     axes.axhline(0, color=MUTED, linewidth=0.8)
+    if not any(evaluation.total.isfinite().any() for evaluation in evaluations.values()):
+        said = "not scored: a person is asked about training images alone"
+        axes.text(0.5, 0.6, said, transform=axes.transAxes, color=MUTED, ha="center")
     axes.set_ylabel("gain since step 0")
     _title(axes, "Held-out prompts, same seeds", 12)
     axes.legend(loc="upper left", frameon=False, fontsize=9)

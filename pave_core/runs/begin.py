@@ -62,7 +62,7 @@ def begin(
         folder = Nowhere()
     elif name == NO_RESUME:
         write_waiting(warn)
-        folder = RunFolder.new(places.runs, task.settings.name, warn)
+        folder = RunFolder.new(places.runs, task.settings.name, warn, lambda run: places.lora(run).exists())
     else:
         write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)
@@ -136,7 +136,11 @@ def _begin(
         measurements = watch = None
         if task.reward is not None:
             if task.settings.check_reward and checkpoint is None:
-                _check(task.reward, policy, decoder, conds=training, task=task, batches=batches, log=log)
+                unasked = task.reward.unasked
+                if unasked is None:
+                    log.message("the reward is a person, who is asked in training alone: it is not checked")
+                else:
+                    _check(unasked, policy, decoder, conds=training, task=task, batches=batches, log=log)
             evaluated = {prompt: conds[prompt] for prompt in task.prompts.evaluated}
             measurements, watch = _measure(
                 policy,
@@ -248,7 +252,8 @@ def _measure(
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
-    ConfigError if the reward cannot tell the base model's images apart, or if the guard could never raise an alarm.
+    ConfigError if the reward cannot tell the base model's images apart, unless it asks a person, or if the guard could
+    never raise an alarm.
     """
     guard, rollout = task.settings.guard, task.config.rollout
     prompts, seeds = len(conds), len(task.settings.seeds)
@@ -274,5 +279,6 @@ def _measure(
             log.progress("preparing the guard", 0, 0)
             probe = DriftProbe(policy, conds, rollout, processes)
             watch = Watch(guard.config, before, probe=probe, fresh=fresh)
-    require_spread(before.scores)
-    return Measurements(before, measure), watch
+    if not reward.asks:
+        require_spread(before.scores)
+    return Measurements(before, measure, again=lambda evaluation: evaluation.scored_again(reward)), watch

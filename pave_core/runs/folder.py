@@ -8,6 +8,8 @@
 <run>/best.safetensors           the state of the guard's best reading, likewise, and the one before
 <run>/steering.jsonl             one JSON object per order that was given to the run, if there were any
 <run>/summary.json, curve.png, grid.png
+<run>/measured, group            small pictures, of held-out prompts at each measurement and of the last group: album.py
+<run>/workflow.json              the graph that began the run, where one did
 <run>/in_use.lock                locked while a program trains in the folder
 
 Checkpoints are what a run cannot go on without: what they raise, the run decides about. All else are reports: where one
@@ -46,9 +48,12 @@ from ..files import (
 )
 from ..images import encoded
 from ..policies.lora_file import preview_file
-from ..training.metrics import checked_record
+from ..training.metrics import Group, checked_record
 from ..training.state import Checkpoint
+from . import album
 from .checkpoint import load_checkpoint, previous
+
+LOCK = "in_use.lock"
 
 R = TypeVar("R")
 Warn = Callable[[str], None]
@@ -84,18 +89,22 @@ class RunFolder:
         self._orders = path / "steering.jsonl"
         self._warn = warn
         self._warned: set[str] = set()  # of what could not be written
-        self._lock = FileLock(path / "in_use.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
 
     @classmethod
-    def new(cls, parent: Path, name: str, warn: Warn) -> RunFolder:
+    def new(cls, parent: Path, name: str, warn: Warn, taken: Callable[[str], bool] = lambda run: False) -> RunFolder:
         """Make a new folder <parent>/<name>_00001, or with the next free number: no run writes over another.
 
-        ConfigError for a name that is not a plain file name, or where no folder can be made.
+        taken: whether a run's name is not free, although there is no such folder: its LoRA may be left. ConfigError
+        for a name that is not a plain file name, or where no folder can be made.
         """
         stem = safe_name("run_name", name)
         number = 1
         while True:
             path = parent / f"{stem}_{number:05}"
+            if taken(path.name):
+                number += 1
+                continue
             try:
                 parent.mkdir(parents=True, exist_ok=True)
                 path.mkdir()
@@ -211,6 +220,21 @@ class RunFolder:
         text = json.dumps([finite(records[step]) for step in sorted(records)], indent=1)
         with self._report(self._evaluations):
             write_atomically(self._evaluations, text.encode())
+
+    def save_measured(self, step: int, evaluation: Evaluation) -> None:
+        """Write small pictures of an evaluation (see album.py), if it has its images."""
+        if len(evaluation.images):
+            with self._report(self.path / album.MEASURED):
+                album.save_measured(self.path, step, evaluation)
+
+    def has_measured(self, step: int) -> bool:
+        """Whether the pictures of this step are there."""
+        return step in album.steps_measured(self.path)
+
+    def save_group(self, step: int, group: Group) -> None:
+        """Write small pictures of a group (see album.py)."""
+        with self._report(self.path / album.GROUP):
+            album.save_group(self.path, step, group)
 
     def save_picture(self, name: str, image: Tensor) -> None:
         """Write an (H, W, 3) image in [0, 1] as <name>.png."""

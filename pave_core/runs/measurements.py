@@ -8,11 +8,20 @@ from ..evaluation.evaluate import Evaluation
 
 
 class Measurements:
-    """The evaluations by step, that of the base model under 0. measure: evaluates the policy as it is."""
+    """The evaluations by step, that of the base model under 0. evaluate: evaluates the policy as it is.
 
-    def __init__(self, before: Evaluation, evaluate: Callable[[], Evaluation]) -> None:
+    again: an earlier evaluation as its rewards would score it now. With each new one, all are: a reward that learns
+    while it trains says more or less of the same image, and a gain compares what was scored by one and the same.
+    """
+
+    def __init__(
+        self,
+        before: Evaluation,
+        evaluate: Callable[[], Evaluation],
+        again: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation,
+    ) -> None:
         self.evaluations: dict[int, Evaluation] = {0: before}
-        self._evaluate = evaluate
+        self._evaluate, self._again = evaluate, again
 
     @property
     def before(self) -> Evaluation:
@@ -26,7 +35,7 @@ class Measurements:
         """
         known = step in self.evaluations
         if not known:
-            self.evaluations[step] = self._evaluate()
+            self.replace(step)
             for other in self.evaluations.keys() - {0, step, *keep}:
                 self.evaluations[other] = self.evaluations[other].without_images()
         return self.evaluations[step], not known
@@ -38,3 +47,4 @@ class Measurements:
     def replace(self, step: int) -> None:
         """Evaluate the policy as it is, and store that as the evaluation of `step`, in place of an earlier one."""
         self.evaluations[step] = self._evaluate()
+        self.evaluations = {other: self._again(evaluation) for other, evaluation in self.evaluations.items()}

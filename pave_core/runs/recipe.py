@@ -26,8 +26,10 @@ STEERED = "steered"
 """The key of what was ordered in a run, and at which step; only a run that was steered has it."""
 VERSIONS = ("pack", "comfyui", STEERED)
 """Keys of a recipe that a resumed run need not match."""
-FREE = ("iterations", "checkpoint_every", "batch_size", "memory")
-"""Settings that a resumed run need not match: they do not change what is learnt in a step."""
+FREE = ("iterations", "checkpoint_every", "batch_size", "memory", "alone_after", "sure")
+"""Settings that a resumed run need not match: they do not change what is learnt in a step, or (the last two) only say
+when a person need not be asked any more.
+"""
 MAX_RECIPE = 8_000_000
 """The most characters of a recipe as JSON: ten thousand prompts of some hundred words."""
 _LIVE = re.compile(r"[\\`<>\[\]]")

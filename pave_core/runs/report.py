@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from ..evaluation.gain import Comparison, Gain
@@ -85,7 +86,8 @@ class RunSummary:
 
     def line(self) -> str:
         """The result in one line."""
-        gain = "" if self.comparison is None else f", gain {_gain(self.comparison.total)}"
+        compared = self.comparison
+        gain = "" if compared is None or not compared.scored else f", gain {_gain(compared.total)}"
         return f"finished: {counted(self.steps, 'step')}{gain}, LoRA: {self.files['lora']}"
 
     def text(self) -> str:
@@ -153,18 +155,22 @@ def _guard_lines(guard: GuardSummary) -> list[str]:
 def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
     total = comparison.total
     where = f"{held_out_prompts} held-out prompts" if held_out_prompts else "the training prompts (none are held out)"
-    lines = [
-        f"reward on {where}, {comparison.images} images: {total.before:.4f} -> {total.after:.4f} (gain {_gain(total)})"
-    ]
+    of = f"reward on {where}, {comparison.images} images"
+    if comparison.scored:
+        lines = [f"{of}: {total.before:.4f} -> {total.after:.4f} (gain {_gain(total)})"]
+    else:
+        lines = [f"{of}: not scored. A person is asked about training images alone, and no taste was learnt yet"]
     if len(comparison.rewards) > 1:
         lines += [
-            f"{name} alone: {r.before:.4f} -> {r.after:.4f} (+- {r.se:.4f})" for name, r in comparison.rewards.items()
+            f"{name} alone: {r.before:.4f} -> {r.after:.4f} (+- {r.se:.4f})"
+            for name, r in comparison.rewards.items()
+            if isfinite(r.after - r.before)
         ]
     if comparison.judge is not None:
         lines.append("judge, never trained on: {:.4f} -> {:.4f}".format(*comparison.judge))
     changed = None if comparison.change is None else comparison.change.text()
     lines += [] if changed is None else [changed]
-    if total.after - total.before <= 2 * total.se:
+    if comparison.scored and total.after - total.before <= 2 * total.se:
         lines.append(
             "The gain is within the noise: train longer, raise learning_rate, or use a reward that grades these images "
             "more finely."

@@ -23,7 +23,7 @@ from ..policies.lora_file import LoraWeights
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..training.loop import train
-from ..training.metrics import StepMetrics
+from ..training.metrics import Group, StepMetrics
 from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
 from ..training.steering import Order, Steering, StepDroppedError
@@ -84,6 +84,7 @@ class Run:
     _kept_lora: int = -1  # the same of the LoRA
     _kept_best: int = 0  # the same of the guard's best state
     _kept_at: float = -math.inf  # time.monotonic() when all was last written
+    _group: tuple[int, Group] | None = None  # (step, the group that was compared in it), until it is on disk
 
     _by_hand: str | None = None  # why it ends before its last step, if that was ordered
     _in_step: bool = False  # whether a step is under way that can be dropped
@@ -170,6 +171,8 @@ class Run:
         self.history.append(finite(metrics.to_dict()))
         self.reporter.step(metrics, self.config.run.iterations)
         step = metrics.step
+        if metrics.group is not None:
+            self._group = step, metrics.group
         due = self._look() or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
         if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
             self.keep()
@@ -284,6 +287,11 @@ class Run:
             self._kept_lora = step
         if self.measurements is not None:
             self.folder.save_evaluations(self.measurements.evaluations)
+            if not self.folder.has_measured(0):
+                self.folder.save_measured(0, self.measurements.before)
+        if self._group is not None:
+            self.folder.save_group(*self._group)
+            self._group = None
         best = None if self.watch is None else self.watch.best
         if best is not None and best.step > self._kept_best and self.keeper.save_best(best):
             self._kept_best = best.step
@@ -382,6 +390,7 @@ class Run:
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
+            self.folder.save_measured(self.state.step, evaluation)
             gain, error = paired_gain(measurements.before.total, evaluation.total)
             numbers = {"held_out/reward": mean(evaluation.total), "held_out/gain": gain, "held_out/gain_se": error}
             self.reporter.numbers(self.state.step, finite(numbers))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config.fields import check, setting
 from ..config.train import TrainConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..evaluation.guard import GuardSettings
 from ..rollout.prompts import PromptSet
 from ..scoring.mix import RewardMix
@@ -77,8 +77,8 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """The task of a run: its settings, prompts and rewards. ConfigError without a training prompt, and for a judge
-    or a guard without a reward.
+    """The task of a run: its settings, prompts and rewards. ConfigError without a training prompt, for a judge or
+    a guard without a reward, and for a judge or candidates that would have to ask a person.
 
     `reward` is trained on, and measured on the held-out prompts; None where only nodes of a graph score images.
     """
@@ -98,3 +98,14 @@ class Task:
                     f"{name}: it is measured together with the reward: connect a reward as well, or disconnect the "
                     f"{name}"
                 )
+        if self.judge is not None and RewardMix.of(self.judge).asks:
+            raise ConfigError(
+                f"judge: {quoted(self.judge.name)} asks a person, who is asked about training images alone: connect "
+                "another, such as a taste that was saved"
+            )
+        candidates = self.config.rollout.candidates
+        if candidates and self.reward is not None and self.reward.asks:
+            raise ConfigError(
+                f"candidates: {candidates} prompts would be compared by their scores, and a person is asked about "
+                "training images alone: set candidates to 0"
+            )

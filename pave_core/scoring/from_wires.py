@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config.fields import check_line
 from ..errors import ConfigError, quoted
+from ..types import Groups
 from .mix import RewardMix, Scores
 
 MAX_NAME = 100
@@ -19,10 +20,17 @@ MAX_NAME = 100
 
 
 def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
-    """Score N pictures (H, W, 3) with N texts, their prompts. Neighbours of the same size are scored in one call."""
+    """Score N pictures (H, W, 3) with N texts, their prompts. Neighbours of the same size are scored in one call.
+
+    A person is asked about neighbours of one prompt, which no other image may stand between.
+    """
+    parts = []
     with torch.inference_mode(False), torch.no_grad():
-        runs = [list(group) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
-        parts = [reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run]) for run in runs]
+        for _, run in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape):
+            places = list(run)
+            images, prompts = torch.stack([pictures[i] for i in places]).clone(), [texts[i] for i in places]
+            size = math.gcd(*(len(list(same)) for _, same in itertools.groupby(prompts)))
+            parts.append(reward.score(images, prompts, groups=Groups(size) if size > 1 else None))
     return Scores(
         {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
         reward.weights,

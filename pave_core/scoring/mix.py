@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from ..batches import Batches
 from ..errors import ConfigError, quoted
-from ..types import Reward
+from ..types import Groups, Reward
 from .groups import zero_spread
 from .score import batches_of, describe, score
 
@@ -39,6 +41,7 @@ class Scores:
     values: Mapping[str, Tensor]  # {reward name: (..., G)}, or (N,) of images that are in no group
     weights: tuple[float, ...] = (1.0,)
     normalise: Normalise = "within group"
+    asked: bool = False  # whether a person was, who may have said nothing
 
     def total(self) -> Tensor:
         """sum_j w_j r_j of the raw scores, whatever `normalise` is: the reward in logs and evaluations.
@@ -61,7 +64,8 @@ def weighted_sum(values: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
 class RewardMix:
     """Several rewards with weights. A single reward is a mix of one, and a mix is itself a Reward.
 
-    ConfigError if there are no rewards or not as many weights, if all weights are 0, or if a reward occurs twice.
+    ConfigError if there are no rewards or not as many weights, if all weights are 0, or if a reward occurs twice. A
+    person is asked by the outermost mix alone: one in a mix within a mix is a ConfigError.
     """
 
     rewards: tuple[Reward, ...]
@@ -84,6 +88,11 @@ class RewardMix:
             raise ConfigError(f"weights: {quoted(self.weights)} are not all finite: give numbers")
         if not any(self.weights):
             raise ConfigError("weights: all are 0: give at least one reward a weight")
+        if any(isinstance(reward, RewardMix) and reward.asks for reward in self.rewards):
+            raise ConfigError(
+                "reward: a mix that asks a person is part of another mix, where nobody would be asked: connect the "
+                "person to the last mix"
+            )
         described = [describe(reward) for reward in self.rewards]
         for reward, own in zip(self.rewards, described, strict=True):
             if described.count(own) > 1:
@@ -103,6 +112,19 @@ class RewardMix:
         return any(getattr(reward, "may_abstain", False) for reward in self.rewards)
 
     @property
+    def asks(self) -> bool:
+        """Whether one of its rewards asks a person about the images that are trained on."""
+        return any(hasattr(reward, "ask") for reward in self.rewards)
+
+    @property
+    def unasked(self) -> RewardMix | None:
+        """The mix of its rewards that ask nobody; None where there are none, or with a weight of 0 alone."""
+        kept = [(r, w) for r, w in zip(self.rewards, self.weights, strict=True) if not hasattr(r, "ask")]
+        if not any(weight for _, weight in kept):
+            return None
+        return RewardMix(tuple(r for r, _ in kept), tuple(w for _, w in kept), self.normalise)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Its rewards' names; a second one of the same kind, with other settings, gets a number."""
         plain = [reward.name for reward in self.rewards]
@@ -119,18 +141,53 @@ class RewardMix:
         """`reward` itself if it is a mix, else a mix of that one."""
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
+    def put(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> None:
+        """Show people already what score() will ask them about images of training groups."""
+        for reward in self.rewards:
+            if (put := getattr(reward, "put", None)) is not None:
+                put(images, prompts, groups)
+
     def score(
-        self, images: Tensor, prompts: Sequence[str], told: Callable[[int, int], None] = lambda done, whole: None
+        self,
+        images: Tensor,
+        prompts: Sequence[str],
+        *,
+        groups: Groups | None = None,
+        features: Mapping[str, Tensor] = MappingProxyType({}),
+        told: Callable[[int, int], None] = lambda done, whole: None,
     ) -> Scores:
         """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score().
 
-        told: how many rewards are done, of how many.
+        groups: the images are those of training groups, one after the other, and rewards that ask are asked; None:
+        nobody is asked. features: what features() gave of these images. told: how many rewards are done, of
+        how many.
         """
         values: dict[str, Tensor] = {}
         for name, reward, batches in zip(self.names, self.rewards, self._batches, strict=True):
             told(len(values), len(self.rewards))
-            values[name] = score(reward, images, prompts, batches)
-        return Scores(values, self.weights, self.normalise)
+            ask = None if groups is None else getattr(reward, "ask", None)
+            if ask is not None:
+                values[name] = score(reward, images, prompts, asked=partial(ask, groups=groups))
+            elif name in features:
+                values[name] = reward.of_features(features[name])  # pyright: ignore[reportAttributeAccessIssue]
+            else:
+                values[name] = score(reward, images, prompts, batches)
+        return Scores(values, self.weights, self.normalise, asked=groups is not None and self.asks)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """{reward name: (N, D)} of images (N, H, W, 3), for rewards whose scores change as they learn (see Reward)."""
+        parts = zip(self.names, self.rewards, strict=True)
+        return {
+            name: reward.features(images)  # pyright: ignore[reportAttributeAccessIssue]
+            for name, reward in parts
+            if getattr(reward, "learns", False)
+        }
+
+    def scored_again(self, scores: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> Scores:
+        """Earlier scores {reward name: (N,)}, those with features as their rewards would score now."""
+        rewards = dict(zip(self.names, self.rewards, strict=True))
+        now = {name: rewards[name].of_features(values) for name, values in features.items()}  # pyright: ignore[reportAttributeAccessIssue]
+        return Scores({**scores, **now}, self.weights, self.normalise)
 
     def describe(self) -> dict[str, object]:
         """The mix as JSON values, for recipes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 
 import torch
@@ -22,16 +22,24 @@ def batches_of(reward: Reward) -> Batches:
     return Batches(UNLIMITED, what=f"images for reward {reward.name}", remedy=remedy)
 
 
-def score(reward: Reward, images: Tensor, prompts: Sequence[str], batches: Batches | None = None) -> Tensor:
+def score(
+    reward: Reward,
+    images: Tensor,
+    prompts: Sequence[str],
+    batches: Batches | None = None,
+    *,
+    asked: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
+) -> Tensor:
     """The scores of N images: (N,) fp32 on the CPU, finite; NaN where a reward with `may_abstain` gave none.
 
-    batches: what earlier calls have learnt; None: nothing. ConfigError if the images or prompts are wrong (see
+    batches: what earlier calls have learnt; None: nothing. asked: scores the images in place of the reward, all of them
+    in one call. ConfigError if the images or prompts are wrong (see
     check_images), TrainingError if the scores are; both name the reward.
     """
     check_images(reward.name, images, prompts)
 
     def called(images: Tensor, prompts: Sequence[str]) -> Tensor:
-        scores = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
+        scores = torch.as_tensor((asked or reward)(images, prompts)).detach().float().cpu()
         if scores.shape != (len(images),):
             raise TrainingError(
                 f"reward {reward.name}: returned shape {tuple(scores.shape)} for {len(images)} images: return one "
@@ -39,7 +47,10 @@ def score(reward: Reward, images: Tensor, prompts: Sequence[str], batches: Batch
             )
         return scores
 
-    scores = (batches or batches_of(reward)).map(called, images, prompts)
+    if asked is not None:
+        scores = called(images, prompts)
+    else:
+        scores = (batches or batches_of(reward)).map(called, images, prompts)
     allowed = scores.isnan() if getattr(reward, "may_abstain", False) else torch.zeros_like(scores, dtype=torch.bool)
     bad = (~(scores.isfinite() | allowed)).nonzero().flatten().tolist()
     if bad:

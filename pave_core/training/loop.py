@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from ..config.train import TrainConfig
-from ..errors import NOT_FINITE, TrainingError
+from ..errors import NOT_FINITE, ConfigError, TrainingError
 from ..rollout.run_batches import RunBatches
 from ..scoring.mix import RewardMix
 from ..types import Cond, Decoder, Policy, Progress, nobody
@@ -39,35 +40,42 @@ def train(
     interruption ends a step early, `state` is that of the last complete step. TrainingError after three steps in a row
     without a finite loss and gradient, and where memory runs out.
     """
-    batches = batches or RunBatches.of(config.rollout, config.memory)
+    made = partial(
+        TrainingStep,
+        *(policy, decoder),
+        **{"conds": conds, "config": config, "state": state, "processes": processes},
+        **{"steering": steering, "progress": progress},
+        batches=batches or RunBatches.of(config.rollout, config.memory),
+    )
+    sample_ahead = config.run.sample_ahead
+    if sample_ahead and processes.several:
+        raise ConfigError("sample_ahead: it is on, and several processes train together: switch it off")
+    upcoming: TrainingStep | None = None  # the next step, whose images are there already
     while state.step < config.run.iterations:
-        step = TrainingStep(
-            policy,
-            decoder,
-            conds=conds,
-            config=config,
-            state=state,
-            batches=batches,
-            processes=processes,
-            steering=steering,
-            progress=progress,
-        )
+        newest = state.weights() if sample_ahead else {}
+        step, upcoming = upcoming or made(), None
         with state.step_under_way(config):
             if step.candidates:
                 step.choose(step.score(reward, step.sample_candidates(), step.candidates))
-            rollouts = step.sample()
-            images, anchors = step.decode(rollouts)
+            rollouts, images, anchors = step.draw()
+            if sample_ahead and step.finite:
+                step.put(reward, images, rollouts)
+            if sample_ahead and state.step + 1 < config.run.iterations:
+                upcoming = made(at=state.step + 1)
+                upcoming.draw_ahead()
             if step.finite:
                 step.score_anchors(reward, anchors)
-                scores = step.score(reward, images, step.texts(rollouts))
+                scores = step.score_groups(reward, images, rollouts)
                 if config.rollout.contrast:
                     rollouts, images = step.contrast(rollouts, scores)
-                    scores = step.score(reward, images, step.texts(rollouts)) if step.finite else scores
+                    scores = step.score_groups(reward, images, rollouts) if step.finite else scores
                 if step.finite:
                     step.accumulate(rollouts, step.advantages(scores, rollouts))
             if config.optim.step == "accumulated":
                 step.update()
-        yield step.complete()
+        metrics = step.complete()
+        state.earlier = newest
+        yield metrics
         require_progress(state)
 
 

@@ -31,6 +31,7 @@ class Checkpoint:
     counters: dict[str, int]  # the values of COUNTERS
     average: dict[str, Tensor] = field(default_factory=dict)  # parameter name -> running mean; empty without one
     running: RunningStats | None = None  # of the candidates' scores
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # as TrainState.earlier
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -51,6 +52,7 @@ class TrainState:
     halvings: int = 0  # how often the learning rate was halved, by the guard or by hand
     scale_halvings: int = 0  # how often the scale of the loss was halved (fp16)
     average: dict[str, Tensor] = field(default_factory=dict)  # the running mean of the parameters; empty without one
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # those that draw the next step; empty: the current ones
     running: RunningStats | None = None  # of the candidates' scores
     settled: Checkpoint | None = None  # the state of the last complete step, where the weights are not that state's
 
@@ -101,8 +103,11 @@ class TrainState:
             name: value.to("cpu", copy=True)
             for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
         }
-        average = {name: value.to("cpu", copy=True) for name, value in self.average.items()}
-        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running)
+        average, earlier = (
+            {name: value.to("cpu", copy=True) for name, value in values.items()}
+            for values in (self.average, self.earlier)
+        )
+        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running, earlier)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Become the state of `checkpoint`, in place. ConfigError if its parameters have other names or shapes."""
@@ -119,6 +124,7 @@ class TrainState:
             )
         self.return_to(checkpoint)
         self.step, self.running = checkpoint.step, checkpoint.running
+        self.earlier = {name: value.to(self.parameters[name].device) for name, value in checkpoint.earlier.items()}
         for name in COUNTERS:
             setattr(self, name, checkpoint.counters.get(name, 0))
 
@@ -135,9 +141,23 @@ class TrainState:
 
         The current ones are those of the last complete step. Afterwards it trains on from where it was.
         """
-        shown, outer = checkpoint or self.settled, self.settled
-        weights = self.average if shown is None else shown.weights
-        newest = {name: p.detach().clone() for name, p in self.parameters.items()} if weights else {}
+        shown = checkpoint or self.settled
+        with self._lent(self.average if shown is None else shown.weights):
+            yield
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside, the policy has the weights that draw the next step's images, likewise."""
+        with self._lent(self.earlier):
+            yield
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the parameters' values."""
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @contextmanager
+    def _lent(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        newest, outer = self.weights() if weights else {}, self.settled
         if weights and outer is None:
             self.settled = self.capture({})
         self._set(weights)

@@ -4,6 +4,7 @@ subject, settings       what is measured: models, reward, prompts; and a TrainCo
 watch, floor, speed     seconds of a training step by phase, beside those of the network alone
 ranks                   whether cheaper tails rank images as full ones do
 alignment               whether finer steps teach anything else than plain ones
+person, simulated       what the clicks of a simulated person teach
 scaling                 how both grow with G, T, S, |K| and the size of the image
 experiments, learning, jobs, campaign     what is compared, one run of it, and many of them at once
 statistics, results, evidence     means with intervals, and what the records of the runs say

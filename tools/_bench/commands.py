@@ -13,6 +13,7 @@ from typing import Any
 
 from _host.server import has_accelerator
 
+from .campaign import base_config
 from .experiments import RELEASED_STEPS
 from .machine import described, machine
 
@@ -63,6 +64,18 @@ def gradients(args: argparse.Namespace) -> int:
         from .alignment import measured_alignments
 
         save(args.json, {**about, "alignments": _printed(measured_alignments(found, prompts=args.prompts))})
+    return 0
+
+
+def person(args: argparse.Namespace) -> int:
+    """What clicks teach."""
+    with _measuring(args) as (about, found):
+        from .person import SETTINGS, measured_runs
+        from .settings import replaced
+
+        settings = dict(args.settings)
+        about["config"] = replaced(base_config(), SETTINGS | settings).to_dict()
+        save(args.json, {**about, "runs": _printed(measured_runs(found, settings, args.seeds))})
     return 0
 
 

@@ -45,6 +45,29 @@ def plot_scaling(record: Mapping[str, Any], file: Path) -> None:
     save(figure, file)
 
 
+def plot_person(record: Mapping[str, Any], file: Path) -> None:
+    """Held-out taste along the clicks of each person, and where the taste that was learnt goes on from there."""
+    figure = new_figure(6.4, 4.0)
+    panel = figure.subplots()
+    whole = max(run["clicks"] for run in record["runs"])
+    end = 1.2 * whole  # where the steps without a click are drawn
+    for run in record["runs"]:
+        style = {"capsize": 3, "color": f"C{run['seed']}"}
+        clicks, gains, errors = zip((0, 0.0, 0.0), *run["curve"])
+        panel.errorbar(clicks, gains, errors, fmt="o-", label=f"person {run['seed']}", **style)
+        alone = (run["gain"], run["alone_gain"]), (run["gain_se"], run["alone_se"])
+        panel.errorbar((run["clicks"], end), *alone, fmt="o:", **style)
+    panel.axvspan(whole, end, color="0.5", alpha=0.1)
+    panel.annotate("ten steps\nwithout a click", ((whole + end) / 2, 0), ha="center", va="bottom", fontsize=8)
+    panel.axhline(0, color="0.5", linewidth=0.8)
+    panel.set_xlabel("clicks")
+    panel.set_ylabel("held-out taste (std of the base model's images)")
+    panel.set_xticks([point[0] for point in record["runs"][0]["curve"]])
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+    save(figure, file)
+
+
 def plot_curves(comparison: Comparison, results: Results, file: Path) -> None:
     """Reward and adherence on held-out prompts along the runs, against images and against seconds.
 

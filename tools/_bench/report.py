@@ -16,12 +16,13 @@ from .campaign import base_config
 from .evidence import measured_comparisons, picture_of, table_of_learning
 from .machine import described
 from .markdown import table
-from .plots import plot_curves, plot_differences, plot_scaling
+from .plots import plot_curves, plot_differences, plot_person, plot_scaling
 from .results import Record, Results, load
 from .targets import TARGETS
 
 FILE = "BENCHMARKS.md"
 ALL = "bench_learning_differences.png"
+PERSON = "person.png"
 PHASES = ("rollout", "anchor", "branches", "tails", "decode", "reward", "update", "optimizer", "other")
 INSIDE = ("anchor", "branches", "tails")
 
@@ -44,6 +45,9 @@ def write(docs: Path, *, learning: Sequence[Path], folder: Path) -> None:
         written["tails"] = "\n\n".join(map(tails_table, ranks.values()))
     if alignments := _records(folder, "gradients"):
         written["gradients"] = "\n\n".join(map(gradients_table, alignments.values()))
+    if people := _records(folder, "person"):
+        written["person"] = "\n\n".join(map(person_table, people.values()))
+        plot_person(people["person"], docs / PERSON)
     results = Results(load(learning), base_config())
     if measured := measured_comparisons(results):
         overview = f"![Every paired difference with its interval]({ALL})"
@@ -136,6 +140,33 @@ def gradients_table(record: Record) -> str:
         f"(`python tools/bench.py {record['command']}`)."
     )
     return f"{about}\n\n{table(rows)}"
+
+
+def person_table(record: Record) -> str:
+    """What the clicks of each person have taught."""
+    rows: list[Sequence[str]] = [
+        (
+            *("seed", "clicks", "held-out taste", "in errors", "ten steps alone", "accuracy of the taste"),
+            *("of held-out images", "adherence: base, clicks, alone", "clicks where it asks less", "taste then"),
+        )
+    ]
+    for run in record["runs"]:
+        rows.append(
+            (
+                str(run["seed"]),
+                str(run["clicks"]),
+                f"{run['gain']:+.2f} +- {run['gain_se']:.2f}",
+                f"{run['gain'] / run['gain_se']:.1f}",
+                f"{run['alone_gain']:+.2f} +- {run['alone_se']:.2f}",
+                f"{run['accuracy']:.2f} +- {run['accuracy_se']:.2f}",
+                f"{run['true_accuracy']:.2f}",
+                ", ".join(f"{share:.2f}" for share in run["adherence"]),
+                str(run["asking_clicks"]),
+                f"{run['asking_gain']:+.2f} +- {run['asking_se']:.2f}",
+            )
+        )
+    rate = record["config"]["optim"]["learning_rate"]
+    return f"{_about(record)} Learning rate {rate:g}.\n\n{table(rows)}\n\n![Held-out taste along the clicks]({PERSON})"
 
 
 def scaling_table(record: Record) -> str:

@@ -84,6 +84,7 @@ class Makers:
             "aesthetic v2": self._aesthetic,
             "aesthetic v2.5": self._aesthetic_v25,
             "preference": self._preference,
+            "taste": self._taste,
             "adherence": lambda said, where: _of("shapes").Adherence(TINY / "shape_classifier.safetensors"),
             "judge": self._judge,
         }
@@ -126,6 +127,11 @@ class Makers:
         head, clip = (self._file(said, name, where) for name in ("head", "clip"))
         compute = self.compute(said["precision"], 16)
         return _of("preference").TinyPreference(head, clip, TINY / "open_clip_config.json", compute)
+
+    def _taste(self, said: Said, where: str) -> Any:
+        taste = pack_module("pave_core.person.taste")
+        features = taste.ClipFeatures(*self._open_clip(said, where), self.compute(said["precision"], 16))
+        return taste.TasteReward(self._file(said, "taste", where), features)
 
     def _judge(self, said: Said, where: str) -> Any:
         apis, http = _of("http.apis"), _of("http.endpoint")

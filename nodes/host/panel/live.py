@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,10 @@ class Live:
 
     name: str
     steering: Steering
+    within: Callable[[int, int, tuple[str, int, int]], None]  # Reporter.within of what shows the run
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
+    step: int | None = None  # that is complete; None before the first in this process
 
 
 _lock = threading.Lock()
@@ -58,20 +61,26 @@ def group_of(run: str) -> tuple[int, Group] | None:
 
 
 class LiveRun(Reporter):
-    """A reporter that keeps live() and message_of() up, and sends the event. steering: the orders to the run."""
+    """A reporter that keeps live() and message_of() up, and sends the event. steering: the orders to the run. node:
+    shows it beside this one.
+    """
 
-    def __init__(self, steering: Steering) -> None:
+    def __init__(self, steering: Steering, node: Reporter) -> None:
         self._run: str | None = None
         self._sent = 0.0
-        self._steering = steering
+        self._steering, self._node = steering, node
         steering.changed = lambda: self._tell(now=True)
 
     def begun(self, run: str) -> None:
         self._run = run
-        self._set(Live(run, self._steering))
+        self._set(Live(run, self._steering, self._within))
 
     def progress(self, what: str, done: int, whole: int) -> None:
         self._change(phase=(what, done, whole))
+
+    def _within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        for shown in (self, self._node):
+            shown.within(step, steps, part)
 
     def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
         self._change(phase=part, steps=steps)
@@ -81,7 +90,7 @@ class LiveRun(Reporter):
         if self._run is not None and metrics.group is not None:
             with _lock:
                 _compared = (self._run, metrics.step, metrics.group)
-        self._change(now=True, phase=None, steps=steps)
+        self._change(now=True, phase=None, steps=steps, step=metrics.step)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)

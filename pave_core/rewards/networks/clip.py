@@ -60,6 +60,12 @@ class Clip:
             text = self._encode_prompts(prompts, device)
             return self._compute.batches.map(lambda part: self._encode_images(part, device), images).cpu(), text
 
+    @torch.no_grad()
+    def image_features(self, images: Tensor) -> Tensor:
+        """images (N, H, W, 3) in [0, 1] -> f / |f| (N, D), fp32 on the CPU."""
+        with self._compute.placement(self._network) as device:
+            return self._compute.batches.map(lambda part: self._encode_images(part, device), images).cpu()
+
     def _encode_images(self, images: Tensor, device: torch.device) -> Tensor:
         pixels = self._preprocess(images).to(device, self._compute.dtype)
         return F.normalize(self._network.encode_image(pixels).float(), dim=-1)  # pyright: ignore[reportCallIssue]

@@ -74,7 +74,7 @@ def test_scores_that_are_all_the_same_are_an_error_in_the_first_step_only():
     scores_of = run.reward.score
 
     class Flat:
-        def score(self, images, prompts, told=None):
+        def score(self, images, prompts, **asked):
             scores = scores_of(images, prompts)
             scores.values["brightness"].fill_(0.5)
             return scores
