@@ -50,7 +50,7 @@ def step(page):
 
 
 def said(page):
-    return " ".join(page.locator(".pave-said").all_inner_texts())
+    return " ".join(page.locator(".pave-obeyed").all_inner_texts())
 
 
 def begun(page, name):
