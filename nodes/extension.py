@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import checks, compare, guard, lora, memory, prompts, rewards, settings, steps, tiny, train
 from .host import door, folders, public_name, shutdown
 from .host.graphs import queue
-from .host.panel import routes, runs
+from .host.panel import actions, person, routes, runs, steer
 from .shared.presets import preset_widgets
 
 
@@ -19,6 +19,9 @@ class PaveExtension(ComfyExtension):
         folders.register()
         routes.register(preset_widgets())
         runs.register()
+        person.register()
+        actions.register()
+        steer.register()
         queue.register()
         shutdown.register()
         public_name.publish()

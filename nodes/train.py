@@ -128,7 +128,9 @@ class PaveTrainAdvanced(io.ComfyNode):
             terms=["train lora", "grpo", "reinforcement learning", "composable"],
             inputs=[
                 *_wires(),
-                *widgets("iterations", "prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE),
+                *widgets(
+                    "iterations", "prompts_per_step", "seed", *STORAGE, "checkpoint_every", *MEASURE, "sample_ahead"
+                ),
                 MEMORY,
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],
@@ -161,7 +163,9 @@ class PaveExportRecipe(io.ComfyNode):
             terms=["headless", "multi gpu", "cluster", "json", "accelerate"],
             inputs=[
                 *_wires(),
-                *widgets("iterations", "prompts_per_step", "seed", "run_name", "checkpoint_every", *MEASURE),
+                *widgets(
+                    "iterations", "prompts_per_step", "seed", "run_name", "checkpoint_every", *MEASURE, "sample_ahead"
+                ),
                 MEMORY,
             ],
             outputs=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 SMALLEST = 32
 """Pixels of the longer side of a thumbnail, at the least."""
+MAX_PIXELS = 2**26
+"""Of a picture file that is read."""
 
 
 def eight_bit(images: Tensor) -> np.ndarray:
@@ -40,7 +43,21 @@ def thumbnail(image: Tensor, side: int, most: int) -> bytes:
     """image (H, W, 3) in [0, 1] or in 8 bits -> a JPEG of at most `side` pixels a side, and of at most `most` bytes as
     long as that can be had with 32 pixels.
     """
-    whole = picture(image)
+    return _small(picture(image), side, most)
+
+
+def thumbnail_of(file: Path, side: int, most: int) -> bytes | None:
+    """The same of a picture file; None where it is none that can be read, or has more than MAX_PIXELS."""
+    try:
+        with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                return None
+            return _small(opened.convert("RGB"), side, most)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # whatever Pillow raises of damaged ones
+        return None
+
+
+def _small(whole: Image.Image, side: int, most: int) -> bytes:
     while True:
         small = whole.copy()
         small.thumbnail((side, side))

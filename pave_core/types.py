@@ -183,6 +183,15 @@ class Decoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Groups:
+    """How training compares images: so many in a row with each other."""
+
+    size: int
+    step: int | None = None  # of the run, counted from 1, and the run's seed: what they were drawn for; None: no run
+    seed: int | None = None
+
+
 class Reward(Protocol):
     """A score of images; higher is better.
 

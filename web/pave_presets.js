@@ -4,6 +4,7 @@
 // A widget of a node in a subgraph can be shown on the subgraph too ("promoted"); it is the shown one whose value is sent.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { outermost, setWidget } from "./panel/widgets.js";
 
 const STAYS = ["PaveTrain"];
 const LEAVES = ["PaveMemory", "PaveRolloutSettings", "PaveObjective", "PaveOptimizer"];
@@ -16,37 +17,7 @@ const warned = new WeakSet(); // nodes
 const hasPreset = (node) => STAYS.includes(node.comfyClass) || LEAVES.includes(node.comfyClass);
 const presetOf = (node) => node.widgets.find((widget) => widget.name === "preset");
 
-// Where a widget of a node in a subgraph is promoted: [subgraph node, its widget] for each use of the subgraph.
-function uses(node, widget) {
-  const graph = node.graph;
-  if (!graph || graph === graph.rootGraph) return [];
-  const leadsHere = ({ target_id, target_slot }) =>
-    graph.getNodeById(target_id) === node && node.inputs[target_slot].name === widget.name;
-  const input = graph.inputs.find(({ linkIds }) => linkIds.some((id) => leadsHere(graph.getLink(id))));
-  if (!input) return [];
-  return [graph.rootGraph, ...graph.rootGraph.subgraphs.values()]
-    .flatMap((each) => each.nodes.filter((node) => node.subgraph === graph))
-    .map((node) => [node, node.widgets.find((widget) => widget.name === input.name)])
-    .filter(([, widget]) => widget);
-}
-
-// The same through subgraphs in subgraphs, with the widget itself first.
-const shown = (node, widget) => [[node, widget], ...uses(node, widget).flatMap((use) => shown(...use))];
-
-// Those of them that are promoted no further: their values are the ones that are sent.
-function outermost(node, widget) {
-  const further = uses(node, widget);
-  return further.length ? further.flatMap((use) => outermost(...use)) : [widget];
-}
-
-// Nodes 2.0 shows what a widget's callback is told: a value alone would be sent to the server and not be shown.
-function set(node, widget, value) {
-  for (const [holder, each] of shown(node, widget)) {
-    if (each.value === value) continue;
-    each.value = value;
-    each.callback?.(value, app.canvas, holder);
-  }
-}
+const set = (node, widget, value) => setWidget(app, node, widget, value);
 
 function warn(node) {
   if (warned.has(node)) return;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from ...pave_core.files import require_plain, safe_name
 from ...pave_core.policies.diffusers.folder import INDEX, pipelines_in
 from ...pave_core.rewards.networks.weight_files import SUFFIXES
 from ...pave_core.runs.folder import Places, RunFolder
+from ...pave_core.runs.shown import is_run
 
 REWARD_MODELS = "reward_models"
+TASTE = "taste.safetensors"
 CHOOSE = "choose a file"  # what a drop-down shows while no file is chosen
 MAX_PROMPT_FILE = 4_000_000
 """The most bytes of a file of prompts: ten thousand of some hundred words."""
@@ -82,6 +85,34 @@ def places() -> Places:
 def resumable_runs() -> list[str]:
     """The names of runs that left a checkpoint, newest first."""
     return RunFolder.resumable(places().runs)
+
+
+def tastes() -> list[str]:
+    """The tastes that there are: the names of runs that learnt one, newest first, and files for reward models."""
+    return list(_tastes())
+
+
+def _tastes() -> dict[str, Path]:
+    found = []
+    with contextlib.suppress(OSError):
+        for folder in places().runs.iterdir():
+            file = folder / "person" / TASTE
+            if is_run(folder) and file.is_file():
+                found.append((file.stat().st_mtime, folder.name, file))
+    named = {name: file for _, name, file in sorted(found, reverse=True)}
+    files = {name: folder_paths.get_full_path(*place) for name, place in _reward_models((TASTE,)).items()}
+    return named | {name: Path(path) for name, path in files.items() if path is not None}
+
+
+def taste(field: str, name: str) -> Path:
+    """The file of the taste `name`, one of tastes(). ConfigError about `field` if there is none."""
+    path = _tastes().get(name)
+    if path is None:
+        raise ConfigError(
+            f"{field}: there is no taste {quoted(name)}: train with Pave Person and learn switched on, or put a file "
+            f"whose name ends in {TASTE} into models/{REWARD_MODELS}; press R in the page to refresh, and choose it"
+        )
+    return path
 
 
 def lora_file(name: str) -> Path:

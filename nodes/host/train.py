@@ -17,8 +17,10 @@ from ...pave_core.policies.lora_file import LoraWeights
 from ...pave_core.runs import begin as core
 from ...pave_core.runs.run import Run
 from ...pave_core.runs.settings import Task
-from . import folders, shutdown
+from ...pave_core.training.steering import Steering
+from . import folders, interrupt, shutdown
 from .memory import free_caches
+from .panel.kept import KeptWorkflow
 from .panel.live import LiveRun
 from .panel.progress import NodeProgress
 from .policy.conditioning import NativeCond
@@ -56,7 +58,10 @@ def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress:
 
     ConfigError for inputs that cannot work, before anything is written. What a pipeline will need is not predicted.
     """
-    policy, decoder = made(settings, rollout.picture, seed=task.config.run.seed, memory=task.config.memory)
+    steering = Steering(interrupt.check)
+    policy, decoder = made(
+        settings, rollout.picture, seed=task.config.run.seed, memory=task.config.memory, check=steering.check
+    )
     before: Callable[[NativeCond], Preflight] | None = None
     if isinstance(policy, NativePolicy) and isinstance(settings, PolicySettings):
         parts = {"settings": settings, "rollout": rollout, "config": task.config, "reward": task.reward}
@@ -66,9 +71,10 @@ def begin(settings: AnySettings, rollout: RolloutSettings, task: Task, progress:
         decoder,
         task=task,
         places=folders.places(),
-        reporters=[progress, LiveRun()],
+        reporters=[progress, LiveRun(steering, progress), KeptWorkflow()],
         free=free_caches,
         preflight=before,
+        steering=steering,
     )
 
 

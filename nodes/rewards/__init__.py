@@ -1,5 +1,5 @@
 """Rewards as nodes."""
 
-from . import judge, mix, networks, pixels, registered
+from . import judge, mix, networks, person, pixels, registered
 
-NODES = [node for part in (pixels, mix, networks, registered, judge) for node in part.NODES]
+NODES = [node for part in (pixels, mix, networks, person, registered, judge) for node in part.NODES]

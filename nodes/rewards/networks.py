@@ -46,7 +46,7 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
     ]
 
 
-def _clip_inputs() -> list[io.Input]:
+def clip_inputs() -> list[io.Input]:
     """The inputs that choose an open_clip model."""
     return [
         io.Combo.Input(
@@ -65,13 +65,13 @@ def _clip_inputs() -> list[io.Input]:
     ]
 
 
-def _chosen_clip(checkpoint: str, architecture: str) -> tuple[Path, str | Path]:
-    """The weights and the architecture that _clip_inputs choose."""
+def chosen_clip(checkpoint: str, architecture: str) -> tuple[Path, str | Path]:
+    """The weights and the architecture that clip_inputs choose."""
     weights = tiny.OPEN_CLIP_MODEL if checkpoint == BUNDLED else CLIP.path(checkpoint)
     return weights, folders.clip_config(weights) if architecture == AUTO or checkpoint == BUNDLED else architecture
 
 
-def _compute(precision: str, batch_size: int) -> Compute:
+def made_compute(precision: str, batch_size: int) -> Compute:
     return Compute(visiting, precision, batch_size, free_caches)
 
 
@@ -86,7 +86,7 @@ class PaveCLIPScore(io.ComfyNode):
             terms=["open_clip", "prompt adherence", "text image similarity"],
             description="Reward: how well the image fits its prompt, by an open_clip model (cosine of image and text "
             "features). Put checkpoints into models/reward_models.",
-            inputs=[*_clip_inputs(), *_compute_inputs()],
+            inputs=[*clip_inputs(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )
 
@@ -96,7 +96,7 @@ class PaveCLIPScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, architecture: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(CLIPScore(*_chosen_clip(checkpoint, architecture), _compute(precision, batch_size)))
+        return io.NodeOutput(CLIPScore(*chosen_clip(checkpoint, architecture), made_compute(precision, batch_size)))
 
 
 class PaveCLIPContrast(io.ComfyNode):
@@ -112,7 +112,7 @@ class PaveCLIPContrast(io.ComfyNode):
             "log-probability. Teaches what tells prompts apart, such as colour, number and kind. Put checkpoints into "
             "models/reward_models.",
             inputs=[
-                *_clip_inputs(),
+                *clip_inputs(),
                 io.String.Input(
                     "against",
                     multiline=True,
@@ -158,7 +158,7 @@ class PaveCLIPContrast(io.ComfyNode):
     ) -> io.NodeOutput:
         others = [*parse_prompts(against), *(prompts.train if prompts else ())]
         check_prompts("against", others)
-        clip, compute = _chosen_clip(checkpoint, architecture), _compute(precision, batch_size)
+        clip, compute = chosen_clip(checkpoint, architecture), made_compute(precision, batch_size)
         return io.NodeOutput(CLIPContrast(*clip, compute, against=others, scale=scale or None))
 
 
@@ -183,7 +183,7 @@ class PaveHPSv2(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), _compute(precision, batch_size)))
+        return io.NodeOutput(hps.HPSv2(HPS.path(checkpoint), made_compute(precision, batch_size)))
 
 
 class PavePickScore(io.ComfyNode):
@@ -207,7 +207,7 @@ class PavePickScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, precision: str, batch_size: int) -> io.NodeOutput:
-        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), _compute(precision, batch_size)))
+        return io.NodeOutput(pickscore.PickScore(PICKSCORE.path(checkpoint), made_compute(precision, batch_size)))
 
 
 class PaveAesthetic(io.ComfyNode):
@@ -233,7 +233,7 @@ class PaveAesthetic(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, clip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
-            aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), _compute(precision, batch_size))
+            aesthetic.Aesthetic(HEAD.path(checkpoint), VIT_L.path(clip_weights), made_compute(precision, batch_size))
         )
 
 
@@ -261,7 +261,7 @@ class PaveAestheticV25(io.ComfyNode):
     def execute(cls, checkpoint: str, siglip_weights: str, precision: str, batch_size: int) -> io.NodeOutput:
         return io.NodeOutput(
             aesthetic.AestheticV25(
-                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), _compute(precision, batch_size)
+                HEAD_V25.path(checkpoint), SIGLIP.path(siglip_weights), made_compute(precision, batch_size)
             )
         )
 
@@ -288,7 +288,7 @@ class PaveImageReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, vocabulary: str, precision: str, batch_size: int) -> io.NodeOutput:
-        compute = _compute(precision, batch_size)
+        compute = made_compute(precision, batch_size)
         return io.NodeOutput(
             image_reward.ImageReward(IMAGE_REWARD.path(checkpoint), VOCABULARY.path(vocabulary), compute)
         )

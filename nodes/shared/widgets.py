@@ -32,6 +32,7 @@ ADDED_LATER = (
     *("variance", "residual", "updates_per_rollout", "ratio", "clip_range", "max_divergence"),
     *("kl_weight", "step_weights"),
     *("global_advantage", "ema_decay"),
+    "sample_ahead",
 )
 """Widgets that graphs saved by an older version do not have, in the order in which they were added.
 

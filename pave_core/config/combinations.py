@@ -97,6 +97,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "TrainConfig",
+        "sample_ahead",
+        "optimizer_step",
+        "on, per_step",
+        "per_step uses each branch step with a ratio of 1, which images of earlier weights do not have: set "
+        "optimizer_step to accumulated, or switch sample_ahead off",
+        lambda c: c.run.sample_ahead and c.optim.step == "per_step",
+    ),
+    Rule(
+        "TrainConfig",
         "optimizer_step",
         "ratio",
         "per_step, clip or divergence mask",
@@ -120,7 +129,47 @@ RULES: tuple[Rule, ...] = (
         "clip or divergence mask, 1",
         "in the first update the ratio is 1, so that nothing would be limited: raise updates_per_rollout, or set ratio "
         "to unclipped",
-        lambda c: c.pave.ratio != "unclipped" and c.pave.updates_per_rollout == 1 and c.optim.step == "accumulated",
+        lambda c: (
+            c.pave.ratio != "unclipped"
+            and c.pave.updates_per_rollout == 1
+            and c.optim.step == "accumulated"
+            and not c.run.sample_ahead
+        ),
+    ),
+    Rule(
+        "TrainConfig",
+        "sample_ahead",
+        "ratio",
+        "on, unclipped",
+        "its images are drawn by weights that are one update old, and nothing would bound how much they are followed: "
+        "set ratio to clip or divergence mask, or switch sample_ahead off",
+        lambda c: c.run.sample_ahead and c.pave.ratio == "unclipped" and c.optim.step == "accumulated",
+    ),
+    Rule(
+        "TrainConfig",
+        "sample_ahead",
+        "global_advantage",
+        "on, on",
+        "the running mean is that of candidates, whose scores are not there yet when the next images are drawn: switch "
+        "global_advantage or sample_ahead off",
+        lambda c: c.run.sample_ahead and c.pave.global_advantage,
+    ),
+    Rule(
+        "TrainConfig",
+        "sample_ahead",
+        "candidates",
+        "on, above 0",
+        "the next step's prompts are chosen by scores that are not there yet: set candidates to 0, or switch "
+        "sample_ahead off",
+        lambda c: c.run.sample_ahead and c.rollout.candidates > 0,
+    ),
+    Rule(
+        "TrainConfig",
+        "sample_ahead",
+        "contrast",
+        "on, above 0",
+        "which images are finished is known only when they are judged: set contrast to 0, or switch sample_ahead off",
+        lambda c: c.run.sample_ahead and c.rollout.contrast > 0,
     ),
     Rule(
         "TrainConfig",

@@ -203,6 +203,13 @@ OPTIONS: dict[str, Option] = {
         "with one branch step and one prompt both are the same",
         {"accumulated": {}, "per_step": {}},
     ),
+    "sample_ahead": Option(
+        "the images of step n + 1 are drawn by the weights of step n, before its update: ratio_i = p(y_i) / p_old(y_i) "
+        "with p_old by those weights",
+        "one step off-policy, as asynchronous RLHF (arXiv 2410.18252); here for people and slow judges",
+        "off",
+        {False: {}, True: {"ratio": "clip"}},
+    ),
     "ema_decay": Option(
         "w_ema = d w_ema + (1 - d) w after each optimizer step; w_ema is evaluated and saved",
         f"{FLOW} (0.9 at every 8th step, about 0.987 a step)",

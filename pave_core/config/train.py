@@ -46,6 +46,13 @@ class RunConfig:
         expert=True,
         remedy="use a large number for few checkpoints",
     )
+    sample_ahead: bool = setting(
+        False,
+        "The images of the next step are drawn while those of this one are judged, so that nobody waits for them: for "
+        "Pave Person, and judges that take long. They are then drawn by weights that are one update old, for which "
+        "ratio corrects: set it to clip or divergence mask.",
+        expert=True,
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -182,6 +182,7 @@ def _sampled(
     noise = [torch.randn(1, *policy.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     start = torch.cat(noise).to(policy.device) * sigmas[0]
     done = 0
+    told("measuring", done, len(conds) * len(seeds))
     for cond in conds.values():
         finals = ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout)
         for part in finals.split(PORTION):

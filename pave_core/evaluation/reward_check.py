@@ -153,6 +153,7 @@ def check_reward(
     batches = batches or RunBatches.of(config.rollout, config.memory)
     sampling = _few(config.rollout)
     prompts = list(conds)[:PROMPTS]
+    progress(CHECKING, 0, 1 + len(reward.rewards))
     rollouts = sample_rollouts(
         policy,
         prompts,

@@ -81,7 +81,7 @@ class Work:
         """Latents that are there at once: starts, noise, branches and finals; means of earlier policies."""
         of, pave, K, G = self._rollout, self._config.pave, len(self._rollout.branch_steps), self._rollout.group_size
         starts = K * (1 if self._leave_anchor else G) + (G if of.exploration == "trajectories" else 0)
-        earlier = (pave.updates_per_rollout > 1) + (pave.kl_weight > 0)
+        earlier = (pave.updates_per_rollout > 1 or self._config.run.sample_ahead) + (pave.kl_weight > 0)
         means = self.states * (1 + len(pave.segments)) * earlier
         return self._prompts * (starts + 2 * K * G + of.images + 2) + means
 

@@ -69,7 +69,8 @@ class Question:
 
     prompt: str
     images: Tensor  # (n, H, W, 3) in 8 bits, on the CPU
-    guess: tuple[float, ...] | None = None  # (n,) the scores that what was learnt so far would give; None: nothing was
+    step: int | None = None  # of the run, counted from 1, and the run's seed: what they were drawn for; None: no run
+    seed: int | None = None
     key: str = field(init=False)  # of the prompt and the pixels: the same question is asked once
 
     def __post_init__(self) -> None:
@@ -80,6 +81,10 @@ class Question:
 
 class Asker(Protocol):
     """Who puts questions to a person, and remembers the answers."""
+
+    def put(self, questions: Sequence[Question]) -> None:
+        """Show the questions already, and wait for no answer: they are asked next."""
+        ...
 
     def ask(self, questions: Sequence[Question]) -> list[Choice]:
         """The answer to each; waits for the person. What was answered before is not asked again."""

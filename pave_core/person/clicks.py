@@ -44,6 +44,7 @@ class Clicks:
     def __init__(self, folder: Path) -> None:
         self._file, self._pictures = folder / "clicks.jsonl", folder / "pictures"
         self._lock = threading.Lock()
+        self._kept: set[str] = set()  # keys whose pictures were written
         self._answers: dict[str, tuple[Question, Choice]] = {}
         for key, answer in self._read():
             self._answers.pop(key, None)  # the newest answer comes last
@@ -67,6 +68,14 @@ class Clicks:
         with self._lock:
             return list(self._answers.values())
 
+    def keep(self, question: Question) -> None:
+        """Store the pictures of a question that is not answered yet, so that its answer need not wait for them.
+
+        WriteError where the disk refuses.
+        """
+        with self._lock:
+            self._keep(question)
+
     def add(self, question: Question, choice: Choice, **where: Any) -> None:
         """Store the answer to a question, in place of an earlier one. where: what else its line says, as JSON values,
         such as step and seed.
@@ -82,8 +91,7 @@ class Clicks:
             "pictures": names,
         }
         with self._lock:
-            for name, image in zip(names, question.images, strict=True):
-                write_atomically(self._pictures / name, encoded(image, "PNG", compress_level=1))
+            self._keep(question)
             self._append({**where, **record})
             self._answers.pop(question.key, None)
             self._answers[question.key] = (Stored(question.prompt, question.key, self._paths(names)), choice)
@@ -94,6 +102,13 @@ class Clicks:
             if key in self._answers:
                 self._append({"key": key, "withdrawn": True, "time": time.time()})
                 del self._answers[key]
+
+    def _keep(self, question: Question) -> None:
+        if question.key in self._kept:
+            return
+        for name, image in zip(_names(question.key, len(question.images)), question.images, strict=True):
+            write_atomically(self._pictures / name, encoded(image, "PNG", compress_level=1))
+        self._kept.add(question.key)
 
     def _paths(self, names: list[str]) -> tuple[Path, ...]:
         return tuple(self._pictures / name for name in names)
@@ -150,7 +165,7 @@ class Stored(Question):
     files: tuple[Path, ...]
 
     def __init__(self, prompt: str, key: str, files: tuple[Path, ...]) -> None:
-        for name, value in {"prompt": prompt, "key": key, "files": files, "guess": None}.items():
+        for name, value in {"prompt": prompt, "key": key, "files": files}.items():
             object.__setattr__(self, name, value)  # as a frozen dataclass does it
 
     def __repr__(self) -> str:

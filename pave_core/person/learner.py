@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..files import WriteError
 from .choice import Choice, Question
 from .taste import ClipFeatures, Taste, learn_taste
 
@@ -68,13 +69,14 @@ class Learner:
             return
         self.taste = learn_taste(found, self.features, self._before)
         if self.taste is not None and self._save is not None:
-            self._save(self.taste)
+            try:
+                self._save(self.taste)
+            except WriteError as error:  # the answers are on disk, and make it again
+                logger.warning(f"Pave-GRPO {error}: the taste is used, and tried again with the next answer")
 
-    def guess(self, question: Question) -> Tensor | None:
-        """The scores (n,) that the taste gives the images of a question, of mean 0; None without a taste."""
-        if self.taste is None:
-            return None
-        scores = self.taste.scores(self._phi(question))
+    def guess(self, question: Question) -> Tensor:
+        """The scores (n,) that the taste gives the images of a question, of mean 0; NaN without a taste."""
+        scores = self.scores(self._phi(question))
         return scores - scores.mean()
 
     def needs_no_answer(self, question: Question) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import ceil
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..images import eight_bit
+from ..types import Groups
 from .bradley_terry import scores_of
 from .choice import Asker, Choice, Question
 from .learner import Learner
@@ -51,35 +51,49 @@ class PersonReward:
         learner = None if self._learner is None else self._learner.describe()
         return {"at_once": self._at_once, "learner": learner}
 
-    def ask(self, images: Tensor, prompts: Sequence[str], group: int) -> Tensor:
+    def ask(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> Tensor:
         """Ask about images (N, H, W, 3) in [0, 1] with N prompts -> (N,) fp32, NaN where nothing was said.
 
-        Every `group` images in a row are compared with each other in training. The groups of one prompt are put into
-        one question as long as it has at most at_once images; a larger group is divided evenly.
+        The groups of one prompt are put into one question as long as it has at most at_once images; a larger group is
+        divided evenly.
         """
-        pixels = torch.from_numpy(eight_bit(images[..., :3]))
-        parts = list(_parts(prompts, group, self._at_once))
-        questions = [Question(str(prompts[part.start]), pixels[part]) for part in parts]
         scores = torch.full((len(images),), math.nan)
-        asked = list(range(len(questions)))
-        if self._learner is not None:
-            answered = self._asker.answered()
-            self._learner.learn(_until(answered, questions))
-            known = {question.key for question, _ in answered}
-            for i, (part, question) in enumerate(zip(parts, questions, strict=True)):
-                guess = self._learner.guess(question)
-                if guess is None:
-                    continue
-                questions[i] = replace(question, guess=tuple(guess.tolist()))
-                if question.key not in known and self._learner.needs_no_answer(question):
-                    scores[part] = guess
-                    asked.remove(i)
-        choices = self._asker.ask([questions[i] for i in asked]) if asked else []
-        for i, choice in zip(asked, choices, strict=True):
-            scores[parts[i]] = scores_of(choice, len(questions[i].images))
+        asked = []
+        for part, question, alone in self._questions(images, prompts, groups):
+            if alone:
+                assert self._learner is not None
+                scores[part] = self._learner.guess(question)
+            else:
+                asked.append((part, question))
+        choices = self._asker.ask([question for _, question in asked]) if asked else []
+        for (part, question), choice in zip(asked, choices, strict=True):
+            scores[part] = scores_of(choice, len(question.images))
         if self._learner is not None:
             self._learner.learn(self._asker.answered())
         return scores
+
+    def put(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> None:
+        """Show the person already what ask() will ask."""
+        asked = [question for _, question, alone in self._questions(images, prompts, groups) if not alone]
+        if asked:
+            self._asker.put(asked)
+
+    def _questions(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> list[tuple[slice, Question, bool]]:
+        """(which images, the question, whether the taste answers it alone) of each question."""
+        pixels = torch.from_numpy(eight_bit(images[..., :3]))
+        parts = list(_parts(prompts, groups.size, self._at_once))
+        questions = [
+            Question(str(prompts[part.start]), pixels[part], step=groups.step, seed=groups.seed) for part in parts
+        ]
+        if self._learner is None:
+            return [(part, question, False) for part, question in zip(parts, questions, strict=True)]
+        answered = self._asker.answered()
+        self._learner.learn(_until(answered, questions))
+        known = {question.key for question, _ in answered}
+        return [
+            (part, question, question.key not in known and self._learner.needs_no_answer(question))
+            for part, question in zip(parts, questions, strict=True)
+        ]
 
     @property
     def learns(self) -> bool:

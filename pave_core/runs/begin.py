@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
@@ -21,13 +20,14 @@ from ..rollout.run_batches import UPDATE_REMEDY, RunBatches
 from ..scoring.mix import RewardMix, require_spread
 from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
+from ..training.steering import Steering
 from ..types import Cond, Decoder, RunPolicy
 from .folder import Places, RunFolder
 from .follower import Nowhere, told_checkpoint, told_readings
 from .keeper import Keeper, write_waiting
 from .log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 from .measurements import Measurements
-from .recipe import check_recipe, recipe_of
+from .recipe import check_recipe, recipe_of, steered_in
 from .run import Run
 from .settings import NO_RESUME, Task
 from .watch import Watch
@@ -43,6 +43,7 @@ def begin(
     free: Callable[[], None] = nothing,
     preflight: Callable[[Cond], Preflight] | None = None,
     processes: Processes = ALONE,
+    steering: Steering | None = None,
 ) -> Run:
     """Make a run of `task`, or go on with the one that its settings resume.
 
@@ -50,7 +51,8 @@ def begin(
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
     preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
     and the update begins with as many branch steps at once as it found to fit; None: with all. processes: those that
-    make the run together, each by a call of its own: the first alone reports and writes. ConfigError for what cannot
+    make the run together, each by a call of its own: the first alone reports and writes. steering: orders to the run;
+    the policy calls its check() before each call of a network. ConfigError for what cannot
     work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
     """
     log = Everyone([LogLines(), *reporters] if processes.leads else [])
@@ -60,7 +62,7 @@ def begin(
         folder = Nowhere()
     elif name == NO_RESUME:
         write_waiting(warn)
-        folder = RunFolder.new(places.runs, task.settings.name, warn)
+        folder = RunFolder.new(places.runs, task.settings.name, warn, lambda run: places.lora(run).exists())
     else:
         write_waiting(warn)
         folder = RunFolder.existing(places.runs, name, warn)
@@ -79,11 +81,13 @@ def begin(
             free=free,
             preflight=preflight,
             processes=processes,
+            steering=steering or Steering(),
         )
     except BaseException as error:
         if not isinstance(error, PaveError):
             rest = "there is nothing to keep" if name == NO_RESUME else f"{name!r} is as it was"
             warn(f"ended before its first step: {rest}")
+            log.ended(f"ended before its first step: {rest}", early=True)
         folder.discard()
         log.close()
         raise
@@ -100,10 +104,13 @@ def _begin(
     free: Callable[[], None],
     preflight: Callable[[Cond], Preflight] | None,
     processes: Processes,
+    steering: Steering,
 ) -> Run:
-    started = time.perf_counter()
+    started = steering.clock()
     update_batch = UNLIMITED
+    log.progress("loading the model", 0, 0)
     with policy:
+        log.progress("reading the model's weights", 0, 0)
         base = policy.fingerprint()
         checkpoint = None
         if isinstance(folder, RunFolder):
@@ -114,6 +121,7 @@ def _begin(
             log.message(remark, warning=True)
         conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)), log.progress)
         if preflight is not None:
+            log.progress("measuring what a step needs", 0, 0)
             found = preflight(conds[max(task.prompts.train, key=len)])
             log.message(found.line)
             update_batch = found.needs.update_batch
@@ -173,6 +181,8 @@ def _begin(
         watch=watch,
         reporter=Everyone(reporters),
         started=started,
+        steering=steering,
+        steered=[] if checkpoint is None else steered_in(checkpoint.recipe),
         kept=-1 if checkpoint is None else checkpoint.step,
     )
     if checkpoint is not None:
@@ -197,6 +207,7 @@ def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | No
     """Leave layers that get no gradient out of the adapter; a resumed run keeps the layers that it began with."""
     idle: Collection[str] = ()
     if task.settings.check_gradient:
+        log.progress("checking the gradient", 0, 0)
         check = policy.check_gradient(cond)
         log.message(check.text)
         idle = check.idle
@@ -265,6 +276,7 @@ def _measure(
     with policy.reference():
         before = measure()
         if guard is not None:
+            log.progress("preparing the guard", 0, 0)
             probe = DriftProbe(policy, conds, rollout, processes)
             watch = Watch(guard.config, before, probe=probe, fresh=fresh)
     if not reward.asks:

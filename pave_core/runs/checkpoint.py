@@ -26,7 +26,7 @@ from ..training.state import COUNTERS, Checkpoint
 
 FORMATS = ("pave-checkpoint-1", "pave-checkpoint-2")
 """The formats that can be read, the last of which is written. The first, of 0.3.0, has no digest."""
-PARTS = ("adapter", "optimizer", "average")
+PARTS = ("adapter", "optimizer", "average", "earlier")
 """The fields of a Checkpoint that are tensors by name."""
 
 MOST_STEPS, MOST_HALVINGS = 10**9, 100
@@ -130,9 +130,11 @@ def _check(checkpoint: Checkpoint) -> None:
     for part in PARTS:
         for name, value in getattr(checkpoint, part).items():
             _require(value.is_floating_point() and bool(value.isfinite().all()), f"{part}.{name} is not finite")
-    for name, value in checkpoint.average.items():
-        _require(name in adapter and value.shape == adapter[name].shape, f"average.{name} fits no layer")
-    _require(not checkpoint.average or checkpoint.average.keys() == adapter.keys(), "average lacks layers")
+    for part in ("average", "earlier"):
+        values = getattr(checkpoint, part)
+        for name, value in values.items():
+            _require(name in adapter and value.shape == adapter[name].shape, f"{part}.{name} fits no layer")
+        _require(not values or values.keys() == adapter.keys(), f"{part} lacks layers")
     moments: dict[str, set[str]] = {}
     for key, value in checkpoint.optimizer.items():
         name, bar, moment = key.partition("|")

@@ -6,7 +6,10 @@
 <run>/evaluations.json           the mean scores of every evaluation on the held-out prompts
 <run>/guard.jsonl                one JSON object per reading of the guard, if the run has one
 <run>/best.safetensors           the state of the guard's best reading, likewise, and the one before
+<run>/steering.jsonl             one JSON object per order that was given to the run, if there were any
 <run>/summary.json, curve.png, grid.png
+<run>/measured, group            small pictures, of held-out prompts at each measurement and of the last group: album.py
+<run>/workflow.json              the graph that began the run, where one did
 <run>/in_use.lock                locked while a program trains in the folder
 
 Checkpoints are what a run cannot go on without: what they raise, the run decides about. All else are reports: where one
@@ -33,6 +36,7 @@ from ..evaluation.gain import paired_gain
 from ..evaluation.guard import Reading
 from ..files import (
     WriteError,
+    append_records,
     finite,
     read_records,
     reason_of,
@@ -44,9 +48,12 @@ from ..files import (
 )
 from ..images import encoded
 from ..policies.lora_file import preview_file
-from ..training.metrics import checked_record
+from ..training.metrics import Group, checked_record
 from ..training.state import Checkpoint
+from . import album
 from .checkpoint import load_checkpoint, previous
+
+LOCK = "in_use.lock"
 
 R = TypeVar("R")
 Warn = Callable[[str], None]
@@ -79,20 +86,25 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self._readings = path / "guard.jsonl"
         self._evaluations = path / "evaluations.json"
+        self._orders = path / "steering.jsonl"
         self._warn = warn
         self._warned: set[str] = set()  # of what could not be written
-        self._lock = FileLock(path / "in_use.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
 
     @classmethod
-    def new(cls, parent: Path, name: str, warn: Warn) -> RunFolder:
+    def new(cls, parent: Path, name: str, warn: Warn, taken: Callable[[str], bool] = lambda run: False) -> RunFolder:
         """Make a new folder <parent>/<name>_00001, or with the next free number: no run writes over another.
 
-        ConfigError for a name that is not a plain file name, or where no folder can be made.
+        taken: whether a run's name is not free, although there is no such folder: its LoRA may be left. ConfigError
+        for a name that is not a plain file name, or where no folder can be made.
         """
         stem = safe_name("run_name", name)
         number = 1
         while True:
             path = parent / f"{stem}_{number:05}"
+            if taken(path.name):
+                number += 1
+                continue
             try:
                 parent.mkdir(parents=True, exist_ok=True)
                 path.mkdir()
@@ -209,6 +221,21 @@ class RunFolder:
         with self._report(self._evaluations):
             write_atomically(self._evaluations, text.encode())
 
+    def save_measured(self, step: int, evaluation: Evaluation) -> None:
+        """Write small pictures of an evaluation (see album.py), if it has its images."""
+        if len(evaluation.images):
+            with self._report(self.path / album.MEASURED):
+                album.save_measured(self.path, step, evaluation)
+
+    def has_measured(self, step: int) -> bool:
+        """Whether the pictures of this step are there."""
+        return step in album.steps_measured(self.path)
+
+    def save_group(self, step: int, group: Group) -> None:
+        """Write small pictures of a group (see album.py)."""
+        with self._report(self.path / album.GROUP):
+            album.save_group(self.path, step, group)
+
     def save_picture(self, name: str, image: Tensor) -> None:
         """Write an (H, W, 3) image in [0, 1] as <name>.png."""
         file = self.path / f"{name}.png"
@@ -221,6 +248,11 @@ class RunFolder:
         with self._report(file):
             write_atomically(file, encoded(image, "PNG"))
 
+    def save_order(self, record: Mapping[str, Any]) -> None:
+        """Append what was done as it was ordered to steering.jsonl, which nobody reads but people."""
+        with self._report(self._orders):
+            append_records(self._orders, [record])
+
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, with null for numbers that are not finite."""
         file = self.path / "summary.json"
@@ -231,8 +263,10 @@ class RunFolder:
         """Unlock the folder, and remove it if nothing was written to it."""
         self.release()
         with contextlib.suppress(OSError):
-            if [path.name for path in self.path.iterdir()] == [Path(self._lock.lock_file).name]:
-                Path(self._lock.lock_file).unlink()
+            nothing = {Path(self._lock.lock_file), self._orders}
+            if set(self.path.iterdir()) <= nothing:
+                for file in nothing:
+                    file.unlink(missing_ok=True)
             self.path.rmdir()
 
     def _newest(self, path: Path) -> Checkpoint:

@@ -15,6 +15,11 @@ from ..training.metrics import StepMetrics
 logger = logging.getLogger("pave")
 
 
+def how_far(what: str, done: int, whole: int) -> str:
+    """("measuring", 3, 8) -> "measuring 3 of 8"; only what, where nobody can tell how far it is."""
+    return f"{what} {done} of {whole}" if whole else what
+
+
 class Reporter(Protocol):
     """A listener to the events of a run. It overrides those that it wants, and must not change the run: what it raises
     ends nothing, so that no Cancel can come from one.
@@ -27,7 +32,13 @@ class Reporter(Protocol):
         """Step `metrics.step` of `steps` is complete."""
 
     def progress(self, what: str, done: int, whole: int) -> None:
-        """`done` of `whole` are done of what takes long beside the steps: "encoding", "measuring". Often called."""
+        """`done` of `whole` are done of what takes long beside the steps: "encoding", "measuring". Often called.
+
+        whole: 0 where nobody can tell how far it is.
+        """
+
+    def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        """Step `step` of `steps` is under way, and in this part of it, as of progress(). Very often called."""
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         """{name: number} was measured after `step`; None for a number that was not finite, or not measured."""
@@ -57,6 +68,9 @@ class Everyone(Reporter):
 
     def progress(self, what: str, done: int, whole: int) -> None:
         self._tell(lambda each: each.progress(what, done, whole))
+
+    def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        self._tell(lambda each: each.within(step, steps, part))
 
     def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
         self._tell(lambda each: each.numbers(step, numbers))
@@ -148,7 +162,10 @@ class LogLines(Reporter):
     def progress(self, what: str, done: int, whole: int) -> None:
         if time.monotonic() - self._said >= self.SECONDS:
             self._said = time.monotonic()
-            logger.info(f"Pave-GRPO {what} {done} of {whole}")
+            logger.info(f"Pave-GRPO {how_far(what, done, whole)}")
+
+    def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        self.progress(f"step {step}/{steps} | {part[0]}", *part[1:])
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         seconds = sum(metrics.seconds.values())

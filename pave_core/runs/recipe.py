@@ -17,11 +17,14 @@ from ..files import require_header
 from ..policies.lora_file import RECIPE_KEY
 from ..rollout.prompts import PromptSet
 from ..scoring.score import describe
+from ..training.steering import ORDERS
 from ..types import RunPolicy
 from .settings import Task
 
 SCORED_BY_NODES = "scored by nodes of the graph"
-VERSIONS = ("pack", "comfyui")
+STEERED = "steered"
+"""The key of what was ordered in a run, and at which step; only a run that was steered has it."""
+VERSIONS = ("pack", "comfyui", STEERED)
 """Keys of a recipe that a resumed run need not match."""
 FREE = ("iterations", "checkpoint_every", "batch_size", "memory", "alone_after", "sure")
 """Settings that a resumed run need not match: they do not change what is learnt in a step, or (the last two) only say
@@ -97,6 +100,17 @@ def load_recipe(path: Path) -> Mapping[str, Any]:
         ) from error
 
 
+def steered_in(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was ordered in the run so far, as Run writes it; entries of another form are left out."""
+    found = recipe.get(STEERED)
+    known = isinstance(found, list)
+    return [dict(each) for each in found if isinstance(each, Mapping) and _is_entry(each)] if known else []
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    return type(entry.get("step")) is int and entry.get("order") in ORDERS
+
+
 def config_of(recipe: Mapping[str, Any]) -> TrainConfig:
     """The settings in a recipe. ConfigError, with the field, for what is none or has a wrong value."""
     return TrainConfig.from_dict(_mapping("config", recipe.get("config")))
@@ -130,7 +144,7 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     said = {name: recipe.get(name, "?") for name in ("pack", "comfyui", "step")} | {"method": recipe.get("method")}
     pack, comfyui, step, method = (_plain(value) for value in said.values())
     lines = [f"- {method if said['method'] else 'Pave-GRPO'}, {step} steps, pack {pack}, ComfyUI {comfyui}"]
-    groups = ("config", "sampling", "reward", "judge", "prompts", "held_out")
+    groups = ("config", "sampling", "reward", "judge", "prompts", "held_out", *({STEERED} & recipe.keys()))
     return "\n".join([*lines, *_lines({group: recipe.get(group) for group in groups})])
 
 

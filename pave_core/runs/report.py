@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 from ..evaluation.gain import Comparison, Gain
 from ..evaluation.guard import Reading
+from ..training.steering import Order
+
+DONE: Mapping[Order, str] = {
+    "pause": "paused",
+    "go on": "went on",
+    "save": "saved",
+    "evaluate": "evaluated",
+    "halve": "learning rate halved",
+    "finish": "stopped and finished",
+}
+"""What was done, by order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class RunSummary:
     comparison: Comparison | None  # None where nothing was measured
     guard: GuardSummary | None
     stopped: str | None = None  # why it has ended before its last step
+    steered: Sequence[Mapping[str, Any]] = ()  # what was ordered, as in the recipe
     files: Mapping[str, str] = field(default_factory=dict)  # run_folder, lora, curve, grid
 
     @classmethod
@@ -64,7 +76,10 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of summary.json."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("comparison", "guard", "files")}
+        plain = {
+            name: value for name, value in vars(self).items() if name not in ("comparison", "guard", "files", "steered")
+        }
+        plain |= {"steered": list(self.steered)} if self.steered else {}
         compared = {} if self.comparison is None else self.comparison.to_dict()
         guard = None if self.guard is None else vars(self.guard)
         return compared | plain | {"guard": guard, **self.files}
@@ -78,6 +93,7 @@ class RunSummary:
     def text(self) -> str:
         """The summary in words, as a Markdown list."""
         lines = [f"{counted(self.steps, 'step')} in {self.train_seconds:.0f} s"]
+        lines += [f"steered by hand: {steered_text(self.steered)}"] if self.steered else []
         lines += [] if self.guard is None else _guard_lines(self.guard)
         if self.comparison is None:
             first, last = map(_number, self.training_reward)
@@ -105,6 +121,14 @@ class RunSummary:
 def counted(number: int, what: str) -> str:
     """(2, "step") -> "2 steps"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def steered_text(steered: Iterable[Mapping[str, Any]]) -> str:
+    """What was ordered, in words: "after step 3 paused, went on; after step 5 learning rate halved"."""
+    by_step: dict[int, list[str]] = {}
+    for entry in steered:
+        by_step.setdefault(entry["step"], []).append(DONE[entry["order"]])
+    return "; ".join(f"after step {step} {', '.join(done)}" for step, done in by_step.items())
 
 
 def _guard_lines(guard: GuardSummary) -> list[str]:

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config.train import TrainConfig
-from ..errors import TrainingError, in_words
-from ..evaluation.gain import Comparison
+from ..errors import PaveError, TrainingError, in_words
+from ..evaluation.gain import Comparison, paired_gain
 from ..evaluation.guard import Reading
 from ..files import finite
 from ..pictures.curve import reward_curve
@@ -22,22 +23,26 @@ from ..policies.lora_file import LoraWeights
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..training.loop import train
-from ..training.metrics import StepMetrics
+from ..training.metrics import Group, StepMetrics
 from ..training.processes import ALONE, Processes
 from ..training.state import Checkpoint, TrainState
+from ..training.steering import Order, Steering, StepDroppedError
 from ..types import Cond, Decoder, RunPolicy
 from .folder import RunFolder
 from .follower import Nowhere
 from .keeper import Keeper
 from .log import Reporter
 from .measurements import Measurements
-from .recipe import recipe_of
-from .report import GuardSummary, RunSummary
+from .recipe import STEERED, recipe_of
+from .report import DONE, GuardSummary, RunSummary
 from .settings import Task
 from .watch import Watch
 
 MAX_AGE = 300.0
 """Seconds: no checkpoint is older, but for the step under way."""
+MOST_BY_HAND = 20
+"""So often the learning rate can be halved by hand."""
+WAITS = "it will be evaluated when the gradient under way is done, whose memory it would need"
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,25 @@ class Run:
     measurements: Measurements | None
     watch: Watch | None
     reporter: Reporter
-    started: float  # time.perf_counter() at the beginning
+    started: float  # steering.clock() at the beginning
+    steering: Steering
+    steered: list[dict[str, Any]]  # what was done as it was ordered: {"step", "order"} and more; as in the recipe
     kept: int = -1  # the step whose checkpoint is on disk; -1: it must be written
     _kept_lora: int = -1  # the same of the LoRA
     _kept_best: int = 0  # the same of the guard's best state
     _kept_at: float = -math.inf  # time.monotonic() when all was last written
+    _group: tuple[int, Group] | None = None  # (step, the group that was compared in it), until it is on disk
+
+    _by_hand: str | None = None  # why it ends before its last step, if that was ordered
+    _in_step: bool = False  # whether a step is under way that can be dropped
+    _after_step: bool = False  # whether a step is complete, and the next has not begun
 
     def __post_init__(self) -> None:
         self._kept_best = 0 if self.watch is None else self.watch.best.step
+        for order in self.steering.early:
+            self._note(order)
+            self._say(f"{DONE[order]} before the first step")
+        self.steering.act = self._act
 
     @property
     def config(self) -> TrainConfig:
@@ -93,8 +109,8 @@ class Run:
 
     @property
     def stopped(self) -> str | None:
-        """Why the guard has ended the run; None if it has not."""
-        return None if self.watch is None else self.watch.stopped
+        """Why the run ends before its last step: the guard's alarms, or by hand; None if it goes on."""
+        return self._by_hand or (None if self.watch is None else self.watch.stopped)
 
     @property
     def chosen(self) -> Checkpoint | None:
@@ -108,17 +124,22 @@ class Run:
 
     def recipe(self) -> dict[str, Any]:
         """Everything that is needed to train this LoRA again, as JSON values."""
-        return recipe_of(self.policy, self.task, self.base)
+        steered = {STEERED: list(self.steered)} if self.steered else {}
+        return recipe_of(self.policy, self.task, self.base) | steered
 
     def lora(self) -> LoraWeights:
         """The LoRA of chosen_step, with its recipe."""
-        values = (self.state.average or None) if self.chosen is None else self.chosen.weights
+        shown = self.chosen or self.state.settled
+        values = (self.state.average or None) if shown is None else shown.weights
         return LoraWeights(self.policy.export(values), self.recipe() | {"step": self.chosen_step})
 
     def steps(self, processes: Processes = ALONE) -> Iterator[StepMetrics]:
-        """Train, inside `with policy:`; the metrics of each step, for after_step(). A run without a reward cannot."""
+        """Train, inside `with policy:`; the metrics of each step, for after_step(). A run without a reward cannot.
+
+        They end early where that is ordered: `stopped` says so.
+        """
         assert self.task.reward is not None
-        return train(
+        steps = train(
             self.policy,
             self.decoder,
             reward=self.task.reward,
@@ -127,7 +148,22 @@ class Run:
             state=self.state,
             batches=self.batches,
             processes=processes,
+            steering=self.steering,
+            progress=self.within,
         )
+        while True:
+            self._in_step = True
+            try:
+                metrics = next(steps)
+            except (StopIteration, StepDroppedError):
+                return
+            finally:
+                self._in_step = False
+            yield metrics
+
+    def within(self, what: str, done: int, whole: int) -> None:
+        """Report how far the part of the step is that is under way."""
+        self.reporter.within(self.state.step + 1, self.config.run.iterations, (what, done, whole))
 
     def after_step(self, metrics: StepMetrics) -> None:
         """Report a completed step, and measure and save when that is due."""
@@ -135,9 +171,91 @@ class Run:
         self.history.append(finite(metrics.to_dict()))
         self.reporter.step(metrics, self.config.run.iterations)
         step = metrics.step
+        if metrics.group is not None:
+            self._group = step, metrics.group
         due = self._look() or step % self.config.run.checkpoint_every == 0 or step >= self.config.run.iterations
         if due or time.monotonic() - self._kept_at >= MAX_AGE:  # so also after the first step
             self.keep()
+        self._after_step = True
+        try:
+            self.steering.check()
+        finally:
+            self._after_step = False
+
+    def _act(self, order: Order) -> bool:
+        """Act on an order; whether that is done, and need not wait for a better place. Inside `with policy:`."""
+        step = self.state.step
+        match order:
+            case "pause" | "go on":
+                self._note(order)
+                self._say(f"{DONE[order]} after step {step}")
+                self.reporter.progress("paused" if order == "pause" else "going on", 0, 0)
+            case "save" if step == 0:
+                self._note(order)
+                self._say("there is nothing to save before the first step is complete")
+            case "save":
+                self._note(order)
+                self.keep()
+                self._say(f"saved step {step}" if self.kept == step else self.keeper.where(step))
+            case "evaluate":
+                return self._evaluate()
+            case "halve" if self.state.halvings >= MOST_BY_HAND:
+                self._note(order, halvings=self.state.halvings)
+                self._say(f"the learning rate was halved {MOST_BY_HAND} times: it stays as it is")
+            case "halve":
+                self.state.halve()
+                self._note(order, halvings=self.state.halvings)
+                if step:
+                    self.keep()  # so that no resumed run goes on without it
+                self._say(f"learning rate halved after step {step}")
+            case "finish":
+                return self._finish_early()
+        return True
+
+    def _evaluate(self) -> bool:
+        """Measure the last complete step, as ordered."""
+        step, measurements = self.state.step, self.measurements
+        if measurements is None:
+            self._note("evaluate")
+            self._say("nothing can be measured: no reward is connected to the node that begins the run")
+            return True
+        if not self.steering.free:
+            if self.steering.said != WAITS:
+                self._say(WAITS)
+            return False
+        self._note("evaluate")
+        try:
+            self._measure(measurements)
+        except PaveError as error:  # what was learnt goes on
+            self._say(f"step {step} could not be evaluated: {error}")
+            return True
+        gain, error = paired_gain(measurements.before.total, measurements.evaluations[step].total)
+        self._say(f"evaluated step {step}: gain {gain:+.4f} +- {error:.4f}")
+        return True
+
+    def _finish_early(self) -> bool:
+        """End the run, as ordered: here, or at the end of the step that nobody could drop."""
+        if self.stopped is None and (self.state.step == 0 or not (self._in_step or self._after_step)):
+            return False
+        self._by_hand = f"stopped by hand after step {self.state.step}"
+        self._note("finish")
+        self._say(f"{self._by_hand}: it is measured and finished")
+        if self._in_step:
+            raise StepDroppedError
+        return True
+
+    def _note(self, order: Order, **more: Any) -> None:
+        """Write down what is done as it was ordered."""
+        entry = {"step": self.state.step, "order": order, **more}
+        if entry not in self.steered:  # a run may be paused in one step again and again
+            self.steered.append(entry)
+        self.folder.save_order(entry | {"time": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+        self.kept = self._kept_lora = -1  # their recipes say so
+
+    def _say(self, text: str) -> None:
+        """Tell people what came of an order."""
+        self.steering.said = text
+        self.reporter.message(text)
 
     def catch_up(self) -> None:
         """Of a run that is resumed: let the guard read the step at which it is, if Cancel has cut that off."""
@@ -163,11 +281,17 @@ class Run:
         written is a warning, and is tried again the next time.
         """
         step = self.state.step
+        self.reporter.progress("saving", 0, 0)
         self.folder.make_again()
         if self._kept_lora != step and self.keeper.save_lora(self.lora()):
             self._kept_lora = step
         if self.measurements is not None:
             self.folder.save_evaluations(self.measurements.evaluations)
+            if not self.folder.has_measured(0):
+                self.folder.save_measured(0, self.measurements.before)
+        if self._group is not None:
+            self.folder.save_group(*self._group)
+            self._group = None
         best = None if self.watch is None else self.watch.best
         if best is not None and best.step > self._kept_best and self.keeper.save_best(best):
             self._kept_best = best.step
@@ -183,7 +307,9 @@ class Run:
         """
         try:
             if self.state.step == 0:
-                self.reporter.message(f"{why} before its first step: there is nothing to keep", warning=True)
+                said = f"{why} before its first step: there is nothing to keep"
+                self.reporter.message(said, warning=True)
+                self.reporter.ended(said, early=True)
                 return
             try:
                 self.keep()
@@ -208,6 +334,7 @@ class Run:
 
     def close(self) -> None:
         """Give the run's folder free. A new run without a step leaves none behind."""
+        self.steering.end()
         self.reporter.close()
         self.policy.rest()
         self.keeper.close()
@@ -246,6 +373,7 @@ class Run:
 
     def _drawn(self, name: str, draw: Callable[[], Tensor]) -> Tensor:
         """The picture that `draw` makes; a blank one, with a warning, where a library cannot."""
+        self.reporter.progress(f"drawing the {name}", 0, 0)
         try:
             return draw()
         except Exception as error:  # whatever matplotlib or Pillow raise
@@ -258,11 +386,14 @@ class Run:
     def _measure(self, measurements: Measurements) -> None:
         """Evaluate the policy with the weights that are saved, unless this step has been evaluated already."""
         keep = () if self.chosen is None else (self.chosen.step,)
-        with self.state.showing():
+        with self.steering.busy(), self.state.showing():
             evaluation, new = measurements.measure(self.state.step, keep)
         if new:
             self.folder.save_evaluations(measurements.evaluations)  # for whoever looks on
-            self.reporter.numbers(self.state.step, finite({"held_out/reward": mean(evaluation.total)}))
+            self.folder.save_measured(self.state.step, evaluation)
+            gain, error = paired_gain(measurements.before.total, evaluation.total)
+            numbers = {"held_out/reward": mean(evaluation.total), "held_out/gain": gain, "held_out/gain_se": error}
+            self.reporter.numbers(self.state.step, finite(numbers))
 
     def _measure_chosen(self, measurements: Measurements) -> None:
         """Let the guard read the last step, and evaluate the chosen step again if its images are no longer there.
@@ -273,7 +404,7 @@ class Run:
             self._watch()
         chosen = self.chosen
         if chosen is not None and not measurements.has_images(chosen.step):
-            with self.state.showing(chosen):
+            with self.steering.busy(), self.state.showing(chosen):
                 measurements.replace(chosen.step)
 
     def _watch(self) -> None:
@@ -310,10 +441,11 @@ class Run:
         return RunSummary.of(
             self.history,
             steps=self.state.step,
-            train_seconds=time.perf_counter() - self.started,
+            train_seconds=self.steering.clock() - self.started,
             held_out_prompts=len(self.task.prompts.held_out),
             comparison=None if measured is None or not at else Comparison.of(measured.before, measured.evaluations[at]),
             stopped=stopped,
+            steered=tuple(self.steered),
             guard=None
             if watch is None
             else GuardSummary.of(watch.readings, stopped=watch.stopped, chosen=chosen, base=watch.base.held_out),

@@ -7,22 +7,37 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..files import read_records
+from ..errors import ConfigError
+from ..files import finite, read_records
+from ..policies.lora_file import preview_file
 from ..training.metrics import checked_record
+from . import album
 from .checkpoint import previous
+from .folder import LOCK
+from .recipe import load_recipe
 
 PICTURES = ("curve", "grid")
 """The pictures of a run that people may ask for."""
-MARKS = ("in_use.lock", "metrics.jsonl", "evaluations.json", "checkpoint.safetensors")
+MARKS = (LOCK, "metrics.jsonl", "evaluations.json", "checkpoint.safetensors")
 """A folder with one of these files is that of a run."""
 MAX_FILE = 64_000_000  # bytes of a file that is read: a hundred thousand steps
-CURVES = {"reward": "reward_mean", "spread": "reward_std", "gradient": "grad_norm", "learning rate": "learning_rate"}
+CURVES = {
+    **{"reward": "reward_mean", "spread": "reward_std", "gradient": "grad_norm", "learning rate": "learning_rate"},
+    "memory": "memory",
+}
 """{what a curve is called: the number in a step's record}."""
+LOSS_CURVES = {"divergence": "kl", "limited": "limited"}
+"""{what a curve is called: what it is the mean of, over the chains of a step (SegmentMetrics)}."""
+SKETCHED = 40  # points of the curve in the list
+WORKFLOW = "workflow.json"
+MAX_WORKFLOW = 8_000_000
+"""The most bytes of a workflow that is kept."""
 KEPT_LINES = 1000  # runs whose lines are remembered
 
 
@@ -35,9 +50,14 @@ class RunLine:
     step: int
     steps: int | None  # of the whole run; None where nothing says so
     gain: tuple[float, float] | None  # on held-out prompts, and its standard error
+    reward: float | None  # of the last step
+    curve: list[float | None]  # the gain by measurement where there are three, else the reward by step, thinned out
     megabytes: float
     modified: float  # seconds since 1970
     lora: bool
+    resumable: bool
+    workflow: bool  # whether the graph that began it is there
+    picture: str | None  # the version of the picture that shows what it has learnt
 
 
 def lines_of(runs: Path, loras: Path, live: str | None = None) -> list[RunLine]:
@@ -59,13 +79,15 @@ def view_of(folder: Path, live: bool = False) -> dict[str, Any]:
     """All that is shown of one run: status, step, and {what: numbers, one for each step that was done}."""
     records, whole = _records(folder / "metrics.jsonl")
     step = records[-1]["step"] if records else 0
+    measured = album.measured_of(folder)
     return {
         "name": folder.name,
         "status": _status(folder, records, whole, live=live),
         "step": step,
         "steps": _steps(folder),
         "steps_done": [record["step"] for record in records],
-        "curves": {name: [_number(record.get(key)) for record in records] for name, key in CURVES.items()},
+        "curves": {name: [_number(record.get(key)) for record in records] for name, key in CURVES.items()}
+        | {name: _of_loss(records, key) for name, key in LOSS_CURVES.items()},
         "rewards": {
             name: {
                 part: [_number((record["rewards"].get(name) or (None, None))[i]) for record in records]
@@ -81,36 +103,109 @@ def view_of(folder: Path, live: bool = False) -> dict[str, Any]:
         "evaluations": [each for each in _evaluations(folder) if each["step"] <= step],
         "guard": [each for each in _readings(folder) if each["step"] <= step],
         "pictures": [name for name in PICTURES if (folder / f"{name}.png").is_file()],
+        "measured": measured | {"steps": [each for each in measured["steps"] if each <= step]},
+        "resumable": _resumable(folder),
+        "workflow": (folder / WORKFLOW).is_file(),
     }
 
 
+def recipe_in(folder: Path, lora: Path) -> Mapping[str, Any]:
+    """The recipe of a run, from its checkpoint or its LoRA; empty where there is none, or it cannot be read."""
+    found = _recipe_of_checkpoint(folder)
+    with contextlib.suppress(ConfigError):
+        found = found or load_recipe(lora)
+    return finite(found)
+
+
+def workflow_in(folder: Path) -> Mapping[str, Any] | None:
+    """The graph that began a run, as the page opens it; None where there is none, or it is no such graph."""
+    file = folder / WORKFLOW
+    graph = _json(file, dict) if not file.is_symlink() and _is_read(file, MAX_WORKFLOW) else {}
+    return finite(graph) if isinstance(graph.get("nodes"), list) else None
+
+
+def picture_of(folder: Path, lora: Path) -> Path | None:
+    """A picture that shows what a run has learnt: that beside its LoRA, else that of its last measurement."""
+    beside = preview_file(lora)
+    if _is_read(beside) and not beside.is_symlink():
+        return beside
+    steps = album.steps_measured(folder)
+    return album.picture_in(folder, album.MEASURED, str(steps[-1]), "0") if steps else None
+
+
 def _line(folder: Path, lora: Path, live: bool) -> RunLine:
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with contextlib.suppress(OSError):
-            files[path.name] = path.lstat()
+    files = _files(folder)
     stamp = tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in files.items())
-    status, step, steps, gain = _summed_up(folder, stamp)
+    found = _summed_up(folder, stamp)
     return RunLine(
         name=folder.name,
-        status="training" if live else status,
-        step=step,
-        steps=steps,
-        gain=gain,
+        status="training" if live else found.status,
+        step=found.step,
+        steps=found.steps,
+        gain=found.gain,
+        reward=found.reward,
+        curve=found.curve,
         megabytes=sum(stat.st_size for stat in files.values()) / 1e6,
         modified=max((stat.st_mtime for stat in files.values()), default=0.0),
         lora=lora.is_file(),
+        resumable=_resumable(folder),
+        workflow=WORKFLOW in files,
+        picture=_version(picture_of(folder, lora)),
     )
 
 
+def _files(folder: Path) -> dict[str, stat_result]:
+    """{name: its state} of the files in a folder and in those of its pictures."""
+    found = {}
+    for place in (folder, *(folder / name for name in (album.MEASURED, album.GROUP))):
+        with contextlib.suppress(OSError):
+            for path in sorted(place.iterdir()) if not place.is_symlink() else ():
+                with contextlib.suppress(OSError):
+                    if not path.is_dir() or path.is_symlink():
+                        found[str(path.relative_to(folder))] = path.lstat()
+    return found
+
+
+def _version(file: Path | None) -> str | None:
+    with contextlib.suppress(OSError):
+        return None if file is None else str(file.stat().st_mtime_ns)
+    return None
+
+
+class _Sums(NamedTuple):
+    """What RunLine says of the numbers of a run."""
+
+    status: str
+    step: int
+    steps: int | None
+    gain: tuple[float, float] | None
+    reward: float | None
+    curve: list[float | None]
+
+
 @functools.lru_cache(maxsize=KEPT_LINES)
-def _summed_up(folder: Path, stamp: Any) -> tuple[str, int, int | None, tuple[float, float] | None]:
-    """(status, step, steps, gain) of a folder whose files have this stamp."""
+def _summed_up(folder: Path, stamp: Any) -> _Sums:
+    """Of a folder whose files have this stamp."""
     records, whole = _records(folder / "metrics.jsonl")
     step = records[-1]["step"] if records else 0
-    gains = [(each["gain"], each["se"]) for each in _evaluations(folder) if 0 < each["step"] <= step]
-    status = _status(folder, records, whole, live=False)
-    return status, step, _steps(folder), gains[-1] if gains else None
+    evaluations = [each for each in _evaluations(folder) if each["step"] <= step]
+    gains = [(each["gain"], each["se"]) for each in evaluations if each["step"] > 0]
+    rewards = [_number(record["reward_mean"]) for record in records]
+    curve = [each["gain"] for each in evaluations] if len(evaluations) > 2 else rewards
+    return _Sums(
+        _status(folder, records, whole, live=False),
+        step,
+        _steps(folder),
+        gains[-1] if gains else None,
+        rewards[-1] if rewards else None,
+        _sketched(curve),
+    )
+
+
+def _sketched(values: Sequence[float | None]) -> list[float | None]:
+    """At most SKETCHED of the values, evenly among them, the first and the last included."""
+    last, points = len(values) - 1, min(len(values), SKETCHED)
+    return [values[round(i * last / max(1, points - 1))] for i in range(points)]
 
 
 def _status(folder: Path, records: list[dict[str, Any]], whole: bool, *, live: bool) -> str:
@@ -119,17 +214,25 @@ def _status(folder: Path, records: list[dict[str, Any]], whole: bool, *, live: b
     summary = _json(folder / "summary.json", dict)
     if records and summary.get("steps") == records[-1]["step"] and not summary.get("stopped"):
         return "finished"
-    checkpoint = folder / "checkpoint.safetensors"
-    if checkpoint.is_file() or previous(checkpoint).is_file():
+    if _resumable(folder):
         return "stopped"
     return "begun" if whole else "damaged"
 
 
+def _resumable(folder: Path) -> bool:
+    checkpoint = folder / "checkpoint.safetensors"
+    return checkpoint.is_file() or previous(checkpoint).is_file()
+
+
 def _steps(folder: Path) -> int | None:
     """The steps of the whole run, by the recipe in its checkpoint."""
-    recipe = _recipe(folder / "checkpoint.safetensors") or _recipe(previous(folder / "checkpoint.safetensors"))
-    steps = _mapping(_mapping(recipe.get("config")).get("run")).get("iterations")
+    steps = _mapping(_mapping(_recipe_of_checkpoint(folder).get("config")).get("run")).get("iterations")
     return steps if type(steps) is int and steps > 0 else None
+
+
+def _recipe_of_checkpoint(folder: Path) -> Mapping[str, Any]:
+    checkpoint = folder / "checkpoint.safetensors"
+    return _recipe(checkpoint) or _recipe(previous(checkpoint))
 
 
 def _recipe(checkpoint: Path) -> Mapping[str, Any]:
@@ -144,6 +247,16 @@ def _recipe(checkpoint: Path) -> Mapping[str, Any]:
             metadata = json.loads(file.read(length))["__metadata__"]
         return _mapping(_mapping(json.loads(metadata["pave"])).get("recipe"))
     return {}
+
+
+def _of_loss(records: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
+    """The mean of a number over the chains of each step; all None where it is 0 throughout, as there is none then."""
+    found: list[float | None] = []
+    for record in records:
+        values = [_number(_mapping(chain).get(key)) for chain in _mapping(record.get("segments")).values()]
+        known = [value for value in values if value is not None]
+        found.append(sum(known) / len(known) if known else None)
+    return found if any(found) else [None] * len(found)
 
 
 def _records(file: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -195,9 +308,9 @@ def _readings(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _is_read(file: Path) -> bool:
+def _is_read(file: Path, most: int = MAX_FILE) -> bool:
     """Whether it is a plain file, which a pipe is not, and not too large."""
-    return file.is_file() and file.stat().st_size <= MAX_FILE
+    return file.is_file() and file.stat().st_size <= most
 
 
 def _json(file: Path, kind: type[Any]) -> Any:

@@ -16,7 +16,7 @@ from ..training.state import Checkpoint, TrainState
 from ..types import Policy
 
 MAX_HALVINGS = 3
-"""After this many halvings of the learning rate, the next alarm ends the run."""
+"""After this many halvings of the learning rate, also by hand, the next alarm ends the run."""
 
 
 class Watch:
@@ -56,11 +56,11 @@ class Watch:
         if reading.best:
             self.best = state.capture({"held_out": reading.held_out})
         if reading.alarms:
-            if self.config.action == "stop" or state.halvings == MAX_HALVINGS:
+            if self.config.action == "stop" or state.halvings >= MAX_HALVINGS:
                 self.stopped = "; ".join(reading.alarms)
             else:
                 state.return_to(self.best)
-                state.halvings += 1
+                state.halve()
         return reading
 
     def has_read(self, step: int) -> bool:

@@ -12,30 +12,29 @@ from torch import Tensor
 
 from ..config.fields import check_line
 from ..errors import ConfigError, quoted
+from ..types import Groups
 from .mix import RewardMix, Scores
 
 MAX_NAME = 100
 """The most characters of a name for scores: it is in the log and in the curve."""
 
 
-def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str], *, group: int | None = None) -> Scores:
+def score(reward: RewardMix, pictures: Sequence[Tensor], texts: Sequence[str]) -> Scores:
     """Score N pictures (H, W, 3) with N texts, their prompts. Neighbours of the same size are scored in one call.
 
-    group: as of RewardMix.score(). ConfigError for groups of pictures of several sizes.
+    A person is asked about neighbours of one prompt, which no other image may stand between.
     """
+    parts = []
     with torch.inference_mode(False), torch.no_grad():
-        runs = [list(group) for _, group in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape)]
-        if group is not None and len(runs) > 1:
-            raise ConfigError("images: those of training groups have one size: connect the images of Pave Rollout")
-        parts = [
-            reward.score(torch.stack([pictures[i] for i in run]).clone(), [texts[i] for i in run], group=group)
-            for run in runs
-        ]
+        for _, run in itertools.groupby(range(len(pictures)), key=lambda i: pictures[i].shape):
+            places = list(run)
+            images, prompts = torch.stack([pictures[i] for i in places]).clone(), [texts[i] for i in places]
+            size = math.gcd(*(len(list(same)) for _, same in itertools.groupby(prompts)))
+            parts.append(reward.score(images, prompts, groups=Groups(size) if size > 1 else None))
     return Scores(
         {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
         reward.weights,
         reward.normalise,
-        asked=parts[0].asked,
     )
 
 

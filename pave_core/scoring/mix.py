@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..batches import Batches
 from ..errors import ConfigError, quoted
-from ..types import Reward
+from ..types import Groups, Reward
 from .groups import zero_spread
 from .score import batches_of, describe, score
 
@@ -141,29 +141,38 @@ class RewardMix:
         """`reward` itself if it is a mix, else a mix of that one."""
         return reward if isinstance(reward, RewardMix) else cls((reward,), (1.0,))
 
+    def put(self, images: Tensor, prompts: Sequence[str], groups: Groups) -> None:
+        """Show people already what score() will ask them about images of training groups."""
+        for reward in self.rewards:
+            if (put := getattr(reward, "put", None)) is not None:
+                put(images, prompts, groups)
+
     def score(
         self,
         images: Tensor,
         prompts: Sequence[str],
         *,
-        group: int | None = None,
+        groups: Groups | None = None,
         features: Mapping[str, Tensor] = MappingProxyType({}),
+        told: Callable[[int, int], None] = lambda done, whole: None,
     ) -> Scores:
         """Every reward's raw scores (N,) of images (N, H, W, 3) in [0, 1] with N prompts, checked as by score().
 
-        group: the images are those of training groups of so many, one after the other, and rewards that ask are asked;
-        None: nobody is asked. features: what features() gave of these images.
+        groups: the images are those of training groups, one after the other, and rewards that ask are asked; None:
+        nobody is asked. features: what features() gave of these images. told: how many rewards are done, of
+        how many.
         """
-        values = {}
+        values: dict[str, Tensor] = {}
         for name, reward, batches in zip(self.names, self.rewards, self._batches, strict=True):
-            ask = None if group is None else getattr(reward, "ask", None)
+            told(len(values), len(self.rewards))
+            ask = None if groups is None else getattr(reward, "ask", None)
             if ask is not None:
-                values[name] = score(reward, images, prompts, asked=partial(ask, group=group))
+                values[name] = score(reward, images, prompts, asked=partial(ask, groups=groups))
             elif name in features:
                 values[name] = reward.of_features(features[name])  # pyright: ignore[reportAttributeAccessIssue]
             else:
                 values[name] = score(reward, images, prompts, batches)
-        return Scores(values, self.weights, self.normalise, asked=group is not None and self.asks)
+        return Scores(values, self.weights, self.normalise, asked=groups is not None and self.asks)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """{reward name: (N, D)} of images (N, H, W, 3), for rewards whose scores change as they learn (see Reward)."""

@@ -19,6 +19,7 @@ from ..flow.paving import CoarseStep, paved_transitions
 from ..objective.loss import decomposition_loss
 from ..types import Cond, Gaussian, Policy, Rollout
 from .state import TrainState
+from .steering import Steering
 
 
 @dataclass(eq=False)
@@ -31,7 +32,7 @@ class Observed:
     branches: Tensor  # (1, g, *S): all images of a branch step, or one of a trajectory
     advantages: Tensor  # (1, g)
     share: float  # its weight in the loss
-    old: dict[int, Gaussian] | None = None  # {n: p^(n)} of the first update, where there are more
+    old: dict[int, Gaussian] | None = None  # {n: p^(n)} of the policy that drew, where it is another
     reference: dict[int, Gaussian] | None = None  # {n: p^(n)} without the adapter, where it is needed
 
 
@@ -53,14 +54,21 @@ def observed_at(rollout: Rollout, place: int, *, advantages: Tensor, share: floa
 class PolicyGradient:
     """The gradient of the objective, which it adds to that of the state's parameters.
 
-    batches: how many observed steps are evaluated together. sigmas: the grid, T + 1 floats.
+    batches: how many observed steps are evaluated together. sigmas: the grid, T + 1 floats. steering: the run's orders.
     """
 
     def __init__(
-        self, policy: Policy, state: TrainState, *, config: TrainConfig, sigmas: Sequence[float], batches: Batches
+        self,
+        policy: Policy,
+        state: TrainState,
+        *,
+        config: TrainConfig,
+        sigmas: Sequence[float],
+        batches: Batches,
+        steering: Steering | None = None,
     ) -> None:
         self._policy, self._state, self._config, self._sigmas = policy, state, config, sigmas
-        self._batches = batches
+        self._batches, self._steering = batches, steering or Steering()
 
     def add(self, observed: Sequence[Observed]) -> tuple[Tensor, dict[int, Tensor]]:
         """Add the gradient of some observed steps, N >= 1.
@@ -68,8 +76,25 @@ class PolicyGradient:
         Returns their loss () and, for each chain n, what it does (N, 5), on the device; see chain_loss().
         """
         chains = self._config.pave.weights()
-        rows = self._batches.map(self._add_together, observed)  # (N, 1 + 5 C), C chains
+        rows = self._batches.map(self._add_alone, observed)  # (N, 1 + 5 C), C chains
         return rows[:, 0].sum(), dict(zip(chains, rows[:, 1:].chunk(len(chains), 1), strict=True))
+
+    @torch.no_grad()
+    def remember(self, observed: Sequence[Observed]) -> None:
+        """Remember the policy as it is as the one that drew the images of some observed steps, N >= 1."""
+        self._batches.map(self._remember_together, observed)
+
+    def _remember_together(self, observed: Sequence[Observed]) -> Tensor:
+        together = [_Together(group) for group in _by_step(observed)]
+        for each, p in zip(together, self._transitions(together), strict=True):
+            each.keep_old(p)
+        return torch.empty(len(observed), 0)
+
+    def _add_alone(self, observed: Sequence[Observed]) -> Tensor:
+        """_add_together() while nothing else is done with the network, whose graph is alive; but before it."""
+        self._steering.check()
+        with self._steering.busy():
+            return self._add_together(observed)
 
     def _add_together(self, observed: Sequence[Observed]) -> Tensor:
         """Add the gradient of some observed steps, evaluated together: all of it, or an error and none.
@@ -137,7 +162,7 @@ class _Together:
         self.reference = _joined([each.reference for each in observed])
 
     def keep_old(self, transitions: dict[int, Gaussian]) -> None:
-        """Remember the policy of the first update, here and for each observed step."""
+        """Remember the policy that drew, here and for each observed step."""
         self.old = {n: p.detach() for n, p in transitions.items()}
         for each, of_step in zip(self._observed, _split(self.old), strict=True):
             each.old = of_step

@@ -49,6 +49,7 @@ class StepMetrics:
     seconds: dict[str, float]  # by phase: rollout, decode, reward, update, optimizer
     prompts: tuple[str, ...]
     preview: Tensor | None  # (H, W, 3) the first prompt's anchor; None where an image was not finite
+    memory: float | None = None  # GB: the most that was in use so far, on the device or by this process (see peak.py)
     group: Group | None = None  # the first group of the first prompt; None where nothing was compared in this process
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Checkpoint:
     counters: dict[str, int]  # the values of COUNTERS
     average: dict[str, Tensor] = field(default_factory=dict)  # parameter name -> running mean; empty without one
     running: RunningStats | None = None  # of the candidates' scores
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # as TrainState.earlier
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -48,10 +49,12 @@ class TrainState:
     updates: int = 0  # optimizer steps
     skipped: int = 0  # training steps that were not finite
     skipped_in_a_row: int = 0  # how many of the latest steps were skipped, without another between
-    halvings: int = 0  # how often the guard has halved the learning rate
+    halvings: int = 0  # how often the learning rate was halved, by the guard or by hand
     scale_halvings: int = 0  # how often the scale of the loss was halved (fp16)
     average: dict[str, Tensor] = field(default_factory=dict)  # the running mean of the parameters; empty without one
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # those that draw the next step; empty: the current ones
     running: RunningStats | None = None  # of the candidates' scores
+    settled: Checkpoint | None = None  # the state of the last complete step, where the weights are not that state's
 
     @classmethod
     def begin(cls, policy: Policy, config: TrainConfig) -> TrainState:
@@ -68,16 +71,43 @@ class TrainState:
         for name, mean in self.average.items():
             mean.lerp_(self.parameters[name], 1 - decay)
 
+    def halve(self) -> None:
+        """Halve the learning rate, from the next optimizer step on."""
+        self.halvings += 1
+        if self.settled is not None:
+            counters = self.settled.counters | {"halvings": self.halvings}
+            self.settled = replace(self.settled, counters=counters)
+
+    @contextmanager
+    def step_under_way(self, config: TrainConfig) -> Iterator[None]:
+        """Inside, a step is under way: if an exception ends it, the state is that of the last complete step."""
+        several = config.optim.step == "per_step" or config.pave.updates_per_rollout > 1
+        self.settled = self.capture({}) if several else None
+        try:
+            yield
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.settled is not None:
+                self.restore(self.settled)
+            raise
+        finally:
+            self.settled = None
+
     def capture(self, recipe: dict[str, Any]) -> Checkpoint:
-        """A copy of the state on the CPU."""
+        """A copy, on the CPU, of the state after the last complete step."""
+        if self.settled is not None:
+            return replace(self.settled, recipe=recipe)
         counters = {name: getattr(self, name) for name in COUNTERS}
         adapter = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         moments = {
             name: value.to("cpu", copy=True)
             for name, value in optimizer_tensors(self.optimizer, self.parameters).items()
         }
-        average = {name: value.to("cpu", copy=True) for name, value in self.average.items()}
-        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running)
+        average, earlier = (
+            {name: value.to("cpu", copy=True) for name, value in values.items()}
+            for values in (self.average, self.earlier)
+        )
+        return Checkpoint(self.step, recipe, adapter, moments, counters, average, self.running, earlier)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Become the state of `checkpoint`, in place. ConfigError if its parameters have other names or shapes."""
@@ -94,6 +124,7 @@ class TrainState:
             )
         self.return_to(checkpoint)
         self.step, self.running = checkpoint.step, checkpoint.running
+        self.earlier = {name: value.to(self.parameters[name].device) for name, value in checkpoint.earlier.items()}
         for name in COUNTERS:
             setattr(self, name, checkpoint.counters.get(name, 0))
 
@@ -108,15 +139,34 @@ class TrainState:
     def showing(self, checkpoint: Checkpoint | None = None) -> Iterator[None]:
         """Inside, the policy has the weights that are evaluated and saved: those of `checkpoint`, or the current ones.
 
-        Afterwards it trains on from where it was.
+        The current ones are those of the last complete step. Afterwards it trains on from where it was.
         """
-        weights = self.average if checkpoint is None else checkpoint.weights
-        newest = {name: p.detach().clone() for name, p in self.parameters.items()} if weights else {}
+        shown = checkpoint or self.settled
+        with self._lent(self.average if shown is None else shown.weights):
+            yield
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside, the policy has the weights that draw the next step's images, likewise."""
+        with self._lent(self.earlier):
+            yield
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the parameters' values."""
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @contextmanager
+    def _lent(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        newest, outer = self.weights() if weights else {}, self.settled
+        if weights and outer is None:
+            self.settled = self.capture({})
         self._set(weights)
         try:
             yield
         finally:
             self._set(newest)
+            if outer is None:
+                self.settled = None
 
     @torch.no_grad()
     def _set(self, weights: Mapping[str, Tensor]) -> None:
@@ -124,7 +174,7 @@ class TrainState:
             self.parameters[name].copy_(value)
 
     def rate(self, config: OptimConfig, update: int) -> float:
-        """The learning rate of optimizer step `update`, counted from 0, with the guard's halvings."""
+        """The learning rate of optimizer step `update`, counted from 0, with its halvings."""
         return learning_rate(config, update) / 2**self.halvings
 
 

@@ -16,12 +16,12 @@ alone: a run that is resumed at step n samples what an uninterrupted one would.
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ from torch import Tensor
 from ..config.train import TrainConfig
 from ..errors import ConfigError
 from ..images import eight_bit
+from ..memory.peak import peak_gb
+from ..memory.work import Work
 from ..objective.advantage import advantages_of, global_advantages
 from ..rollout.curriculum import RunningStats, candidates_of_step, nearest, prompts_of_step, window
 from ..rollout.run_batches import RunBatches
@@ -36,12 +38,13 @@ from ..rollout.sample import contrasted, sample_anchors, sample_rollouts
 from ..scoring.groups import group_std, zero_spread
 from ..scoring.mix import RewardMix, Scores, require_spread
 from ..seeds import seeded
-from ..types import Cond, Decoder, Policy, Rollout
+from ..types import Cond, Decoder, Groups, Policy, Progress, Rollout, nobody
 from .gradient import Observed, PolicyGradient, observed_at
 from .metrics import Group, SegmentMetrics, StepMetrics
 from .optimizer import clip_and_step
 from .processes import ALONE, Processes
 from .state import TrainState
+from .steering import Steering
 
 NOT_CHOSEN = (
     "the prompts of this step have not been chosen: put Pave Candidates, a score and Pave Choose Prompts before Pave "
@@ -57,8 +60,9 @@ class TrainingStep:
     """A training step under way, and the sums for its metrics. conds: {training prompt: policy.encode(prompt)}.
 
     batches: the run's; None: new ones of the config. processes: those that share it out; its rollouts and images are
-    this one's, its scores, advantages and metrics those of all. `finite`: whether all its images are finite. If one is
-    not, nothing is learnt and the step counts as skipped.
+    this one's, its scores, advantages and metrics those of all. steering: the run's orders. progress: is told how many
+    velocities, images and rewards of a phase are done. at: how many steps are complete before it; None: those of the
+    state. `finite`: whether all its images are finite. If one is not, nothing is learnt and the step counts as skipped.
     """
 
     def __init__(
@@ -71,14 +75,25 @@ class TrainingStep:
         state: TrainState,
         batches: RunBatches | None = None,
         processes: Processes = ALONE,
+        steering: Steering | None = None,
+        progress: Progress = nobody,
+        at: int | None = None,
     ) -> None:
         self._processes = processes
+        self._steering, self._progress = steering or Steering(), progress
+        work = Work(config)
+        whole = {"rollout": work.sampled, "decode": work.decoded, "update": work.updated + work.compared}
+        self._whole = {} if processes.several else whole  # of each phase in this process, where that is known
+        self._done: dict[str, int] = defaultdict(int)
         self._policy, self._decoder, self._conds, self._config, self._state = policy, decoder, conds, config, state
         self._batches = batches or RunBatches.of(config.rollout, config.memory)
-        self.candidates = candidates_of_step(list(conds), config, state.step)  # B; none: the prompts come in turn
-        self.prompts = [] if self.candidates else prompts_of_step(list(conds), config, state.step)
+        self._at = at = state.step if at is None else at
+        self.candidates = candidates_of_step(list(conds), config, at)  # B; none: the prompts come in turn
+        self.prompts = [] if self.candidates else prompts_of_step(list(conds), config, at)
         self.finite = True
         self._running = state.running  # of the candidates' scores
+        self._drawn: tuple[list[Rollout], Tensor, Tensor] | None = None
+        self._old: dict[tuple[int, int], list[Observed]] = {}  # (prompt, branch step) -> observed by the earlier policy
         self._gradient: PolicyGradient | None = None
         self._observed: list[Observed] = []
         self._losses: list[Tensor] = []  # on the device until the step's end
@@ -94,11 +109,11 @@ class TrainingStep:
 
     def sample_candidates(self) -> Tensor:
         """An image of each of the B candidates: (B, H, W, 3); black where it is not finite."""
-        config, step = self._config, self._state.step
+        config, step = self._config, self._at
         generators = [seeded(config.run.seed, "candidate", step, i) for i in range(len(self.candidates))]
         with self._timed("rollout"):
             finals = sample_anchors(
-                self._policy,
+                self._counted("rollout"),
                 [self._conds[prompt] for prompt in self.candidates],
                 generators=generators,
                 steps=config.rollout.steps,
@@ -118,14 +133,14 @@ class TrainingStep:
 
         ConfigError where the prompts have still to be chosen among the candidates.
         """
-        config, step = self._config, self._state.step
+        config, step = self._config, self._at
         if not self.prompts:
             raise ConfigError(f"candidates: {NOT_CHOSEN}")
         rollout = config.rollout
         prompts, places = self._processes.prompts(self.prompts), self._processes.prompts(range(len(self.prompts)))
         with self._timed("rollout"):
             return sample_rollouts(
-                self._policy,
+                self._counted("rollout"),
                 prompts,
                 conds=[self._conds[prompt] for prompt in prompts],
                 config=rollout,
@@ -139,6 +154,37 @@ class TrainingStep:
                     steps=rollout.steps,
                 ),
                 batches=self._batches.rollout,
+            )
+
+    def draw(self) -> tuple[list[Rollout], Tensor, Tensor]:
+        """The rollouts, and the images of their groups and of the anchors (see decode): those that were drawn ahead, or
+        new ones by the weights that the state says draw them.
+        """
+        if self._drawn is None:
+            with self._state.drawing():
+                return self._draw(off_policy=bool(self._state.earlier))
+        return self._drawn
+
+    def draw_ahead(self) -> None:
+        """Draw what draw() gives by the weights as they are, before the update of the step before."""
+        self._draw(off_policy=True)
+
+    def _draw(self, *, off_policy: bool) -> tuple[list[Rollout], Tensor, Tensor]:
+        rollouts = self.sample()
+        self._drawn = drawn = rollouts, *self.decode(rollouts)
+        if off_policy and self.finite:
+            self._remember(rollouts)
+        return drawn
+
+    def _remember(self, rollouts: Sequence[Rollout]) -> None:
+        """Remember the policy that drew: another one learns from it."""
+        for p, rollout in enumerate(rollouts):
+            for place in range(len(rollout.branch_steps)):
+                nothing = torch.zeros(rollout.branches.shape[1])
+                self._old[p, place] = observed_at(rollout, place, advantages=nothing, share=0.0)
+        with self._timed("rollout"):
+            self._gradient_of(rollouts, "rollout").remember(
+                [each for observed in self._old.values() for each in observed]
             )
 
     def decode(self, rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
@@ -161,18 +207,25 @@ class TrainingStep:
     def _decoded(self, latents: Tensor) -> Tensor:
         """Latents (N, *S) -> images (N, H, W, 3)."""
         with self._timed("decode"):
-            images = self._batches.decode.map(self._decoder.decode, latents)
+            images = self._batches.decode.map(self._decode, latents)
         self.finite &= self._processes.all(bool(images.isfinite().all()))
+        return images
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images = self._decoder.decode(latents)
+        self._tell("decode", len(latents))
         return images
 
     def texts(self, rollouts: Sequence[Rollout]) -> list[str]:
         """The prompt of each image, in the order of decode()."""
         return [rollout.prompt for rollout in rollouts for _ in range(rollout.images)]
 
-    def score(self, reward: RewardMix, images: Tensor, prompts: Sequence[str], *, group: int | None = None) -> Scores:
-        """The scores (N,) of N images with N prompts. group: as of RewardMix.score(): None asks nobody."""
+    def score(
+        self, reward: RewardMix, images: Tensor, prompts: Sequence[str], *, groups: Groups | None = None
+    ) -> Scores:
+        """The scores (N,) of N images with N prompts. groups: as of RewardMix.score(): None asks nobody."""
         with self._timed("reward"):
-            return reward.score(images, prompts, group=group)
+            return reward.score(images, prompts, groups=groups, told=partial(self._progress, "reward"))
 
     def score_groups(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> Scores:
         """The scores (N,) of the rollouts' images, in the order of decode(): a person is asked about them.
@@ -180,7 +233,14 @@ class TrainingStep:
         With contrast, a person is asked twice: about the whole groups, of which the best and the worst are kept, and
         about these as they are finished, since the second scores are those that are trained on.
         """
-        return self.score(reward, images, self.texts(rollouts), group=rollouts[0].finals.shape[2])
+        return self.score(reward, images, self.texts(rollouts), groups=self._groups_of(rollouts))
+
+    def put(self, reward: RewardMix, images: Tensor, rollouts: Sequence[Rollout]) -> None:
+        """Show a person already what score_groups() will ask."""
+        reward.put(images, self.texts(rollouts), self._groups_of(rollouts))
+
+    def _groups_of(self, rollouts: Sequence[Rollout]) -> Groups:
+        return Groups(rollouts[0].finals.shape[2], self._at + 1, self._config.run.seed)
 
     def score_anchors(self, reward: RewardMix, anchors: Tensor) -> None:
         """Score the anchors (P, H, W, 3) for the metrics: nothing is trained on them."""
@@ -200,7 +260,7 @@ class TrainingStep:
         kept = torch.stack(list(self._processes.prompts(kept.unbind())))
         with self._timed("rollout"):
             rollouts = contrasted(
-                self._policy, rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
+                self._counted("rollout"), rollouts, kept, config=self._config.rollout, batches=self._batches.rollout
             )
         images = self._decoded(torch.cat([rollout.finals.flatten(0, 2) for rollout in rollouts]))
         self._show(images, rollouts)
@@ -254,19 +314,15 @@ class TrainingStep:
         self._groups += idle.numel()
         self._idle_groups += int(idle.sum())
         own, idle = self._processes.prompts(advantages.unbind()), self._processes.prompts(idle.unbind())
-        of_steps = [
-            observed_at(rollout, place, advantages=own[p][place % F], share=weight / parts)
-            for p, rollout in enumerate(rollouts)
-            for place, weight in enumerate(weights)
-            if weight and not idle[p][place % F]
-        ]
-        self._gradient = PolicyGradient(
-            self._policy,
-            self._state,
-            config=self._config,
-            sigmas=rollouts[0].sigmas,
-            batches=self._batches.update,
-        )
+        of_steps = []
+        for p, rollout in enumerate(rollouts):
+            for place, weight in enumerate(weights):
+                if weight and not idle[p][place % F]:
+                    observed = observed_at(rollout, place, advantages=own[p][place % F], share=weight / parts)
+                    for each, earlier in zip(observed, self._old.get((p, place), ())):
+                        each.old = earlier.old
+                    of_steps.append(observed)
+        self._gradient = self._gradient_of(rollouts)
         if self._config.optim.step == "per_step":
             for observed in of_steps:
                 self._add_gradient(observed)
@@ -275,6 +331,16 @@ class TrainingStep:
             observed = self._processes.shared([each for of_step in of_steps for each in of_step])
             self._observed += observed
             self._add_gradient(observed)
+
+    def _gradient_of(self, rollouts: Sequence[Rollout], phase: str = "update") -> PolicyGradient:
+        return PolicyGradient(
+            self._counted(phase),
+            self._state,
+            config=self._config,
+            sigmas=rollouts[0].sigmas,
+            batches=self._batches.update,
+            steering=self._steering,
+        )
 
     def _add_gradient(self, observed: Sequence[Observed]) -> None:
         """Add the gradient of some observed steps, and remember the loss and metrics."""
@@ -338,6 +404,7 @@ class TrainingStep:
             seconds=dict(self._seconds),
             prompts=tuple(self.prompts),
             preview=self._preview,
+            memory=peak_gb(self._policy.device),
             group=self._group,
         )
 
@@ -358,10 +425,37 @@ class TrainingStep:
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
-        """Count the time inside as that of `phase`."""
-        start = time.perf_counter()
+        """Count the time inside as that of `phase`, but for what is ordered meanwhile."""
+        self._tell(phase)
+        start = self._steering.clock()
         yield
-        self._seconds[phase] += time.perf_counter() - start
+        self._seconds[phase] += self._steering.clock() - start
+
+    def _tell(self, phase: str, done: int = 0) -> None:
+        """Tell that so much more of `phase` is done. What was computed again, as memory had run out, is not counted."""
+        self._done[phase] += done
+        whole = self._whole.get(phase, 0)
+        self._progress(phase, min(self._done[phase], whole), whole)
+
+    def _counted(self, phase: str) -> Policy:
+        """The policy, whose velocities are counted as done of `phase`."""
+        return cast(Policy, _Counted(self._policy, lambda done: self._tell(phase, done)))
+
+
+class _Counted:
+    """A policy that tells how many velocities it gives."""
+
+    def __init__(self, policy: Policy, tell: Callable[[int], None]) -> None:
+        self._policy, self._tell = policy, tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def velocity(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Tensor:
+        """As the policy's."""
+        v = self._policy.velocity(x, sigma, conds)
+        self._tell(len(x))
+        return v
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def answers(page):
 
     def answer(route):
         path = "/pave/" + urlsplit(route.request.url).path.split("/pave/")[1]
-        if path.endswith("/pictures/grid"):
+        if "/pictures/" in path or "/measured/" in path or path.endswith("/preview"):
             route.fulfill(content_type="image/png", body=png(320, 120))
         else:
             route.fulfill(content_type="application/json", body=json.dumps(told[path]))
@@ -52,6 +52,8 @@ def test_the_tab_opens_follows_the_run_and_closes(page, answers, artifacts):
     page.get_by_text("step 13 of 40").wait_for()
     page.locator(".pave-back").click()
     until(page, "both runs are listed", lambda: page.locator(".pave-row").count() == 2)
+    room = page.locator(".sidebar-content-container").bounding_box()["height"]
+    assert panel.bounding_box()["height"] == pytest.approx(room, abs=1), "its ground fills the sidebar"
     page.screenshot(path=artifacts / "panel_list_in_host.png")
 
     until(page, "the tab is closed", lambda: panel.count() == 0, button.click)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from _editor import IN_A_SUBGRAPH
 from _host.browser import export_prompt, load_workflow, until
 
 pytestmark = pytest.mark.browser
@@ -117,15 +118,6 @@ def test_the_presets_of_a_settings_node_fill_it_and_are_left(page, server, kind,
     assert page.evaluate(SHOWN_ALONE)[setting] == value
 
 
-IN_A_SUBGRAPH = """([type, widgets]) => {
-    const inside = app.graph.nodes.find(n => n.type === type)
-    const outside = app.graph.convertToSubgraph(new Set([inside])).node
-    const node = outside.subgraph.nodes.find(n => n.type === type)
-    for (const name of widgets) {
-        const slot = node.getSlotFromWidget(node.widgets.find(w => w.name === name))
-        outside.subgraph.addInput(name, String(slot.type)).connect(slot, node)
-    }
-}"""
 OUTSIDE = "() => Object.fromEntries(app.graph.nodes.find(n => n.subgraph).widgets.map(w => [w.name, w.value]))"
 AROUND_IT = """names => {
     const inside = app.graph.nodes.find(n => n.subgraph)

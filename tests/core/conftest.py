@@ -40,6 +40,7 @@ def begin(places: Places) -> Callable[..., Run]:
         policy=None,
         reporters=(),
         preflight=None,
+        steering=None,
         **settings,
     ) -> Run:
         config = config or toy_config()
@@ -52,6 +53,7 @@ def begin(places: Places) -> Callable[..., Run]:
             places=places,
             reporters=reporters,
             preflight=preflight,
+            steering=steering,
         )
 
     return made

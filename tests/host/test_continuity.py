@@ -33,7 +33,7 @@ def prompt(name: str) -> dict[str, Any]:
 
 def records(file: Path) -> list[dict[str, Any]]:
     lines = map(json.loads, file.read_text().splitlines())
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "memory")} for line in lines]
 
 
 def assert_same_numbers(found: Any, expected: Any) -> None:

@@ -75,7 +75,7 @@ def runs(modules):
 
 def metrics(folder):
     return [
-        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory")}
         for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
 
@@ -96,6 +96,8 @@ def test_a_run_leaves_everything_it_promises(make, runs, stock):
         "curve.png",
         "grid.png",
         "in_use.lock",
+        "measured",
+        "group",
     }
     assert list(folder.glob("events.out.tfevents*"))
     evaluations = json.loads((folder / "evaluations.json").read_text())

@@ -43,7 +43,7 @@ def test_cancel_in_a_loop_keeps_what_cancel_in_pave_train_keeps(client, server):
     assert (
         kept["cut_loop"]
         == kept["cut_node"]
-        == {*("checkpoint", "metrics", "events", "evaluations", "in_use", "curve", "summary")}
+        == {*("checkpoint", "metrics", "events", "evaluations", "in_use", "curve", "summary", "measured", "group")}
     )
 
     done = len(metrics(server, "cut_loop"))

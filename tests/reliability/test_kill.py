@@ -39,7 +39,7 @@ OVER_HTTP = (*SHORT, *((kind, event, which, when) for kind in ("plain", "guarded
 
 def plainly(event: str) -> str:
     """An event without the name of a temporary file, and without the number of the run."""
-    return re.sub(r"(\.(?:safetensors|json|jsonl|png))\..*", r"\1.part", event.replace(RUN, "<run>"))
+    return re.sub(r"(\.(?:safetensors|json|jsonl|png|jpg))\..*", r"\1.part", event.replace(RUN, "<run>"))
 
 
 def counted(events: list[str]) -> list[str]:

@@ -25,6 +25,16 @@ RESUMABLE = """() => {
     return train.widgets.find(w => w.name === "resume").options.values
 }"""
 """The runs that Pave Train of the open workflow offers to go on with."""
+IN_A_SUBGRAPH = """([type, widgets]) => {
+    const inside = app.graph.nodes.find(n => n.type === type)
+    const outside = app.graph.convertToSubgraph(new Set([inside])).node
+    const node = outside.subgraph.nodes.find(n => n.type === type)
+    for (const name of widgets) {
+        const slot = node.getSlotFromWidget(node.widgets.find(w => w.name === name))
+        outside.subgraph.addInput(name, String(slot.type)).connect(slot, node)
+    }
+}"""
+"""Puts a node into a subgraph, and shows these of its widgets on the subgraph too."""
 FIT = """() => {
     const boxes = [...app.graph.nodes, ...app.graph.groups].map(item => item.boundingRect)
     const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])))

@@ -9,7 +9,8 @@ def listed(name: str, status: str = "finished", **more: Any) -> dict[str, Any]:
     """A run as the list of all runs has it."""
     return {
         **{"name": name, "status": status, "step": 12, "steps": 40, "gain": [0.0213, 0.0041], "megabytes": 12.34},
-        **{"modified": time.time() - 7300, "lora": True},
+        **{"modified": time.time() - 7300, "lora": True, "resumable": True, "workflow": True, "picture": "1"},
+        **{"reward": 0.9321, "curve": [0.0, 0.008, 0.017, 0.0213]},
         **more,
     }
 
@@ -29,6 +30,9 @@ def detail(name: str, status: str = "training", steps: int = 12, **more: Any) ->
             **{"reward": reward, "spread": spread},
             "gradient": [round(1.5 / i + 0.2, 4) for i in done],
             "learning rate": [0.0001] * steps,
+            "divergence": [None] * steps,
+            "limited": [None] * steps,
+            "memory": [round(7.1 + 0.02 * i, 2) for i in done],
         },
         "rewards": {
             "colour": {"reward": [round(0.8 + 0.001 * i, 4) for i in done], "spread": [0.02] * steps},
@@ -54,5 +58,13 @@ def detail(name: str, status: str = "training", steps: int = 12, **more: Any) ->
         ],
         "message": "the checkpoint of step 12 is kept",
         "pictures": ["curve", "grid"],
+        "measured": {
+            "places": [
+                {"prompt": "a red circle", "seed": 0},
+                {"prompt": "a blue <b>star</b> on a light background", "seed": 0},
+            ],
+            "steps": [step for step in (0, 4, 8, 12) if step <= steps],
+        },
+        **{"resumable": True, "workflow": True, "lora": True},
         **more,
     }

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from _person_desk import PersonDesk
+
 WEB = Path(__file__).resolve().parents[2] / "web"
 EXTENSION = "/extensions/comfyui-pave-grpo/"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -34,14 +36,30 @@ PAGE = """<!doctype html><html><head><meta charset="utf-8"><link rel="icon" href
 <div id="sidebar" style="height:100vh;overflow-x:hidden;overflow-y:auto"></div>
 <script type="module">
 import { mount } from "%(extension)spanel/panel.js"
+import { personDialog } from "%(extension)spanel/dialog.js"
 window.listeners = new Set()
+window.asked = new Set()
+window.open_dialog = () => {
+    window.dialog = personDialog(document.body, fetch.bind(window), () => { window.dialog = null })
+}
+window.done = []  // what the panel has asked of the editor
+window.editor = {
+    resume: async name => { done.push(["resume", name]); return window.answer ?? { said: `resume is ${name} now.` } },
+    open: async (graph, name) => { done.push(["open", name, graph.nodes.length]) },
+    refresh: async () => { done.push(["refresh"]) },
+}
 window.open_panel = () => {
     window.close_panel = mount(document.getElementById("sidebar"), {
         fetch: (path, options) => fetch(path, options),
         onEvent: listener => { listeners.add(listener); return () => listeners.delete(listener) },
+        onAsked: listener => { asked.add(listener); return () => asked.delete(listener) },
+        enlarge: open_dialog,
+        host: window.editor,
+        now: () => Date.now() + (window.later ?? 0),
     })
 }
 window.tell = name => listeners.forEach(listener => listener(name))
+window.tell_asked = () => { asked.forEach(listener => listener()); window.dialog?.hear() }
 window.ready = true
 </script></body></html>"""
 
@@ -79,12 +97,18 @@ class PanelServer:
     live: str | None = None
     runs: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    person: PersonDesk = field(default_factory=PersonDesk)
     away: bool = False
     """Whether connections are closed without an answer."""
     delays: list[float] = field(default_factory=list)
     """Seconds that the next answers take, once they are made: they are older than they come."""
     asked: list[tuple[float, str]] = field(default_factory=list)
     """(time, path) of each request to a route of the panel."""
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refusal: str = ""
+    """Why nothing that acts is done."""
+    acted: list[tuple[str, str]] = field(default_factory=list)
+    """(run, what) of each request that acts."""
 
     def reset(self) -> None:
         """Nothing to tell, and nothing asked yet."""
@@ -93,17 +117,38 @@ class PanelServer:
     def paths(self) -> list[str]:
         return [path for _, path in self.asked]
 
+    def act(self, path: str) -> tuple[int, str, bytes]:
+        """(status, type, body) of a request that acts."""
+        *_, name, what = map(unquote, path.split("/"))
+        if self.refusal:
+            return 409, "application/json", json.dumps({"error": self.refusal}).encode()
+        self.acted.append((name, what))
+        if what == "delete":
+            self.runs = [run for run in self.runs if run["name"] != name]
+            self.details.pop(name, None)
+        said = {"delete": {"left": ["notes.txt"]}, "copy": {"name": f"{name}.safetensors", "new": True}}
+        return 200, "application/json", json.dumps(said[what]).encode()
+
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """(status, type, body) of a route of the panel."""
-        _, _, _, *rest = path.split("/")  # "", pave, runs, ...
+        _, _, kind, *rest = path.split("/")  # "", pave, runs or person, ...
+        if kind == "person" and rest:
+            return 200, "image/png", png(64, 64)
+        if kind == "person":
+            return 200, "application/json", json.dumps(self.person.state()).encode()
         if not rest:
             return 200, "application/json", json.dumps({"live": self.live, "runs": self.runs}).encode()
         run = self.details.get(unquote(rest[0]))
         if run is None:
             error = {"error": f"there is no run {unquote(rest[0])}"}
             return 404, "application/json", json.dumps(error).encode()
-        if len(rest) == 3:
-            return 200, "image/png", png(320, 120)
+        if len(rest) >= 3 or rest[-1] == "preview":
+            number = sum(map(int, rest[2:])) if rest[1] == "measured" else 0
+            return 200, "image/png", png(320, 120) if rest[1] == "pictures" else png(64 + number, 64)
+        if rest[-1] in ("workflow", "recipe"):
+            said = {"nodes": []} if rest[-1] == "workflow" else self.recipes.get(run["name"])
+            error = {"error": f"there is no {rest[-1]}"}
+            return (200 if said else 404), "application/json", json.dumps(said or error).encode()
         return 200, "application/json", json.dumps(run).encode()
 
 
@@ -129,6 +174,13 @@ def _handler(server: PanelServer) -> type[BaseHTTPRequestHandler]:
                 self.send(200, "text/html", b'<!doctype html><link rel="icon" href="data:,"><body></body>')
             else:
                 self.send(200, "text/html", (PAGE % {"extension": EXTENSION}).encode())
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path.startswith("/pave/person/"):
+                self.send(*server.person.act(self.path.rpartition("/")[2], body))
+            else:
+                self.send(*server.act(self.path))
 
         def send(self, status: int, kind: str, body: bytes) -> None:
             try:

@@ -62,7 +62,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     records = map(json.loads, file.read_text("utf-8").splitlines())
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    return [{key: value for key, value in record.items() if key not in ("seconds", "memory")} for record in records]
 
 
 def header(file: Path, key: str) -> dict[str, Any]:

@@ -249,10 +249,10 @@ def same(a, b) -> bool:
 
 def without_clock(records: Sequence[StepMetrics]) -> list[dict[str, Any]]:
     """The records without what depends on the machine's speed."""
-    return [{k: v for k, v in record.to_dict().items() if k != "seconds"} for record in records]
+    return [{k: v for k, v in record.to_dict().items() if k not in ("seconds", "memory")} for record in records]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
     """The records of a .jsonl file, without the clock."""
     records = map(json.loads, file.read_text("utf-8").splitlines())
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "memory")} for record in records]

@@ -142,7 +142,9 @@ def lora(server, run_name: str, number: int = 1) -> dict[str, torch.Tensor]:
 
 def metrics(server, run_name: str, number: int = 1) -> list[dict[str, Any]]:
     lines = (server.output / "pave" / f"{run_name}_{number:05}" / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "anchor_reward")} for line in lines]
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory", "anchor_reward")} for line in lines
+    ]
 
 
 def runs(server, run_name: str) -> list[Path]:

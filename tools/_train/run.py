@@ -25,7 +25,8 @@ begin = pack_module("pave_core.runs.begin").begin
 Task = pack_module("pave_core.runs.settings").Task
 RewardMix = pack_module("pave_core.scoring.mix").RewardMix
 GuardSettings = pack_module("pave_core.evaluation.guard").GuardSettings
-Reporter = pack_module("pave_core.runs.log").Reporter
+log = pack_module("pave_core.runs.log")
+Reporter, how_far = log.Reporter, log.how_far
 write_atomically = pack_module("pave_core.files").write_atomically
 NO_RESUME: str = pack_module("pave_core.runs.settings").NO_RESUME
 
@@ -73,7 +74,7 @@ class Bar(Reporter):
         bar.update(metrics.step - bar.n)
 
     def progress(self, what: str, done: int, whole: int) -> None:
-        self._shown().set_postfix_str(f"{what} {done} of {whole}")
+        self._shown().set_postfix_str(how_far(what, done, whole))
 
     def close(self) -> None:
         if self._bar is not None:

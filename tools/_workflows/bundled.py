@@ -15,6 +15,7 @@ from .training import (
     quickstart_taste,
     resume_training,
     train_advanced,
+    you_are_the_reward,
 )
 
 RUNNABLE: dict[str, Callable[[], Workflow]] = {
@@ -22,6 +23,7 @@ RUNNABLE: dict[str, Callable[[], Workflow]] = {
     for make in (
         quickstart,
         quickstart_taste,
+        you_are_the_reward,
         train_advanced,
         step_by_step_loop,
         custom_reward_graph,

@@ -66,6 +66,54 @@ classifier of colour and shape that is measured before and after, and never trai
     return w
 
 
+CLICKED: dict[str, Any] = {
+    **{"iterations": 30, "prompts_per_step": 2, "learning_rate": 6e-4, "checkpoint_every": 5, **LORA, **SIZE},
+    **{"steps": 4, "branch_steps": "0", "group_size": 12, "batch_size": 64},
+}
+"""A question for each prompt of a step: 60 in all."""
+
+
+def you_are_the_reward() -> Workflow:
+    w = Workflow("you_are_the_reward", cover=("1", "2", "3"))
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## You are the reward
+
+1. **Run**. A window shows twelve images of one prompt.
+2. **Click** those that you like, then *Done* (Enter). Keys: 1 to 9, arrows and space; 0 none of these, S skip, Z undo.
+3. Two questions are one training step. After 40 answers your taste is known well enough to go on alone: you are then
+   asked only about what is unsure. 0 in `alone_after` asks you always.
+
+Follow one liking, such as *warm colours* or *large shapes*. The tab **Pave-GRPO** of the sidebar shows the curves; a
+closed window waits there. **Cancel** loses nothing: choose the run in `resume`.
+
+Your taste is kept with the run. *Pave Taste* makes a reward of it that asks nobody.
+""",
+        (400, 400),
+    )
+    model, prompts = tiny(w)
+    w.group("2. You", "#8A8")
+    person = w.node("PavePerson", size=(300, 0))
+    w.group("3. Train", "#b06634")
+    train = w.node(
+        "PaveTrain",
+        size=(420, 0),
+        model=model["model"],
+        clip=model["clip"],
+        vae=model["vae"],
+        prompts=prompts,
+        reward=person,
+        run_name="mine",
+        evaluation_seeds=8,
+        evaluate_every=10,
+        **CLICKED,
+    )
+    w.group("4. What came out")
+    outcome(w, train, "mine")
+    return w
+
+
 def _train_and_generate(
     w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, judge: Ref, name: str, **method: Any
 ) -> None:

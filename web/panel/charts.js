@@ -120,6 +120,7 @@ function seriesOf(model, theme) {
     fill: stacked ? theme.series[index % theme.series.length] : undefined,
     width: stacked ? 0 : 2,
     dash: right ? DASH : undefined,
+    spanGaps: model.joined, // of two runs, one may have been measured where the other was not
     paths: stacked ? uPlot.paths.bars({ size: [0.85, 28] }) : undefined,
     points: stacked ? NONE : { size: 6, filter: lonely, ...(model.points ? { show: true } : {}) },
   }));

@@ -2,7 +2,7 @@
 import { el, write } from "./dom.js";
 import { number, signed } from "./words.js";
 
-async function fetched(ask, path) {
+export async function fetched(ask, path) {
   const response = await ask(path, {});
   if (!response.ok) throw new Error(path);
   return response.blob();

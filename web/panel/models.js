@@ -28,6 +28,18 @@ function graded({ steps_done: steps, curves }) {
   return { key: "gradient", title: "Gradient norm", steps, series };
 }
 
+function diverged({ steps_done: steps, curves: { divergence, limited } }) {
+  const series = [];
+  if (has(divergence)) series.push({ label: "divergence", values: divergence });
+  if (has(limited)) series.push({ label: "share limited", values: limited, right: series.length > 0 });
+  return series.length ? { key: "divergence", title: "Divergence from the base (KL)", steps, series } : null;
+}
+
+function remembered({ steps_done: steps, curves: { memory } }) {
+  if (!has(memory)) return null;
+  return { key: "memory", title: "Peak memory so far", steps, series: [{ label: "GB", values: memory }] };
+}
+
 function timed({ steps_done: steps, seconds }) {
   const series = Object.entries(seconds).map(([label, values]) => ({ label, values }));
   if (!series.some(({ values }) => has(values))) return null;
@@ -53,7 +65,9 @@ export function chartsOf(run) {
       rewarded(`reward ${name}`, `Reward: ${name}`, run.steps_done, curves),
     ),
     graded(run),
+    diverged(run),
     timed(run),
+    remembered(run),
     guarded(run),
   ].filter((chart) => chart !== null);
 }

@@ -1,6 +1,8 @@
 // The panel in today's host: a tab of the sidebar. Three folders up, because this is /extensions/<pack>/panel/.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { openPerson } from "../pave_person.js";
+import { editor } from "./editor.js";
 import { mount } from "./panel.js";
 
 let place = null;
@@ -14,6 +16,15 @@ function onEvent(listener) {
   return () => {
     api.removeEventListener("pave.run", changed);
     api.removeEventListener("reconnected", back);
+  };
+}
+
+function onAsked(listener) {
+  api.addEventListener("pave.person", listener);
+  api.addEventListener("reconnected", listener);
+  return () => {
+    api.removeEventListener("pave.person", listener);
+    api.removeEventListener("reconnected", listener);
   };
 }
 
@@ -36,7 +47,9 @@ app.registerExtension({
         if (container === place) return;
         destroy();
         place = container;
-        unmount = mount(container, { fetch: (path, options) => api.fetchApi(path, options), onEvent });
+        container.style.height = "100%"; // else the panel's ground ends with the list
+        const fetch = (path, options) => api.fetchApi(path, options);
+        unmount = mount(container, { fetch, onEvent, onAsked, enlarge: openPerson, host: editor(app) });
       },
       destroy,
     });

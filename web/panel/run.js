@@ -1,10 +1,13 @@
 // The view of one run: where it stands, its charts, the images that were compared last, its pictures.
+import { actions } from "./actions.js";
 import { badge } from "./badge.js";
 import { card } from "./card.js";
 import { el, keyed, write } from "./dom.js";
 import { feed } from "./feed.js";
 import { groupView } from "./group.js";
+import { measuredView } from "./measured.js";
 import { chartsOf } from "./models.js";
+import { steerView } from "./steer.js";
 import { onTheme, themeOf } from "./theme.js";
 import * as words from "./words.js";
 
@@ -69,8 +72,8 @@ function picture(path, ask) {
   };
 }
 
-// `host` is {fetch, shown, now, tables}; `back` leads to the list.
-export function runView(name, host, back) {
+// `host` is {fetch, shown, now, tables, editor}; `back` leads to the list, and so does `removed`, with what it says.
+export function runView(name, host, back, removed) {
   const path = `/pave/runs/${encodeURIComponent(name)}`;
   let run = null;
   let heard = 0; // ms: when the last answer came
@@ -83,10 +86,13 @@ export function runView(name, host, back) {
   const all = bar("Steps");
   const phase = el("p", { class: "pave-phase" });
   const part = bar("Phase");
+  const steer = steerView(path, host.fetch, () => asked.ask());
   const message = el("p", { class: "pave-message" });
   const hint = el("p", { class: "pave-hint" });
   const cards = el("div", { class: "pave-cards" });
+  const acting = actions(name, host, removed);
   const group = groupView(path, host.fetch);
+  const measured = measuredView(path, host.fetch);
   const grid = picture(path, host.fetch);
   const element = el(
     "div",
@@ -98,13 +104,16 @@ export function runView(name, host, back) {
     all.element,
     phase,
     part.element,
+    steer.element,
     message,
     hint,
+    acting.element,
     group.element,
+    measured.element,
     cards,
     grid.element,
   );
-  for (const each of [status, all, part]) each.element.hidden = true;
+  for (const each of [status, all, part, acting]) each.element.hidden = true;
   for (const each of [trouble, step, time, phase, message]) each.hidden = true;
   write(hint, "Loading ...");
 
@@ -127,7 +136,7 @@ export function runView(name, host, back) {
 
   function showTime() {
     if (!run) return;
-    const passed = (host.now() - heard) / 1000;
+    const passed = run.paused ? 0 : (host.now() - heard) / 1000;
     const left = run.seconds_left === null ? null : words.left(Math.max(0, run.seconds_left - passed));
     const pace = run.seconds_per_step === null ? null : words.pace(run.seconds_per_step);
     const shown = run.status === "training" ? [left, pace] : [pace];
@@ -140,13 +149,17 @@ export function runView(name, host, back) {
     all.update(run.step, run.steps);
     write(phase, run.phase && run.phase.what + (run.phase.whole ? ` ${run.phase.done} of ${run.phase.whole}` : ""));
     part.update(run.phase?.done, run.phase?.whole);
-    write(message, run.message);
+    steer.update(run);
+    write(message, run.message === run.obeyed && !run.ordered?.length ? "" : run.message); // where steer shows it
     showTime();
     const charts = chartsOf(run);
     write(hint, charts.length || run.status !== "training" ? "" : "The curves come with the first step.");
     ground.theme ??= themeOf(element);
     keyed(cards, known, charts, (model) => model.key, (model) => card(model, ground));
+    acting.element.hidden = false;
+    acting.update(run);
     group.update(run.group);
+    if (run.measured) measured.update(run.measured);
     grid.update(run);
   }
 
@@ -163,13 +176,17 @@ export function runView(name, host, back) {
     element,
     hear: (changed) => (changed === null || changed === name) && asked.ask(),
     focus: () => leave.focus(),
-    tick: showTime,
+    tick() {
+      showTime();
+      if (run?.status === "training") asked.ask(); // an event may have been lost
+    },
     repaint,
     destroy() {
       asked.end();
       resized.disconnect();
       themed();
       group.destroy();
+      measured.destroy();
       grid.destroy();
       for (const each of known.values()) each.destroy();
     },

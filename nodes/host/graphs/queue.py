@@ -58,8 +58,21 @@ def posted() -> Inputs | None:
 
 def running() -> tuple[Graph, str] | None:
     """For fingerprint_inputs: (the graph that is about to run, the id of the node that is asked), or None."""
+    found = _item()
+    return None if found is None else (found[0][2], found[1])
+
+
+def workflow() -> Any:
+    """The graph as the page has it, from which the node that runs was queued; None where it was queued without one."""
+    found = _item()
+    extra = found[0][3].get("extra_pnginfo") if found is not None else None
+    return extra.get("workflow") if isinstance(extra, dict) else None
+
+
+def _item() -> tuple[Any, str] | None:
+    """(the host's entry of the prompt that runs, the id of the node that is asked or runs)."""
     context = get_executing_context()
     if context is None:
         return None
     items, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
-    return next(((item[2], context.node_id) for item in items if item[1] == context.prompt_id), None)
+    return next(((item, context.node_id) for item in items if item[1] == context.prompt_id), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from server import PromptServer
 
 from ....pave_core.runs.log import Reporter
 from ....pave_core.training.metrics import Group, StepMetrics
+from ....pave_core.training.steering import Steering
 
 EVENT, ENDED = "pave.run", "pave.ended"
 OFTEN = 0.2
@@ -27,8 +29,11 @@ class Live:
     """What is known of the run that trains, besides its folder."""
 
     name: str
+    steering: Steering
+    within: Callable[[int, int, tuple[str, int, int]], None]  # Reporter.within of what shows the run
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
+    step: int | None = None  # that is complete; None before the first in this process
 
 
 _lock = threading.Lock()
@@ -56,25 +61,36 @@ def group_of(run: str) -> tuple[int, Group] | None:
 
 
 class LiveRun(Reporter):
-    """A reporter that keeps live() and message_of() up, and sends the event."""
+    """A reporter that keeps live() and message_of() up, and sends the event. steering: the orders to the run. node:
+    shows it beside this one.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, steering: Steering, node: Reporter) -> None:
         self._run: str | None = None
         self._sent = 0.0
+        self._steering, self._node = steering, node
+        steering.changed = lambda: self._tell(now=True)
 
     def begun(self, run: str) -> None:
         self._run = run
-        self._set(Live(run))
+        self._set(Live(run, self._steering, self._within))
 
     def progress(self, what: str, done: int, whole: int) -> None:
         self._change(phase=(what, done, whole))
+
+    def _within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        for shown in (self, self._node):
+            shown.within(step, steps, part)
+
+    def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        self._change(phase=part, steps=steps)
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         global _compared
         if self._run is not None and metrics.group is not None:
             with _lock:
                 _compared = (self._run, metrics.step, metrics.group)
-        self._change(now=True, phase=None, steps=steps)
+        self._change(now=True, phase=None, steps=steps, step=metrics.step)
 
     def numbers(self, step: int, numbers: Any) -> None:
         self._change(phase=None)
@@ -111,6 +127,6 @@ class LiveRun(Reporter):
 
     def _tell(self, now: bool = False) -> None:
         """Say that there is something new, but not too often. now: in any case, since nothing may come for a while."""
-        if now or time.monotonic() - self._sent >= OFTEN:
+        if self._run is not None and (now or time.monotonic() - self._sent >= OFTEN):
             self._sent = time.monotonic()
             PromptServer.instance.send_sync(EVENT, {"name": self._run})

@@ -1,50 +1,118 @@
-"""What the page gets while a run goes on: a node's progress bar and preview, and the events "pave.step" and
-"pave.progress"."""
+"""What the page gets while a run goes on: a node's progress bar, its preview and its line of text, and the events
+"pave.step" and "pave.progress"."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
+from collections.abc import Mapping
 
 from comfy_api.latest import ComfyAPISync
 from comfy_execution.progress import NodeState, get_progress_state
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ....pave_core.images import picture
-from ....pave_core.runs.log import Reporter
+from ....pave_core.runs.log import Reporter, how_far
 from ....pave_core.training.metrics import StepMetrics
 
 SENT = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
 OFTEN = 0.2
-"""Seconds between two events of progress beside the steps."""
+"""Seconds between two events of progress, in steps and beside them."""
+USUAL = {"rollout": 6.0, "decode": 1.0, "reward": 1.0, "update": 4.0}
+"""How long the parts of the first step take beside each other, in the order in which they come."""
+LAST = 10
+"""Steps that tell how long the next ones take."""
 
 
 class NodeProgress(Reporter):
-    """A reporter to the page. node_id: the node whose progress bar and preview are updated; None: none."""
+    """A reporter to the page. node_id: the node whose progress bar, preview and text are updated; None: none."""
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
         self._api = ComfyAPISync()
         self._told = -math.inf
+        self._seconds: deque[dict[str, float]] = deque(maxlen=LAST)  # by part, of the last steps
+        self._gain = ""
+        self._at = 0.0  # the steps that are done, with the part of the one under way
 
     def progress(self, what: str, done: int, whole: int) -> None:
         if done < whole and time.monotonic() - self._told < OFTEN:
             return
         self._told = time.monotonic()
-        if self.node_id is not None:
+        if self.node_id is not None and whole:
             self._api.execution.set_progress(done, whole, self.node_id, None)
+        self._say(self.node_id, how_far(what, done, whole))
         event = {"node": self.node_id, "what": what, "done": done, "whole": whole}
         PromptServer.instance.send_sync("pave.progress", event)
+
+    def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
+        at = step - 1 + self._share(part)
+        self._at = max(at, self._at) if self._at < step else at  # a part may come a second time
+        if self.node_id is None or time.monotonic() - self._told < OFTEN:
+            return
+        self._told = time.monotonic()
+        node = self._executing()
+        self._api.execution.set_progress(self._at, steps, node, None)
+        self._say(node, f"step {step} of {steps}: {how_far(*part)}", self._numbers(step - 1, steps))
+
+    def _executing(self) -> str | None:
+        """The node that is at work: in a graph of step nodes, another for each part of a step."""
+        context = get_executing_context()
+        return self.node_id if context is None else context.node_id
+
+    def _share(self, part: tuple[str, int, int]) -> float:
+        """How much of a step is done, by the seconds of the last one: from 0 to 1."""
+        what, done, whole = part
+        seconds = self._seconds[-1] if self._seconds else USUAL
+        if what not in seconds or not sum(seconds.values()):
+            return 0.0
+        names = list(seconds)
+        before = sum(seconds[name] for name in names[: names.index(what)])
+        return (before + seconds[what] * (done / whole if whole else 0.0)) / sum(seconds.values())
+
+    def _numbers(self, step: int, steps: int) -> str:
+        """Gain, seconds a step and time left after `step` of `steps`."""
+        said = [self._gain] if self._gain else []
+        if self._seconds:
+            each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
+            said += [f"{each:.3g} s a step", f"{_minutes(each * (steps - step))} left"]
+        return ", ".join(said)
+
+    def _say(self, node: str | None, *lines: str) -> None:
+        """Write lines under a node's widgets, where the host can: for whoever has queued the graph."""
+        server = PromptServer.instance
+        if node is not None and hasattr(server, "send_progress_text"):
+            shown = get_progress_state().dynprompt.get_display_node_id(node)
+            server.send_progress_text("\n".join(filter(None, lines)), shown, server.client_id)
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         preview = picture(metrics.preview) if metrics.preview is not None else None
         if self.node_id is not None:
             self._api.execution.set_progress(metrics.step, steps, self.node_id, preview)
+        self._seconds.append(metrics.seconds)
+        self._say(self._executing(), f"step {metrics.step} of {steps}", self._numbers(metrics.step, steps))
         seconds = sum(metrics.seconds.values())
         event = {"node": self.node_id, "step": metrics.step, "steps": steps, "seconds": seconds}
         values = {name: getattr(metrics, name) for name in SENT}
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         PromptServer.instance.send_sync("pave.step", event | numbers)
+
+    def numbers(self, step: int, numbers: Mapping[str, float | None]) -> None:
+        gain, error = (numbers.get(name) for name in ("held_out/gain", "held_out/gain_se"))
+        if gain is not None and error is not None:
+            self._gain = f"gain {gain:+.3g} ± {error:.2g}"
+
+    def ended(self, text: str, *, early: bool) -> None:
+        self._say(self._executing(), text)
+
+
+def _minutes(seconds: float) -> str:
+    """A time in words: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def forget_finished(prefix: str) -> None:

@@ -1,5 +1,5 @@
 """The routes of the panel, on the host's own server: the list of runs, one run, its pictures, and the group of images
-that was compared last. All of them only read.
+that was compared last, of this process or of its folder. All of them only read.
 
 Names are those of the list: what a client sends is compared with it and never becomes a path.
 """
@@ -16,23 +16,22 @@ from aiohttp import web
 from server import PromptServer
 
 from ....pave_core.errors import quoted
-from ....pave_core.files import finite
-from ....pave_core.images import thumbnail
-from ....pave_core.runs.shown import PICTURES, is_run, lines_of, seconds_of_a_step, view_of
+from ....pave_core.images import thumbnail, thumbnail_of
+from ....pave_core.runs import album
+from ....pave_core.runs.shown import PICTURES, is_run, lines_of, picture_of, seconds_of_a_step, view_of
 from ....pave_core.training.metrics import Group
 from .. import folders
 from .live import group_of, live, message_of
 
 RUNS = "/pave/runs"
-SIDE = 512
-"""Pixels of the longer side of an image of a group, at the most."""
-TOGETHER = 2_000_000
-"""Bytes of the images of a group, at the most."""
+SMALL, SMALL_BYTES = 128, 20_000
+"""Of the picture of a run in the list: pixels of the longer side, and bytes."""
+KEEP = {"Cache-Control": "max-age=3600"}
 
 
 def register() -> None:
-    """GET /pave/runs, /pave/runs/NAME, /pave/runs/NAME/pictures/PICTURE, and of the run that trained last
-    /pave/runs/NAME/group and /pave/runs/NAME/group/STEP/PLACE. Once, as of routes.register.
+    """GET /pave/runs, /pave/runs/NAME, and below that preview, pictures/PICTURE, measured/STEP/PLACE, group and
+    group/STEP/PLACE. Once, as of routes.register.
     """
     routes = PromptServer.instance.routes
     if any(getattr(route, "path", None) == RUNS for route in routes):
@@ -59,7 +58,7 @@ def register() -> None:
     @routes.get(f"{RUNS}/{{name}}/group")
     async def get_group(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        found = _group(name)
+        found = await _read(lambda: _group(name))
         return web.json_response(found) if found is not None else _none(f"{name}/group")
 
     @routes.get(f"{RUNS}/{{name}}/group/{{step}}/{{place}}")
@@ -68,7 +67,28 @@ def register() -> None:
         found = await _read(lambda: _image(name, step, place))
         if found is None:
             return _none(f"{name}/group/{step}/{place}")
-        return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+        return web.Response(body=found, content_type="image/jpeg", headers=KEEP)
+
+    @routes.get(f"{RUNS}/{{name}}/measured/{{step}}/{{place}}")
+    async def get_measured(request: web.Request) -> web.StreamResponse:
+        name, step, place = (request.match_info[part] for part in ("name", "step", "place"))
+        found = await _read(lambda: _stored(name, album.MEASURED, step, place))
+        if found is None:
+            return _none(f"{name}/measured/{step}/{place}")
+        return web.FileResponse(found, headers={"Content-Type": "image/jpeg", "Cache-Control": "no-cache"})
+
+    @routes.get(f"{RUNS}/{{name}}/preview")
+    async def get_preview(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        found = await _read(lambda: _preview(name))
+        if found is None:
+            return _none(f"{name}/preview")
+        return web.Response(body=found, content_type="image/jpeg", headers=KEEP)
+
+
+async def is_listed(name: str) -> bool:
+    """Whether there is a run of this name."""
+    return await _read(lambda: _folder(name)) is not None
 
 
 async def _read(read: Callable[[], Any]) -> Any:
@@ -98,10 +118,14 @@ def _run(name: str) -> dict[str, Any] | None:
     steps = view["steps"] if now is None or now.steps is None else now.steps
     left = None if now is None or steps is None or each is None else max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
-    times = {"seconds_per_step": each, "seconds_left": left}
-    group = group_of(name)
-    compared = None if group is None else group[0]
-    return view | times | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
+    times = {"seconds_per_step": each, "seconds_left": left, "lora": folders.places().lora(name).is_file()}
+    group, stored = group_of(name), album.group_in(folder)
+    compared = group[0] if group is not None else None if stored is None else stored["step"]
+    steered = {"paused": False, "ordered": [], "obeyed": None}
+    if now is not None:
+        orders = now.steering.view()
+        steered = {"paused": orders.paused, "ordered": list(orders.waiting), "obeyed": orders.said}
+    return view | times | steered | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
 
 
 _asked: dict[str, tuple[int, Group]] = {}
@@ -112,31 +136,39 @@ def _group(name: str) -> dict[str, Any] | None:
     """The group, its images in the order of their advantages, the best first."""
     current = group_of(name)
     if current is None:
-        return None
+        _asked.pop(name, None)
+        folder = _folder(name)
+        return None if folder is None else album.group_in(folder)
     _asked.clear()
     _asked[name] = current
-    step, group = current
-    order = sorted(range(len(group.advantages)), key=lambda i: group.advantages[i], reverse=True)
-    images = [
-        {
-            "place": i,
-            "advantage": group.advantages[i],
-            "scores": finite({reward: scores[i] for reward, scores in group.scores.items()}),
-        }
-        for i in order
-    ]
-    return {"step": step, "prompt": group.prompt, "images": images}
+    return album.described(*current)
 
 
 def _image(name: str, step: str, place: str) -> bytes | None:
-    """An image of the group, small enough for all of them together to be below TOGETHER bytes."""
+    """An image of the group, small enough for all of them together to be below album.TOGETHER bytes."""
     current = _asked.get(name)
-    if current is None or step != str(current[0]) or not (place.isascii() and place.isdecimal()):
+    if current is None:
+        file = _stored(name, album.GROUP, step, place)
+        return None if file is None else file.read_bytes()
+    if step != str(current[0]) or not (place.isascii() and place.isdecimal()):
         return None
     images = current[1].images
     if int(place) >= len(images):
         return None
-    return thumbnail(images[int(place)], SIDE, TOGETHER // len(images))
+    return thumbnail(images[int(place)], album.SIDE, album.TOGETHER // len(images))
+
+
+def _stored(name: str, of: str, step: str, place: str) -> Path | None:
+    """The file of a small picture of a run."""
+    folder = _folder(name)
+    return None if folder is None else album.picture_in(folder, of, step, place)
+
+
+def _preview(name: str) -> bytes | None:
+    """What a run has learnt, as a picture for the list."""
+    folder = _folder(name)
+    file = None if folder is None else picture_of(folder, folders.places().lora(name))
+    return None if file is None else thumbnail_of(file, SMALL, SMALL_BYTES)
 
 
 def _folder(name: str) -> Path | None:

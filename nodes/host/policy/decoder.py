@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-import comfy.model_management
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .. import interrupt
 from .coordinates import coordinates_of
 
 logger = logging.getLogger("pave")
@@ -22,12 +22,15 @@ VIDEO = 5
 
 
 class NativeDecoder:
-    """A host VAE as the core's Decoder, with the latent format of `model`. Of a video it gives the middle frame."""
+    """A host VAE as the core's Decoder, with the latent format of `model`. Of a video it gives the middle frame.
 
-    def __init__(self, model: ModelPatcher, vae: comfy.sd.VAE) -> None:
+    check: as of NativePolicy.
+    """
+
+    def __init__(self, model: ModelPatcher, vae: comfy.sd.VAE, check: Callable[[], None] = interrupt.check) -> None:
         self._coordinates = coordinates_of(model.get_model_object("model_sampling"))
         self._process_out = model.model.process_latent_out
-        self._vae = vae
+        self._vae, self._check = vae, check
         self._said_frame = False
 
     @torch.no_grad()
@@ -37,7 +40,7 @@ class NativeDecoder:
         Where memory runs out: an error of torch that says so; a single latent is decoded in tiles instead, as by the
         host. Raises the host's interruption if the user pressed Cancel.
         """
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._check()
         whole = _without_tiles(self._vae) if len(latents) > 1 else nullcontext()
         with torch.inference_mode(), whole:
             images = self._vae.decode(self._process_out(self._coordinates.latent(latents)))

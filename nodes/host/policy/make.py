@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ....pave_core.config.memory import MemoryConfig
 from ....pave_core.policies.diffusers.policy import PipelineDecoder, PipelinePolicy
 from ....pave_core.types import Decoder
+from .. import interrupt
 from .decoder import NativeDecoder
 from .native import NativePolicy
 from .pipeline import PipelineSettings
@@ -14,10 +17,19 @@ AnySettings = PolicySettings | PipelineSettings
 
 
 def made(
-    settings: AnySettings, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None
+    settings: AnySettings,
+    picture: Picture,
+    *,
+    seed: int = 0,
+    memory: MemoryConfig | None = None,
+    check: Callable[[], None] = interrupt.check,
 ) -> tuple[NativePolicy | PipelinePolicy, Decoder]:
-    """The policy of `settings`, not entered, and its decoder. ConfigError where it cannot draw the picture."""
+    """The policy of `settings`, not entered, and its decoder. ConfigError where it cannot draw the picture.
+
+    check: called before each call of a network; what it raises ends the work.
+    """
     if isinstance(settings, PipelineSettings):
-        policy = settings.policy(picture, seed=seed, memory=memory)
+        policy = settings.policy(picture, seed=seed, memory=memory, check=check)
         return policy, PipelineDecoder(policy)
-    return NativePolicy(settings, picture, seed=seed, memory=memory), NativeDecoder(settings.model, settings.vae)
+    policy = NativePolicy(settings, picture, seed=seed, memory=memory, check=check)
+    return policy, NativeDecoder(settings.model, settings.vae, check)

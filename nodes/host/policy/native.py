@@ -37,6 +37,7 @@ from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.policies.groups import by_groups
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
+from .. import interrupt
 from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
@@ -68,14 +69,21 @@ class NativePolicy:
 
     The adapter is in the model only inside the `with` block; its values outlive the block, and the next block goes on
     with them. Without `settings.lora` there is no adapter: the policy can only sample. seed: of the adapter's initial
-    values. memory: what the update computes again instead of keeping it. ConfigError if MODEL, VAE and picture do not
+    values. memory: what the update computes again instead of keeping it. check: called before each call of a network;
+    what it raises ends the work. ConfigError if MODEL, VAE and picture do not
     suit the method.
 
     Encode all prompts before the first velocity(): text encoder and diffusion model then need not share the GPU.
     """
 
     def __init__(
-        self, settings: PolicySettings, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None
+        self,
+        settings: PolicySettings,
+        picture: Picture,
+        *,
+        seed: int = 0,
+        memory: MemoryConfig | None = None,
+        check: Callable[[], None] = interrupt.check,
     ) -> None:
         require_flow_model(settings.model)
         require_every_call(settings.model)
@@ -86,7 +94,7 @@ class NativePolicy:
         # The gradient of a mean over latent elements is so small for each of them that fp16 would round it to 0.
         in_fp16 = compute_dtype(settings.model) == torch.float16
         self.loss_scale = 2.0 ** int(math.log2(math.prod(self.latent_shape))) if in_fp16 else 1.0
-        self._settings, self._picture, self._seed = settings, picture, seed
+        self._settings, self._picture, self._seed, self._check = settings, picture, seed, check
         self._memory = memory or MemoryConfig()
         self._patcher = _own(settings.model, settings.clip)
         self._was_compiled = uncompile(self._patcher)
@@ -146,7 +154,7 @@ class NativePolicy:
     @torch.no_grad()
     def encode(self, prompt: str) -> NativeCond:
         """The conditioning of `prompt`, as CLIPTextEncode and FluxGuidance make it."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._check()
         guidance = self._settings.guidance
         if self._negative is None:
             self._negative = encode(self._settings.clip, guidance.negative_prompt, guidance.guidance)
@@ -216,7 +224,7 @@ class NativePolicy:
 
         Raises the host's interruption if the user pressed Cancel.
         """
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._check()
         if not self._on_device.holds() or (self._adapter is not None and not self._patcher.is_injected):
             self._on_device.load()  # other models have made it leave, at least in part
             self._patcher.pre_run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ....pave_core.policies.diffusers.export import TABLES
 from ....pave_core.policies.diffusers.folder import load
 from ....pave_core.policies.diffusers.policy import PipelinePolicy, Sampling
 from ....pave_core.policies.diffusers.tiny import tiny_pipeline
+from .. import interrupt
 from .settings import Guidance, Picture
 
 
@@ -38,7 +40,14 @@ class PipelineSettings:
             return tiny_pipeline() if self.folder is None else load(self.folder, self.dtype)
 
     @torch.inference_mode(False)
-    def policy(self, picture: Picture, *, seed: int = 0, memory: MemoryConfig | None = None) -> PipelinePolicy:
+    def policy(
+        self,
+        picture: Picture,
+        *,
+        seed: int = 0,
+        memory: MemoryConfig | None = None,
+        check: Callable[[], None] = interrupt.check,
+    ) -> PipelinePolicy:
         """The pipeline as a policy. ConfigError where it cannot draw the picture."""
         sampling, schedule = Sampling.of_recipe(picture.to_recipe() | asdict(self.guidance))
         if self.model is not None and type(self.pipeline.transformer).__name__ not in TABLES:
@@ -57,5 +66,5 @@ class PipelineSettings:
             seed=seed,
             memory=memory,
             schedule=schedule,
-            check=comfy.model_management.throw_exception_if_processing_interrupted,
+            check=check,
         )

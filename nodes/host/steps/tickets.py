@@ -74,6 +74,8 @@ class StepRun:
                 config=run.config,
                 state=run.state,
                 batches=run.batches,
+                steering=run.steering,
+                progress=run.within,
             )
         return self._step
 
@@ -94,7 +96,8 @@ class StepRun:
         run, step = self.run, self.step
         self._progress.node_id = node_id
         with run.policy:
-            step.update()
+            with run.state.step_under_way(run.config):
+                step.update()
             metrics = step.complete()
             self._step, self.gradients = None, 0
             if run.config.run.iterations < metrics.step:

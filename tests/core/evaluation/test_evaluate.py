@@ -108,7 +108,7 @@ def test_many_images_are_scored_in_portions_and_few_of_them_are_kept(monkeypatch
     reward, told = Sizes(), []
     found = evaluated(run, reward=RewardMix.of(reward), progress=lambda *each: told.append(each))
     assert reward.sizes == [64, 16]
-    assert told == [("measuring", 4 * (i + 1), 80) for i in range(20)]
+    assert told == [("measuring", 4 * i, 80) for i in range(21)]
     assert found.kept is not None
     assert {found.prompts[i] for i in found.kept} == set(shown_prompts(prompts))
     assert len(found.images) == 6 * len(SEEDS)

@@ -12,6 +12,8 @@ from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.runs.folder import RunFolder
 from pave_core.runs.log import Everyone, LogLines, MetricsFile, Reporter, TensorBoard
 
+HELD_OUT = ("held_out/reward", "held_out/gain", "held_out/gain_se")
+
 
 @pytest.fixture(scope="module")
 def steps():
@@ -134,9 +136,9 @@ def test_a_run_is_heard_in_order(begin):
     assert hears.events == [
         ("step", 1, 3),
         ("step", 2, 3),
-        ("numbers", 2, "held_out/reward"),
+        ("numbers", 2, *HELD_OUT),
         ("step", 3, 3),
-        ("numbers", 3, "held_out/reward"),
+        ("numbers", 3, *HELD_OUT),
         ("close",),
     ]
 
@@ -149,7 +151,7 @@ def test_a_guard_is_heard_after_its_step_and_its_alarm_after_its_numbers(begin):
     assert run.stopped
     measured = ("guard/held_out", "guard/drift", "guard/saturation", "guard/contrast", "guard/flatness")
     *before, (kind, text) = hears.events
-    assert before == [("step", 1, 4), ("numbers", 1, "held_out/reward"), ("numbers", 1, *measured)]
+    assert before == [("step", 1, 4), ("numbers", 1, *HELD_OUT), ("numbers", 1, *measured)]
     assert kind == "warning"
     assert text == f"guard, step 1: {run.stopped}; the run ends here"
 
@@ -162,7 +164,7 @@ def test_listeners_of_a_resumed_run_hear_only_of_its_new_steps(begin):
     second = begin(toy_config(iterations=4), resume=first.folder.name, reporters=[hears])
     drive(second)
     second.finish()
-    assert hears.events == [("step", 3, 4), ("step", 4, 4), ("numbers", 4, "held_out/reward"), ("close",)]
+    assert hears.events == [("step", 3, 4), ("step", 4, 4), ("numbers", 4, *HELD_OUT), ("close",)]
     assert list(scalars(first.folder.path)["loss"]) == [1, 2, 3, 4]
 
 

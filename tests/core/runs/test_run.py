@@ -42,6 +42,11 @@ def summary_of(run):
     return json.loads((run.folder.path / "summary.json").read_text())
 
 
+def contents(folder):
+    """{file: its content} of all that does not depend on the clock."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "summary.json"}
+
+
 def test_a_run_leaves_everything_it_promises(begin, places):
     run = begin(judge=Redness(), prompts=PromptSet(PROMPTS[:2], PROMPTS[2:]), evaluate_every=3)
     drive(run)
@@ -56,6 +61,8 @@ def test_a_run_leaves_everything_it_promises(begin, places):
         "curve.png",
         "grid.png",
         "in_use.lock",
+        "measured",
+        "group",
     }
     assert list(run.folder.path.glob("events.out.tfevents*"))
     assert same(load_file(places.lora(run.folder.name)), outcome.lora)
@@ -243,7 +250,7 @@ def test_finishing_twice_is_finishing_once(begin):
     drive(run)
     first = run.finish()
     calls, history = reward.calls, list(first.history)
-    files = {path: path.read_bytes() for path in run.folder.path.iterdir() if path.name != "summary.json"}
+    files = contents(run.folder.path)
     second = run.finish()
     assert reward.calls == calls
     assert same(first.lora, second.lora)
@@ -253,7 +260,7 @@ def test_finishing_twice_is_finishing_once(begin):
     assert torch.equal(first.grid, second.grid)
     clock = {"train_seconds": 0.0}
     assert first.summary.to_dict() | clock == second.summary.to_dict() | clock
-    assert {path: path.read_bytes() for path in run.folder.path.iterdir() if path.name != "summary.json"} == files
+    assert contents(run.folder.path) == files
 
 
 def test_a_finished_run_may_go_on_and_be_finished_again(begin):

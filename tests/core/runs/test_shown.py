@@ -28,6 +28,12 @@ def left(begin, places):
     return leave
 
 
+def contents(folder):
+    """{name: content} of all files of a run."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
 def test_a_view_has_the_numbers_of_the_files(left):
     folder = left(judge=Negative(), guard=GuardSettings(GuardConfig(every=2, max_drop=9.0), None))
     view = view_of(folder)
@@ -51,6 +57,10 @@ def test_a_view_has_the_numbers_of_the_files(left):
     assert [reading["step"] for reading in view["guard"]] == [2, 4]
     assert view["guard"][0]["drift"] is not None
     assert view["pictures"] == ["curve", "grid"]
+    assert view["curves"]["memory"] == [record["memory"] for record in records]
+    assert view["curves"]["memory"][0] > 0
+    assert view["curves"]["divergence"] == [None] * 4, "kl_weight is 0"
+    assert (view["resumable"], view["workflow"]) == (True, False)
     json.dumps(view, allow_nan=False)
 
 
@@ -64,7 +74,7 @@ def test_the_list_says_how_each_run_ended_newest_first(left, places):
     broken.mkdir()
     (broken / "metrics.jsonl").write_bytes(b"\0\xff wat\n" * 3)
     for age, folder in enumerate((broken, places.runs / "begun_00001", stopped, finished)):
-        for file in folder.iterdir():
+        for file in folder.rglob("*"):
             os.utime(file, (1000 + age, 1000 + age))
     lines = lines_of(places.runs, places.loras)
     assert [(line.name, line.status, line.step, line.steps) for line in lines] == [
@@ -75,8 +85,11 @@ def test_the_list_says_how_each_run_ended_newest_first(left, places):
     ]
     assert [line.modified for line in lines] == [1003, 1002, 1001, 1000]
     assert lines[0].gain == tuple(view_of(finished)["evaluations"][-1][name] for name in ("gain", "se"))
-    assert [line.lora for line in lines] == [True, True, False, False]
-    assert lines[0].megabytes == pytest.approx(sum(file.stat().st_size for file in finished.iterdir()) / 1e6)
+    assert [line.lora for line in lines] == [line.resumable for line in lines] == [True, True, False, False]
+    rewards = view_of(stopped)["curves"]["reward"]
+    assert (lines[1].reward, lines[1].curve) == (rewards[-1], rewards)
+    assert [line.picture is None for line in lines] == [False, False, True, True]
+    assert lines[0].megabytes == pytest.approx(sum(len(content) for content in contents(finished).values()) / 1e6)
     assert lines_of(places.runs, places.loras, stopped.name)[1].status == "training"
     assert lines_of(places.runs / "none", places.loras) == []
 
@@ -90,6 +103,34 @@ def test_a_run_that_goes_on_after_it_was_finished_is_not_finished(left):
     assert view_of(folder, live=True)["status"] == "training"
 
 
+def test_what_the_loss_was_limited_by_is_shown_where_it_was(left):
+    folder = left(4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for step, record in enumerate(lines[:3]):
+        for place, chain in enumerate(record["segments"].values()):
+            chain["kl"] = step * (1 + 2 * place)
+    lines[3]["segments"] = {"1": {"kl": "<b>"}, "2": None}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    chains = len(lines[0]["segments"])
+    mean = sum(1 + 2 * place for place in range(chains)) / chains
+    view = view_of(folder)
+    assert view["curves"]["divergence"] == [0, mean, 2 * mean, None]
+    assert view["curves"]["limited"] == [None] * 4
+
+
+def test_the_curve_of_the_list_is_the_gain_where_there_is_one(left, begin):
+    (line,) = lines_of(left(4).parent, left(4).parent)[:1]
+    assert len(line.curve) == 4, "the reward"
+    run = begin(toy_config(iterations=60), evaluate_every=1)
+    drive(run)
+    run.finish()
+    run.close()
+    gains = [each["gain"] for each in view_of(run.folder.path)["evaluations"]]
+    (line,) = (line for line in lines_of(run.folder.path.parent, run.folder.path) if line.name == run.folder.name)
+    assert (len(line.curve), line.curve[0], line.curve[-1]) == (40, gains[0], gains[-1])
+    assert [gains.index(value) for value in line.curve[1:]] == sorted(gains.index(value) for value in line.curve[1:])
+
+
 FILES = ("metrics.jsonl", "evaluations.json", "guard.jsonl", "summary.json")
 DAMAGED = (
     *(b"", b"{", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff\xfe", b'{"step": "x"}\n', b"[1, [2], {}]\n"),
@@ -99,13 +140,13 @@ DAMAGED = (
 
 def test_what_cannot_be_read_is_left_out_and_changes_nothing(left):
     folder = left(4, guard=GuardSettings(GuardConfig(every=2, max_drop=9.0), Negative()))
-    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    whole = contents(folder)
     for name in FILES:
         for content in DAMAGED:
             (folder / name).write_bytes(content)
             json.dumps(view_of(folder), allow_nan=False)
             assert [line.name for line in lines_of(folder.parent, folder.parent)] == [folder.name]
-            assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole | {name: content}
+            assert contents(folder) == whole | {name: content}
         (folder / name).write_bytes(whole[name])
 
 

@@ -10,6 +10,7 @@ from pave_core.errors import ConfigError
 from pave_core.scoring.from_wires import score, scores_from_numbers
 from pave_core.scoring.mix import RewardMix, Scores
 from pave_core.seeds import seeded
+from pave_core.types import Groups
 
 
 class Counts(Brightness):
@@ -69,3 +70,23 @@ def test_numbers_that_do_not_fit_are_refused(numbers, name, weight, message):
 def test_numbers_alone_need_a_weight():
     with pytest.raises(ConfigError, match="^weight: 0 leaves nothing to learn from"):
         scores_from_numbers([1.0, 2.0], "own", 0.0, None)
+
+
+def test_a_person_is_asked_about_neighbours_of_one_prompt():
+    class Person:
+        name, may_abstain = "person", True
+
+        def __call__(self, images, prompts):
+            return torch.full((len(images),), math.nan)
+
+        def ask(self, images, prompts, groups):
+            asked.append((len(images), groups))
+            return torch.arange(len(images)).float()
+
+    asked = []
+    mix = RewardMix.of(Person())
+    pictures = [torch.rand(2, 2, 3, generator=seeded(i)) for i in range(6)]
+    assert score(mix, pictures, ["a"] * 4 + ["b"] * 2).values["person"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert asked == [(6, Groups(2))]
+    assert score(mix, pictures, list("abcdef")).values["person"].isnan().all(), "one image has nothing to stand beside"
+    assert len(asked) == 1

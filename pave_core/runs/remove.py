@@ -1,0 +1,66 @@
+"""The folder of a run is removed: what the pack has written there, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import ConfigError, quoted
+from . import album
+from .shown import is_run
+
+LOCK = "in_use.lock"
+_WRITTEN = r"(\.[0-9]+\.part|\.unreadable)?"  # of what a crash left, or could not be read
+_FILES = {
+    "": re.compile(
+        r"(metrics\.jsonl|guard\.jsonl|steering\.jsonl|evaluations\.json|summary\.json|recipe\.json|workflow\.json|"
+        r"(curve|grid)\.png|(checkpoint|best)(\.previous)?\.safetensors|lora\.safetensors)"
+        rf"{_WRITTEN}|events\.out\.tfevents\..*"
+    ),
+    album.MEASURED: re.compile(rf"([0-9]+_[0-9]+\.jpg|measured\.json){_WRITTEN}"),
+    album.GROUP: re.compile(rf"([0-9]+_[0-9]+\.jpg|group\.json){_WRITTEN}"),
+}
+"""{folder in that of a run: the names of what the pack writes there}."""
+
+
+def remove_run(folder: Path) -> list[str]:
+    """Remove a run's folder; the names of what stays, because others have put it there or the disk refuses.
+
+    Links are never followed. ConfigError for a folder that is none of a run, or in which a program trains.
+    """
+    if not is_run(folder):
+        raise ConfigError(f"run: {quoted(folder.name)} is no run any more")
+    if (folder / LOCK).is_symlink():  # to lock it would write to what it leads to
+        raise ConfigError(f"run: {LOCK} in {quoted(folder.name)} is a link: remove the folder by hand")
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"run: {quoted(folder.name)} is in use: wait until it has ended") from None
+    except (OSError, NotImplementedError):
+        pass  # a disk without locks, or one that refuses: what it refuses stays
+    try:
+        for name, ours in _FILES.items():
+            _clear(folder / name, ours)
+    finally:
+        lock.release()
+    with contextlib.suppress(OSError):  # last, so that it is a run to the end; no locked file can be removed on Windows
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _clear(place: Path, ours: re.Pattern[str]) -> None:
+    """Remove the plain files with these names, and the folder if it is one of pictures and nothing is left."""
+    if place.is_symlink():
+        return
+    with contextlib.suppress(OSError):
+        for path in list(place.iterdir()):
+            if ours.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        if place.name in (album.MEASURED, album.GROUP):
+            place.rmdir()
