@@ -34,11 +34,11 @@ def files(run):
 
 
 def test_a_run_of_a_person_alone_goes_from_begin_to_finish(begin):
-    class Listens(Hears):
-        told = {}
+    told = {}
 
+    class Listens(Hears):
         def numbers(self, step, numbers):
-            self.told[step] = dict(numbers)
+            told[step] = dict(numbers)
 
     asker, hears = Asker(), Listens()
     run = begin(
@@ -63,7 +63,7 @@ def test_a_run_of_a_person_alone_goes_from_begin_to_finish(begin):
     assert "judge, never trained on: " in text
     assert "nan" not in text
     assert "gain" not in outcome.summary.line()
-    assert hears.told[2]["held_out/reward"] is None
+    assert told[2]["held_out/reward"] is None
     assert outcome.grid is not None
     assert outcome.lora.preview is None
 
