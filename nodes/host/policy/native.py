@@ -37,11 +37,8 @@ from ....pave_core.policies.gradient_check import check_gradient
 from ....pave_core.policies.groups import by_groups
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
-<<<<<<< HEAD
 from .. import interrupt
-=======
 from .architecture import architecture_of
->>>>>>> nodes
 from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
