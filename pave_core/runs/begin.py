@@ -7,7 +7,7 @@ from functools import partial
 
 from ..batches import UNLIMITED, explained, nothing
 from ..config.presets import not_default
-from ..errors import ConfigError, PaveError
+from ..errors import ConfigError, PaveError, quoted
 from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
@@ -134,6 +134,11 @@ def _begin(
             state.restore(checkpoint)
         training = {prompt: conds[prompt] for prompt in task.prompts.train}
         measurements = watch = None
+        if task.reward is not None and task.reward.asks and processes.several:
+            raise ConfigError(
+                f"reward: {quoted(task.reward.name)} asks a person, whom each of several processes would ask about its "
+                "own images: train in one, or by a taste that was saved"
+            )
         if task.reward is not None:
             if task.settings.check_reward and checkpoint is None:
                 unasked = task.reward.unasked

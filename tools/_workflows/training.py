@@ -92,6 +92,8 @@ def you_are_the_reward() -> Workflow:
 Follow one liking, such as *warm colours* or *large shapes*. The tab **Pave-GRPO** of the sidebar shows the curves; a
 closed window waits there. **Cancel** loses nothing: choose the run in `resume`.
 
+What you like pulls away from the prompt. To hold it, put a *Pave CLIP Contrast* beside you in a *Pave Reward Mix*.
+
 Your taste is kept with the run. *Pave Taste* makes a reward of it that asks nobody.
 """,
         (1060, 280),
