@@ -1,4 +1,7 @@
-"""The folder of a run is removed: what the pack has written there, and nothing else."""
+"""The folder of a run is removed: what the run has written there, and nothing else.
+
+What a person has clicked stays, with the taste that was learnt from it: it cannot be made again.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, quoted
 from . import album
+from .folder import LOCK
 from .shown import is_run
 
-LOCK = "in_use.lock"
 _WRITTEN = r"(\.[0-9]+\.part|\.unreadable)?"  # of what a crash left, or could not be read
 _FILES = {
     "": re.compile(
