@@ -14,6 +14,7 @@ from ..pave_core.policies.lora_file import LoraWeights, preview_file, save_lora
 from ..pave_core.rollout.prompts import PromptSet
 from ..pave_core.runs.recipe import config_of, load_recipe, prompts_of, recipe_text, sampling_of
 from .host import folders
+from .host.panel.notices import show_text
 from .host.policy.settings import Picture, RolloutSettings
 from .shared import schema
 
@@ -26,8 +27,8 @@ class PaveSaveLoRA(io.ComfyNode):
         return schema.schema(
             "PaveSaveLoRA",
             "Pave Save LoRA",
-            "Saves the LoRA to output/loras with the whole recipe in its metadata. The stock Load LoRA node lists it "
-            "after a refresh (R).",
+            "Saves the LoRA to output/loras with the whole recipe in its metadata, and shows the file's name. The "
+            "stock Load LoRA node lists it after a refresh (R).",
             terms=["save weights", "export lora"],
             is_output_node=True,
             inputs=[
@@ -40,6 +41,7 @@ class PaveSaveLoRA(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -52,6 +54,7 @@ class PaveSaveLoRA(io.ComfyNode):
         save_lora(path, lora)
         if isinstance(lora, LoraWeights) and lora.preview is not None:
             write_atomically(preview_file(path), encoded(lora.preview, "PNG"))
+        show_text(f"For Load LoRA, after R: {path.name}", cls.hidden.unique_id if cls.hidden else None)
         return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))
 
 

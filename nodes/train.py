@@ -33,7 +33,13 @@ from .shared.training import (
     result_outputs,
     run_settings,
 )
-from .shared.widgets import widgets
+from .shared.widgets import folded, widgets
+
+FIRST = (
+    *("iterations", "learning_rate", "batch_size", "width", "height", "cfg"),
+    *("run_name", "resume", "evaluate_every"),
+)
+"""What people change first; with preset, the ten widgets of Pave Train that are never folded away."""
 
 
 def _wrap(result: RunResult) -> io.NodeOutput:
@@ -66,13 +72,14 @@ class PaveTrain(io.ComfyNode):
                     "preset",
                     options=PRESET_NAMES,
                     default=CUSTOM,
-                    tooltip="A method by its name; quick: minutes, for the bundled model. Choosing one fills the "
-                    "fields from iterations to optimizer_step, and sets what this node has no field for, such as "
-                    "kernel and exploration. It stays when you change a field: the run uses what the fields say, and "
-                    "the preset for the rest. custom: the defaults for the rest.",
+                    tooltip="Start here: quick takes minutes, for the bundled model; pave (released code) is for "
+                    "large ones, hours; fast finishes images in fewer steps. Choosing one fills the fields from "
+                    "iterations to optimizer_step, and sets what this node has no field for, such as kernel and "
+                    "exploration. It stays when you change a field: the run uses what the fields say, and the preset "
+                    "for the rest. custom: the defaults for the rest.",
                 ),
-                *widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE),
-                *widgets("negative_prompt", "guidance", "scheduler", *MEASURE),
+                *folded(widgets(*METHOD, "seed", "width", "height", "cfg", *STORAGE), FIRST),
+                *folded(widgets("negative_prompt", "guidance", "scheduler", *MEASURE), FIRST),
                 MEMORY,
             ],
             outputs=[*result_outputs(), GRID, SUMMARY],

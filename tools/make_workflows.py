@@ -2,6 +2,8 @@
 
     python tools/make_workflows.py            all of them
     python tools/make_workflows.py NAME ...   these
+    python tools/make_workflows.py --run ...  and runs those of the bundled model, whose results are their thumbnails:
+                                              ten minutes, without which these stay as they are
 
 The real page of a private ComfyUI makes the nodes, so that they have the host's own sockets, widgets and sizes. Run it
 after changing a workflow, a preset or the inputs of a node; browser tests compare the files with what the page exports.
@@ -14,23 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from _host.browser import export_prompt, load_workflow, open_page
+from _host.client import ComfyClient
 from _host.environment import Environment, prepare, rerun
 from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
+from _workflows.files import files_of
 from _workflows.graph import Workflow
 
 FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
-VIEW = {"scale": 0.6, "offset": [120, 140]}
-"""What is visible when a workflow opens: its upper left.
+VIEW = {"scale": 1, "offset": [80, 145]}
+"""What is visible when a workflow opens: its upper left, readable, clear of the page's bars.
 
-Without it the page fits the view while Nodes 2.0 still measures the nodes, and misplaces them.
+Front end 1.32 takes it from "ds"; later ones fit a template into the view, too small to read, and web/pave_view.js then
+takes it from "pave_view".
 """
 
 BUILD = """({nodes, groups, presets}) => {
-    const GAP = {x: 60, y: 30}, PAD = {x: 24, top: 76, bottom: 24}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
+    const GAP = {x: 60, y: 64}, PAD = {x: 24, top: 76, bottom: 72}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
     // room for the picture that these nodes show while they run
     const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
+    // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large
+    const titled = ({type, title}) => {
+        const letters = 8 * title.length
+        return Math.max(60 + letters, type.startsWith("Pave") ? (190 + letters) / 1.2 : 0)
+    }
     app.graph.clear()
     const made = new Map()
     for (const spec of nodes) {
@@ -59,11 +69,15 @@ BUILD = """({nodes, groups, presets}) => {
         if (slot < 0 || place < 0) throw new Error(`${wire}: there is no such socket`)
         if (!source.connect(slot, target, place)) throw new Error(`${wire} does not fit`)
     }
-    let top = 0, row = 0, left = 0, lowest = 0
+    const boxes = new Map()
+    let row = 0, rowTop = 0, rowRight = 0, lowest = 0
     for (const group of groups) {
-        if (group.row !== row) [row, top, left, lowest] = [group.row, lowest + BETWEEN, 0, 0]
-        const before = made.get(group.after)
+        if (group.row !== row) [row, rowTop, rowRight] = [group.row, lowest + BETWEEN, 0]
+        let [left, top] = [rowRight, rowTop]
+        const before = made.get(group.after), over = boxes.get(group.under)
         if (before) left = Math.max(left, before.pos[0] + before.size[0] + BETWEEN)
+        if (over) [left, top] = [over.next, over.bottom + BETWEEN]
+        top += group.down
         const members = nodes.filter(spec => spec.group === group.id)
         let x = left + PAD.x, bottom = top
         for (let column = 0; members.some(spec => spec.column === column); column++) {
@@ -72,7 +86,7 @@ BUILD = """({nodes, groups, presets}) => {
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
                 const height = Math.max(least[1] + (PREVIEW[spec.type] ?? 0), spec.size?.[1] ?? 0)
-                node.setSize([Math.max(least[0], spec.size?.[0] ?? 250), height])
+                node.setSize([Math.ceil(Math.max(least[0], titled(node), spec.size?.[0] ?? 250)), height])
                 width = Math.max(width, node.size[0])
             }
             for (const spec of here) {
@@ -89,7 +103,9 @@ BUILD = """({nodes, groups, presets}) => {
         const right = x - GAP.x + PAD.x
         Object.assign(box, {pos: [left, top], size: [right - left, bottom + PAD.bottom - top]})
         app.graph.add(box)
-        left = right + BETWEEN
+        boxes.set(group.id, {bottom: bottom + PAD.bottom, next: left})
+        if (over) over.next = right + BETWEEN
+        rowRight = Math.max(rowRight, right + BETWEEN)
         lowest = Math.max(lowest, bottom + PAD.bottom)
     }
     return JSON.stringify(app.graph.serialize())  // undefined would come back as null
@@ -112,17 +128,17 @@ def main() -> int:
     load_core()
     from _workflows.bundled import WORKFLOWS
 
-    names = sys.argv[1:] or list(WORKFLOWS)
+    run, names = "--run" in sys.argv, [name for name in sys.argv[1:] if name != "--run"] or list(WORKFLOWS)
     unknown = [name for name in names if name not in WORKFLOWS]
     if unknown:
         print(f"no such workflow: {', '.join(unknown)}; there are {', '.join(WORKFLOWS)}", file=sys.stderr)
         return 2
-    make(environment, [WORKFLOWS[name]() for name in names])
+    make(environment, [WORKFLOWS[name]() for name in names], run=run)
     return 0
 
 
-def make(environment: Environment, workflows: list[Workflow]) -> None:
-    """Build each workflow in the page and write its files."""
+def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> None:
+    """Build each workflow in the page and write its files. run: also the thumbnails that are results."""
     with throwaway_server(environment) as server, open_page(server.url) as page:
         presets = json.loads(server.client().get("/pave/presets"))
         for workflow in workflows:
@@ -131,17 +147,22 @@ def make(environment: Environment, workflows: list[Workflow]) -> None:
             file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
             load_workflow(page, file)
             api = FOLDER / "api" / file.name
-            api.write_text(json.dumps(export_prompt(page), indent=2) + "\n", encoding="utf-8")
-            file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
+            api.write_text(json.dumps(prompt := export_prompt(page), indent=2) + "\n", encoding="utf-8")
+            if not workflow.result:
+                file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
+            elif run:
+                with server.client() as client:
+                    pictures = drawn(client, prompt, preview=shown_by(workflow))
+                file.with_suffix(".jpg").write_bytes(sheet(pictures))
             print(file.relative_to(ROOT))
 
 
 def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
     """The workflow without what differs each time it is made."""
     for node in workflow["nodes"]:
-        node["properties"] = {}
+        node["properties"] = {"models": models} if (models := files_of(node)) else {}
         node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
-    workflow["extra"] = {"ds": VIEW}
+    workflow["extra"] = {"ds": VIEW, "pave_view": VIEW}
     workflow["id"] = "00000000-0000-0000-0000-000000000000"
     return workflow
 
@@ -158,6 +179,38 @@ def thumbnail(page: Any, cover: tuple[str, ...]) -> bytes:
     picture = ImageOps.pad(picture, THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=88)
+    return data.getvalue()
+
+
+def shown_by(workflow: Workflow) -> str:
+    """The id of the preview that shows the workflow's result."""
+    return next(str(node["id"]) for node in workflow.nodes if node["title"] == workflow.result)
+
+
+def drawn(client: ComfyClient, prompt: dict[str, Any], preview: str) -> list[bytes]:
+    """Run a prompt: the pictures that a preview of it shows."""
+    made = client.queue(prompt)
+    for _ in client.events(made):
+        pass
+    return [client.view(**image) for image in client.history(made)["outputs"][preview]["images"]]
+
+
+def sheet(pictures: list[bytes]) -> bytes:
+    """A thumbnail of results: one picture, its middle; or up to eight beside each other."""
+    from PIL import Image, ImageOps
+
+    images = [Image.open(io.BytesIO(each)).convert("RGB") for each in pictures[:8]]
+    if len(images) == 1:
+        made = ImageOps.fit(images[0], THUMBNAIL, Image.Resampling.LANCZOS)
+    else:
+        columns = min(4, len(images))
+        side = min(THUMBNAIL[0] // columns, THUMBNAIL[1] // -(-len(images) // columns))
+        tiled = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "#202020")
+        for i, image in enumerate(images):
+            tiled.paste(ImageOps.fit(image, (side, side)), (i % columns * side, i // columns * side))
+        made = ImageOps.pad(tiled, THUMBNAIL, color="#202020")
+    data = io.BytesIO()
+    made.save(data, "JPEG", quality=88)
     return data.getvalue()
 
 

@@ -70,14 +70,15 @@ def _chat() -> list[io.Input]:
             "parse",
             options=list(get_args(Kind)),
             default="number",
-            tooltip="For chat completions: where in the answer the score is. number: the last number. final score: "
+            tooltip="For chat completions only: where the score is. number: the last number. final score: "
             '"Final Score: 1-5", divided by 5. json key: the number under the key in pattern. regex: the group ( ) of '
             "pattern.",
         ),
         io.String.Input(
             "pattern",
             default="score",
-            tooltip="For json key: the key, such as score or result.score. For regex: the pattern.",
+            tooltip="For parse json key: the key, such as score or result.score; for regex: the pattern; not used "
+            "otherwise.",
         ),
     ]
 
@@ -91,7 +92,7 @@ def _patience() -> list[io.Input]:
             default=4,
             min=1,
             max=MAX_REQUESTS,
-            tooltip="Requests at once. More is faster as long as the server keeps up.",
+            tooltip="More is faster as long as the server keeps up: requests at once.",
         ),
     ]
 

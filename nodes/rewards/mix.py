@@ -22,7 +22,9 @@ class PaveRewardMix(io.ComfyNode):
         for i in range(1, MIX_SIZE + 1):
             inputs.append(
                 Reward.Input(
-                    f"reward_{i}", optional=i > 1, tooltip="A reward. Each keeps the others from being fooled."
+                    f"reward_{i}",
+                    optional=i > 1,
+                    tooltip="A reward. Each keeps the others from being fooled, and costs its own scoring.",
                 )
             )
             inputs.append(
@@ -32,7 +34,8 @@ class PaveRewardMix(io.ComfyNode):
                     min=-100.0,
                     max=100.0,
                     step=0.05,
-                    tooltip=f"How much reward_{i} counts. With a negative weight, lower is better.",
+                    tooltip=f"How much reward_{i} counts beside the others: begin with 1 each, and raise that of the "
+                    "one that falls. 0: only shown. With a negative weight, lower is better.",
                 )
             )
         inputs.append(
@@ -40,8 +43,9 @@ class PaveRewardMix(io.ComfyNode):
                 "normalise",
                 options=list(get_args(Normalise)),
                 default="within group",
-                tooltip="within group: each reward gets mean 0 and spread 1 within a group before the weights, so that "
-                "scales do not matter. raw: the weighted sum as it is.",
+                tooltip="within group is the usual choice: the sizes of the scores do not matter, as each reward gets "
+                "mean 0 and spread 1 within a group before the weights. raw: the weighted sum as it is, for rewards "
+                "of one size, as in quickstart_taste.",
             )
         )
         return schema.schema(

@@ -31,7 +31,8 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
                 "precision",
                 options=list(PRECISIONS),
                 default="fp32",
-                tooltip="The number format of the network. bf16 halves its memory.",
+                tooltip="bf16 halves the memory of the scoring network (ViT-H: 4 GB to 2), and scores almost the "
+                "same: its number format.",
             )
         ),
         advanced(
@@ -40,7 +41,7 @@ def _compute_inputs(batch_size: int = 16) -> list[io.Input]:
                 default=batch_size,
                 min=1,
                 max=1024,
-                tooltip="Images scored in one call. Lower it if scoring runs out of memory.",
+                tooltip="Lower it if scoring runs out of memory; scores stay the same. Images scored in one call.",
             )
         ),
     ]
@@ -59,8 +60,8 @@ def clip_inputs() -> list[io.Input]:
             "architecture",
             options=[AUTO, *architectures()],
             default=AUTO,
-            tooltip="The checkpoint's architecture. auto reads open_clip_config.json, or <checkpoint>.json, "
-            "beside the file. OpenAI's weights need a name that ends in -quickgelu.",
+            tooltip="Must fit the checkpoint, or it is refused: its architecture. auto reads open_clip_config.json, or "
+            "<checkpoint>.json, beside the file. OpenAI's weights need a name that ends in -quickgelu.",
         ),
     ]
 
@@ -117,13 +118,14 @@ class PaveCLIPContrast(io.ComfyNode):
                     "against",
                     multiline=True,
                     default="",
-                    tooltip="Wrong prompts to tell the image's own from, one per line, such as the same with another "
-                    "colour. May be empty if prompts is connected.",
+                    tooltip="What it must not be taken for, which is what is learnt to tell apart: wrong prompts, "
+                    "one per line, such as the same with another colour. May be empty if prompts is connected.",
                 ),
                 schema.Prompts.Input(
                     "prompts",
                     optional=True,
-                    tooltip="The prompts of the run: each image's prompt is told from all other training prompts.",
+                    tooltip="The prompts of the run, as wrong prompts for each other: each image's is told from all "
+                    "the others that are trained on.",
                 ),
                 advanced(
                     io.Float.Input(
@@ -132,8 +134,8 @@ class PaveCLIPContrast(io.ComfyNode):
                         min=0.0,
                         max=1000.0,
                         step=0.1,
-                        tooltip="The factor on the cosines before the softmax. 0 takes the network's own, which is "
-                        "100 for most. Lower it if the reward is near 0 for almost all images.",
+                        tooltip="Lower it if the reward is near 0 for almost all images. The factor on the cosines "
+                        "before the softmax; 0 takes the network's own, which is 100 for most.",
                     )
                 ),
                 *_compute_inputs(),
@@ -172,7 +174,7 @@ class PaveHPSv2(io.ComfyNode):
             "Pave HPS v2.1",
             terms=["human preference score", "hpsv2", "preference"],
             description=f"Reward: human preference, HPSv2.1. Needs {hps.FILE} of {hps.SOURCE} (Hugging Face) in "
-            "models/reward_models. Alone it makes images oily and bright: mix it with Pave CLIP Score, 0.7 to 1.4.",
+            "models/reward_models. Alone it makes images oily and bright: mix it with Pave CLIP Score.",
             inputs=[HPS.input(), *_compute_inputs()],
             outputs=[schema.reward_output()],
         )

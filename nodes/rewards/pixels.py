@@ -50,7 +50,8 @@ class PaveJPEGSize(io.ComfyNode):
                     "prefer",
                     options=list(get_args(Prefer)),
                     default="small files",
-                    tooltip="small files: plain images with few details. large files: detail and texture.",
+                    tooltip="What images become: small files are plain with few details, large files have detail and "
+                    "texture, and at last noise.",
                 )
             ],
             outputs=[schema.reward_output()],
@@ -77,15 +78,16 @@ class PaveStatisticsReward(io.ComfyNode):
                     "statistic",
                     options=list(STATISTICS),
                     default="colourfulness",
-                    tooltip="colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to 1. contrast: 0 to 0.5. "
-                    "sharpness: below 100 is soft. warmth: red over blue, -1 to 1. flatness: 0 to 1, the share without "
-                    "detail.",
+                    tooltip="What is to change. colourfulness: 0 grey to 109 extreme. saturation, brightness: 0 to "
+                    "1. contrast: 0 to 0.5. sharpness: below 100 is soft. warmth: red over blue, -1 to 1. flatness: "
+                    "0 to 1, the share without detail.",
                 ),
                 io.Combo.Input(
                     "direction",
                     options=list(get_args(Direction)),
                     default="more",
-                    tooltip="more: as much as possible. less: as little as possible. near: close to the target.",
+                    tooltip="near stops at the target; more and less go on for ever, and ruin images unless another "
+                    "reward holds against them.",
                 ),
                 io.Float.Input(
                     "target",
@@ -93,7 +95,8 @@ class PaveStatisticsReward(io.ComfyNode):
                     min=-100000.0,
                     max=100000.0,
                     step=0.01,
-                    tooltip="The best value when direction is near; unused otherwise.",
+                    tooltip="The value to come to when direction is near; unused otherwise. Pave Image Statistic and "
+                    "the summary tell where images are now.",
                 ),
             ],
             outputs=[schema.reward_output()],
@@ -116,7 +119,7 @@ class PaveColour(io.ComfyNode):
                 min=0.0,
                 max=1.0,
                 step=0.01,
-                tooltip=f"How much {name} is in the colour that you like.",
+                tooltip=f"Images turn toward this colour: how much {name} is in it, 0 to 1.",
             )
 
         return schema.schema(
@@ -136,7 +139,8 @@ class PaveColour(io.ComfyNode):
                         min=0.05,
                         max=2.0,
                         step=0.05,
-                        tooltip="The distance in RGB at which a pixel's score has fallen to 0.61. Small is strict.",
+                        tooltip="Small is strict, and may not see a first step in the right direction: the distance "
+                        "in RGB at which a pixel's score has fallen to 0.61.",
                     )
                 ),
             ],

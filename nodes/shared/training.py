@@ -18,20 +18,27 @@ from ...pave_core.runs.settings import RunSettings
 from ..host.policy.settings import RolloutSettings
 from . import schema
 
-PROMPTS = schema.Prompts.Input("prompts", tooltip="The prompts to train on, and the held-out prompts.")
+PROMPTS = schema.Prompts.Input(
+    "prompts",
+    tooltip="What it learns to draw, and the held-out prompts, which are never trained on and measure the gain.",
+)
 JUDGE = schema.Reward.Input(
     "judge",
     optional=True,
-    tooltip="A second opinion: measured before and after on the held-out prompts, never trained on.",
+    tooltip="Tells whether the reward is being fooled: a reward that is only measured on the held-out prompts, before "
+    "and after, and never trained on. If it falls while the reward rises, stop. It costs only its scoring.",
 )
 GUARD = schema.Guard.Input(
-    "guard", optional=True, tooltip="From Pave Guard: stops the run at reward hacking, and keeps the best weights."
+    "guard",
+    optional=True,
+    tooltip="From Pave Guard: stops a run that goes astray, and the best weights come out. Costs a measurement every "
+    "few steps.",
 )
 MEMORY = schema.Memory.Input(
     "memory",
     optional=True,
-    tooltip="From Pave Memory, for cards with little memory. If not connected: checkpointing where it must be, and the "
-    "host decides what is offloaded.",
+    tooltip="From Pave Memory, for cards with little memory: less memory, more time. If not connected: checkpointing "
+    "where it must be, and the host decides what is offloaded.",
 )
 GRID = io.Image.Output(display_name="grid", tooltip="Held-out prompts before and after, from the same seeds.")
 SUMMARY = io.String.Output(display_name="summary", tooltip="The results in words and numbers.")

@@ -51,6 +51,11 @@ def widgets(*names: str) -> list[Any]:
     return [_input(name, SHOWN[name]) for name in in_order]
 
 
+def folded(inputs: list[Any], first: tuple[str, ...]) -> list[Any]:
+    """The same inputs; all but the `first` are marked as those that hosts may fold away."""
+    return [each if each.id in first else advanced(each) for each in inputs]
+
+
 def _input(name: str, widget: Shown) -> Any:
     """The V3 input of a setting. Its kind follows from the options or the type of the default."""
     said, default = widget.setting, widget.default

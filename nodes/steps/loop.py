@@ -32,8 +32,9 @@ class PaveLoopBegin(io.ComfyNode):
                     default=40,
                     min=0,
                     max=10_000,
-                    tooltip="Training steps to make; in a resumed run, this many more. 0: none, to finish a resumed "
-                    "run that is done.",
+                    tooltip="How long it trains: the steps that this loop makes now, also in a resumed run, which has "
+                    "made others before (in Pave Train it is the length of the whole run). 0: none, to finish a "
+                    "resumed run that is done.",
                 ),
                 io.AnyType.Input(
                     "value",

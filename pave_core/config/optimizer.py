@@ -22,7 +22,8 @@ class OptimConfig:
     )
     learning_rate: float = setting(
         1e-4,
-        "The optimizer's learning rate. 1e-4 for large models, 7e-4 for the bundled one.",
+        "How far each step moves: raise it if nothing moves, lower it if images fall apart. 1e-4 for large models, "
+        "7e-4 for the bundled one; change it by factors of 2 or 3.",
         low=1e-7,
         high=1.0,
         step=1e-7,
@@ -41,14 +42,20 @@ class OptimConfig:
     )
     warmup_steps: int = setting(
         0,
-        "Optimizer steps over which the learning rate rises to its value.",
+        "A gentler start, for runs that jump at first: optimizer steps over which the learning rate rises. 0: none.",
         low=0,
         high=100_000,
         expert=True,
         remedy="0 switches the warm-up off",
     )
     weight_decay: float = setting(
-        1e-4, "The optimizer's weight decay.", low=0.0, high=1.0, step=1e-5, expert=True, remedy="the paper uses 1e-4"
+        1e-4,
+        "Rarely matters: pulls the LoRA a little toward no change. The optimizer's weight decay.",
+        low=0.0,
+        high=1.0,
+        step=1e-5,
+        expert=True,
+        remedy="the paper uses 1e-4",
     )
     betas: tuple[float, float] = pair(
         (0.9, 0.999),
@@ -73,7 +80,7 @@ class OptimConfig:
     )
     max_grad_norm: float = setting(
         1.0,
-        "The gradient is clipped to this norm.",
+        "Keeps one step from wrecking the model: gradients above this norm are scaled down to it. 1 is usual.",
         low=0.001,
         high=1000.0,
         step=0.001,
@@ -82,7 +89,8 @@ class OptimConfig:
     )
     step: OptimizerStep = setting(
         "accumulated",
-        "accumulated: one optimizer step per training step. per_step: one after each branch step.",
+        "per_step moves faster and less steadily. accumulated: one optimizer step per training step; per_step: one "
+        "after each branch step.",
         options=get_args(OptimizerStep),
         expert=True,
         widget="optimizer_step",

@@ -20,26 +20,31 @@ class RolloutConfig:
 
     steps: int = setting(
         16,
-        "T: denoising steps of an image while training. Few are enough: the loss decomposes them into finer ones.",
+        "Time grows with it: the denoising steps T of each image that is drawn while training. Fewer than you generate "
+        "with are enough, 8 to 16, since the loss decomposes them into finer ones.",
         low=2,
         high=200,
         remedy="a branch step and the step after it are needed; the paper uses 16",
     )
     branch_steps: tuple[int, ...] = setting(
         (0, 2, 4, 6),
-        "K: the denoising steps that explore. Counted from 0; the last step cannot be one.",
+        "What may change: early steps vary the layout, later ones details. Each adds a group of images to every "
+        "step, so that half as many take half the time. The list K of denoising steps that add noise, counted from "
+        "0; the last step cannot be one.",
         most=64,
     )
     group_size: int = setting(
         12,
-        "G: images compared with each other at each branch step. A training step makes prompts x K x G images.",
+        "Time grows with it; 8 to 12 tell better from worse surely enough. G: the images that are compared with each "
+        "other. A training step draws prompts_per_step x branch steps x group_size images (paper: 1 x 4 x 12 = 48).",
         low=2,
         high=64,
         remedy="an advantage compares the images of a group; the paper uses 12",
     )
     eta: float = setting(
         0.8,
-        "How much noise a branch step adds. More explores further.",
+        "How much the images of a group differ: raise it if they look alike, lower it if they look broken. The noise "
+        "that a branch step adds; 0.8 is the paper's.",
         low=0.01,
         high=2.0,
         step=0.01,
@@ -47,10 +52,10 @@ class RolloutConfig:
     )
     batch_size: int = setting(
         4,
-        "Images in one network call. Lower it if memory runs out; it does not change what is learnt.",
+        "Out of memory? Lower it: 1 takes the least, larger is faster. Images in one network call; what is learnt "
+        "stays the same.",
         low=1,
         high=256,
-        expert=True,
         remedy="use 1 for the least memory",
     )
     exploration: Exploration = setting(

@@ -39,7 +39,8 @@ class GuardConfig:
 
     every: int = setting(
         10,
-        "Steps between two measurements.",
+        "How soon it sees that something goes wrong, and how much time it costs: steps between two measurements, "
+        "each of all held-out images.",
         low=1,
         high=10_000,
         remedy="give the number of steps between two measurements, such as 10",
@@ -52,7 +53,9 @@ class GuardConfig:
     )
     max_drop: float = setting(
         0.2,
-        "Alarm when the guard's reward is this far below its best, in units of its spread at the start. 0: no alarm.",
+        "How far the guard's reward may fall below its best: 0.1 is strict, 0.3 patient. In units of how much its "
+        "scores differed from image to image at the start (their standard deviation), so that one number fits every "
+        "reward. 0: no alarm.",
         low=0.0,
         high=10.0,
         step=0.01,

@@ -64,7 +64,10 @@ class Learner:
             except ConfigError as error:  # its pictures were damaged
                 logger.warning(f"Pave-GRPO {error}: this answer teaches nothing")
         self.answers = len(found)
-        self.taste = learn_taste(found, self.features, self._before) if len(found) >= LEAST else self._before
+        if len(found) < LEAST:
+            self.taste = self._before
+            return
+        self.taste = learn_taste(found, self.features, self._before)
         if self.taste is not None and self._save is not None:
             try:
                 self._save(self.taste)

@@ -17,6 +17,7 @@ from ..scoring.groups import mean
 from .sheets import GREEN, INK, MUTED, RED
 
 _BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"
+_JUDGE, _READINGS = "#0f766e", ("#854d0e", "#1e3a8a", MUTED)  # none of these is a reward's
 _REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", MUTED)
 
 Panel = Callable[[Any], None]
@@ -60,6 +61,7 @@ def reward_curve(
                 each.axvline(reading.step, color=RED, linestyle="--", linewidth=1)
         if chosen is not None:
             each.axvline(chosen, color=GREEN, linestyle=":", linewidth=1.6)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)  # short runs have no half steps
     axes[-1].set_xlabel("step" + _legend_of_lines(readings, chosen))
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -123,17 +125,17 @@ def _plot_gains(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
         said = "not scored: a person is asked about training images alone"
         axes.text(0.5, 0.6, said, transform=axes.transAxes, color=MUTED, ha="center")
     axes.set_ylabel("gain since step 0")
-    _title(axes, "Held-out prompts, same seeds", 12)
+    _title(axes, "Gain of the reward on held-out prompts, same seeds", 12)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
 
 
 def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     """The judge and the guard's reward, each in its own units: the second has an axis of its own on the right."""
     before = evaluations[0]
-    _title(axes, "Held-out prompts, by rewards that are never trained on", 10)
+    _title(axes, "Judge (not trained on), on held-out prompts", 10)
     shown: list[tuple[str, Callable[[Evaluation], Tensor | None], str]] = []
     if before.judge is not None:
-        shown.append(("judge", lambda e: e.judge, _PURPLE))
+        shown.append(("judge", lambda e: e.judge, _JUDGE))
     if before.held_out is not None and before.held_out is not before.judge:
         shown.append(("guard's reward", lambda e: e.held_out, GREEN))
     for place, (label, values, colour) in enumerate(shown):
@@ -167,7 +169,7 @@ def _plot_paired(
 def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
     steps = [0, *(reading.step for reading in readings)]
     axes.plot(steps, [0.0, *(100 * reading.drift for reading in readings)], marker="o", color=RED, label="drift")
-    for name, colour in zip(readings[0].changes, (_ORANGE, _BLUE, MUTED), strict=False):
+    for name, colour in zip(readings[0].changes, _READINGS, strict=False):
         axes.plot(
             steps, [0.0, *(100 * reading.changes[name] for reading in readings)], marker=".", color=colour, label=name
         )

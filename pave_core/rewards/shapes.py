@@ -52,7 +52,10 @@ def _named(prompt: str, words: Sequence[str], kind: str) -> int:
     found = [i for i, word in enumerate(words) if word in said]
     if len(found) != 1:
         count = "no" if not found else "more than one"
-        raise ConfigError(f"prompt: {quoted(prompt)} names {count} {kind}: name exactly one of {', '.join(words)}")
+        raise ConfigError(
+            f"prompt: {quoted(prompt)} names {count} {kind}: name exactly one of {', '.join(words)}, or "
+            "disconnect Pave Tiny Adherence, which knows only such prompts"
+        )
     return found[0]
 
 

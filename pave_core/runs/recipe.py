@@ -24,7 +24,7 @@ from .settings import Task
 SCORED_BY_NODES = "scored by nodes of the graph"
 STEERED = "steered"
 """The key of what was ordered in a run, and at which step; only a run that was steered has it."""
-VERSIONS = ("pack", "comfyui", STEERED)
+VERSIONS = ("pack", "comfyui", "architecture", STEERED)
 """Keys of a recipe that a resumed run need not match."""
 FREE = ("iterations", "checkpoint_every", "batch_size", "memory", "alone_after", "sure")
 """Settings that a resumed run need not match: they do not change what is learnt in a step, or (the last two) only say

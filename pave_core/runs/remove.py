@@ -25,8 +25,10 @@ _FILES = {
     ),
     album.MEASURED: re.compile(rf"([0-9]+_[0-9]+\.jpg|measured\.json){_WRITTEN}"),
     album.GROUP: re.compile(rf"([0-9]+_[0-9]+\.jpg|group\.json){_WRITTEN}"),
+    "person/pictures": re.compile(rf"[0-9a-f]{{32}}_[0-9]+\.png{_WRITTEN}"),
+    "person": re.compile(rf"(clicks\.jsonl|draft\.json|taste\.safetensors){_WRITTEN}"),
 }
-"""{folder in that of a run: the names of what the pack writes there}."""
+"""{folder in that of a run: the names of what the pack writes there}; those within others first."""
 
 
 def remove_run(folder: Path) -> list[str]:
@@ -47,7 +49,7 @@ def remove_run(folder: Path) -> list[str]:
         pass  # a disk without locks, or one that refuses: what it refuses stays
     try:
         for name, ours in _FILES.items():
-            _clear(folder / name, ours)
+            _clear(folder, name, ours)
     finally:
         lock.release()
     with contextlib.suppress(OSError):  # last, so that it is a run to the end; no locked file can be removed on Windows
@@ -56,14 +58,15 @@ def remove_run(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def _clear(place: Path, ours: re.Pattern[str]) -> None:
-    """Remove the plain files with these names, and the folder if it is one of pictures and nothing is left."""
-    if place.is_symlink():
+def _clear(folder: Path, name: str, ours: re.Pattern[str]) -> None:
+    """Remove the plain files with these names in a folder of that of a run, and it too if nothing is left."""
+    place = folder / name
+    if any(path.is_symlink() for path in (place, place.parent)):
         return
     with contextlib.suppress(OSError):
         for path in list(place.iterdir()):
             if ours.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                 with contextlib.suppress(OSError):
                     path.unlink()
-        if place.name in (album.MEASURED, album.GROUP):
+        if name:
             place.rmdir()

@@ -154,7 +154,9 @@ def _guard_lines(guard: GuardSummary) -> list[str]:
 
 def _gain_lines(comparison: Comparison, held_out_prompts: int) -> list[str]:
     total = comparison.total
-    where = f"{held_out_prompts} held-out prompts" if held_out_prompts else "the training prompts (none are held out)"
+    where = (
+        counted(held_out_prompts, "held-out prompt") if held_out_prompts else "the training prompts (none are held out)"
+    )
     of = f"reward on {where}, {comparison.images} images"
     if comparison.scored:
         lines = [f"{of}: {total.before:.4f} -> {total.after:.4f} (gain {_gain(total)})"]

@@ -36,6 +36,7 @@ LOSS_CURVES = {"divergence": "kl", "limited": "limited"}
 """{what a curve is called: what it is the mean of, over the chains of a step (SegmentMetrics)}."""
 SKETCHED = 40  # points of the curve in the list
 WORKFLOW = "workflow.json"
+CLICKED = Path("person", "clicks.jsonl")  # what a person has answered
 MAX_WORKFLOW = 8_000_000
 """The most bytes of a workflow that is kept."""
 KEPT_LINES = 1000  # runs whose lines are remembered
@@ -55,6 +56,7 @@ class RunLine:
     megabytes: float
     modified: float  # seconds since 1970
     lora: bool
+    person: bool  # whether somebody has answered in it
     resumable: bool
     workflow: bool  # whether the graph that began it is there
     picture: str | None  # the version of the picture that shows what it has learnt
@@ -105,6 +107,7 @@ def view_of(folder: Path, live: bool = False) -> dict[str, Any]:
         "pictures": [name for name in PICTURES if (folder / f"{name}.png").is_file()],
         "measured": measured | {"steps": [each for each in measured["steps"] if each <= step]},
         "resumable": _resumable(folder),
+        "person": (folder / CLICKED).is_file(),
         "workflow": (folder / WORKFLOW).is_file(),
     }
 
@@ -148,6 +151,7 @@ def _line(folder: Path, lora: Path, live: bool) -> RunLine:
         megabytes=sum(stat.st_size for stat in files.values()) / 1e6,
         modified=max((stat.st_mtime for stat in files.values()), default=0.0),
         lora=lora.is_file(),
+        person=(folder / CLICKED).is_file(),
         resumable=_resumable(folder),
         workflow=WORKFLOW in files,
         picture=_version(picture_of(folder, lora)),

@@ -22,6 +22,13 @@ BATCH = """size => {
 }"""
 
 
+SAVED = """() => {
+    const node = app.graph.nodes.find(n => n.type === "PaveSaveLoRA")
+    return String(node.widgets.find(w => w.name === "$$node-text-preview")?.value)
+}"""
+"""What Pave Save LoRA shows on itself."""
+
+
 def open_and_run(page, client, name):
     """Open a workflow, run it, and wait until its pictures are shown."""
     load_workflow(page, FOLDER / f"{name}.json")
@@ -40,6 +47,8 @@ def test_it_runs_from_the_page(page, client, layout, artifacts, name):
     page.problems.clear()
     open_and_run(page, client, name)
     page.screenshot(path=artifacts / f"{name}_after_run.png")
+    if name == "quickstart":
+        assert page.evaluate(SAVED).startswith("For Load LoRA, after R: quickstart"), "the node says where the LoRA is"
     assert layout().problems() == [], "a picture made a node grow over another"
 
 

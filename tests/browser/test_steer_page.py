@@ -62,7 +62,7 @@ def off(page, name):
 
 
 def said(page):
-    return page.locator(".pave-said").inner_text() if page.locator(".pave-said").is_visible() else ""
+    return page.locator(".pave-obeyed").inner_text() if page.locator(".pave-obeyed").is_visible() else ""
 
 
 def test_what_is_ordered_is_shown_until_it_is_done(page, served):
@@ -140,7 +140,7 @@ def test_a_run_whose_server_knows_no_orders_is_shown_too(page, served):
 def test_the_time_left_stands_still_while_it_is_paused(page, served):
     new(page, served, paused=True, seconds_left=59.0 * 60)
     button(page, "Go on").wait_for()
-    assert "about 59 min left" in page.locator(".pave-time").inner_text()
+    assert "about 59 min left" in page.locator(".pave-line .pave-time").inner_text()
 
 
 @pytest.mark.parametrize("palette", PALETTES)

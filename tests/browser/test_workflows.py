@@ -1,6 +1,7 @@
 """Every workflow in the real page, in both of its front ends: it opens, from the template list too, and is laid out."""
 
 import json
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ FILES = sorted((ROOT / "workflows").glob("*.json"))
 BACKWARDS = """() => [...app.graph.links.values()]
     .map(link => [app.graph.getNodeById(link.origin_id), app.graph.getNodeById(link.target_id)])
     .filter(([from, to]) => from.pos[0] >= to.pos[0]).map(([from, to]) => `${from.title} -> ${to.title}`)"""
+
+NOTE = """() => {
+    const {pos, size} = app.graph.nodes.find(node => node.type === "MarkdownNote"), {ds, canvas} = app.canvas
+    const {left, top} = canvas.getBoundingClientRect(), height = LiteGraph.NODE_TITLE_HEIGHT
+    const [x, y] = ds.convertOffsetToCanvas([pos[0], pos[1] - height])
+    return [left + x, top + y, left + x + size[0] * ds.scale, top + y + (size[1] + height) * ds.scale]
+}"""
+"""Where the note is on the page: left, top, right, bottom."""
 
 DRAWN = "[...document.querySelectorAll('[data-node-id]')].map(element => element.dataset.nodeId)"
 """The ids of the nodes that Nodes 2.0 draws."""
@@ -71,22 +80,63 @@ def test_it_opens_and_is_laid_out(page, layout, artifacts, file):
     assert file.with_suffix(".jpg").read_bytes()[:3] == b"\xff\xd8\xff", "no thumbnail"
 
 
-def open_in_nodes_2(page, file, picture):
+def open_in_nodes_2(page, drawn_layout, file, picture):
     ids = sorted(str(node["id"]) for node in nodes_of(file))
     page.problems.clear()
     load_workflow(page, file)
     until(page, f"{file.stem}: each of its nodes is drawn, and no other", lambda: sorted(page.evaluate(DRAWN)) == ids)
     fit_and_shoot(page, picture)
     assert sorted(page.evaluate(DRAWN)) == ids, file.stem
+    with suppress(TimeoutError):
+        until(page, f"{file.stem} is laid out", lambda: drawn_layout().problems() == [], seconds=20)
+    assert drawn_layout().problems() == [], file.stem
     assert missing_nodes(page) == [], file.stem
     assert our_errors(page) == [], file.stem
     assert_it_is_sent(page, file, f"{file.stem} is another graph in Nodes 2.0")
 
 
-def test_every_workflow_opens_in_nodes_2(page, artifacts):
+def test_every_workflow_opens_in_nodes_2(page, drawn_layout, artifacts):
     with nodes_2(page):
         for file in FILES:
-            open_in_nodes_2(page, file, artifacts / f"{file.stem}_nodes2.png")
+            open_in_nodes_2(page, drawn_layout, file, artifacts / f"{file.stem}_nodes2.png")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_taste", "resume_training"])
+def test_what_a_new_user_opens_first_has_no_wire_over_a_node(page, crossed, name):
+    load_workflow(page, ROOT / "workflows" / f"{name}.json")
+    assert crossed() == []
+
+
+def test_the_quickstart_has_ten_nodes_and_is_no_wider_than_high(page, layout):
+    load_workflow(page, ROOT / "workflows" / "quickstart.json")
+    assert len(page.evaluate("app.graph.nodes.map(node => node.id)")) <= 10
+    left, top, right, bottom = zip(*layout().groups.values(), strict=True)
+    assert max(right) - min(left) <= max(bottom) - min(top)
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["canvas", "Nodes 2.0"])
+def test_a_template_opens_at_full_size_with_its_note_in_sight(page, server, newer):
+    """At 1280 x 800; the page of the other tests is larger."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": 1280, "height": 800})
+    try:
+        with nodes_2(page) if newer else nullcontext():
+            page.goto(f"{server.url}/?template=quickstart&source={PACK}")
+            until(page, "it is open", lambda: page.evaluate("(window.app?.graph?.nodes ?? []).length") == 10)
+            until(page, "it is at 100 %", lambda: page.evaluate("Math.round(100 * app.canvas.ds.scale)") == 100)
+            wait_drawn(page)
+            left, top, right, bottom = page.evaluate(NOTE)
+            assert left > 58, "not under the sidebar"
+            assert (top > 130, bottom < 800) == (True, True), "neither under the bars nor below the edge"
+            assert right < 1280 or newer
+    finally:
+        page.set_viewport_size(size)
+
+
+def test_what_a_person_saves_opens_where_they_left_it(page):
+    load_workflow(page, ROOT / "workflows" / "quickstart.json")
+    saved = page.evaluate("() => app.graph.serialize()")
+    assert "pave_view" not in saved["extra"]
 
 
 def test_they_are_in_the_host_s_list_of_templates(client):

@@ -5,6 +5,7 @@ The architectures that a host has are found in its own code (_tiny_architectures
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -74,8 +75,9 @@ PROPERTIES_PANEL = "[data-testid=properties-panel]"
 # In Nodes 2.0 the label of a number was on its input; now it is on the box around the input and its buttons.
 NUMBER_FIELD = '[aria-label="{name}"] input, input[aria-label="{name}"]'
 
-# Settings for experts were shown in Nodes 2.0 like all others; now they are folded away.
-UNFOLD = "Show advanced inputs"
+# Settings for experts were shown in Nodes 2.0 like all others, and a script of ours folds them; now the host does.
+UNFOLD = re.compile("more settings|Show advanced inputs")
+FOLD = re.compile("fewer settings|Hide advanced inputs")
 
 
 def with_inputs_of_both(prompt: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """tools/train.py: the same run as Pave Train in the host, signals, resuming, and what it refuses."""
 
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -614,6 +615,26 @@ def test_rewards_are_made_again_from_their_descriptions(makers, root):
         assert again.items() <= said.items(), name
     made = makers.reward(described(root)["colour"])
     assert made(torch.ones(1, 4, 4, 3), ["x"]).item() == pytest.approx(math.exp(-(0.25 + 0.5625) / (2 * 0.09)))
+
+
+def test_a_taste_is_made_again_from_its_file(tool, makers, root, tmp_path):
+    import torch
+
+    from _person import click, shapes
+    from pave_core.person.taste import ClipFeatures, TasteReward, learn_taste
+    from pave_core.scoring.score import describe
+
+    tiny = root / "assets" / "tiny"
+    eyes = ClipFeatures(tiny / "open_clip_model.safetensors", tiny / "open_clip_config.json")
+    answers = [(eyes(shapes(number).images), click(number)) for number in range(6)]
+    learn_taste(answers, eyes).save(tmp_path / "mine.safetensors")
+    reward = TasteReward(tmp_path / "mine.safetensors", eyes)
+    said = json.loads(json.dumps(describe(reward)))
+    with pytest.raises(tool.recipe.ConfigError, match="there is no 'mine.safetensors'"):
+        makers.reward(said)
+    made = dataclasses.replace(makers, files=lambda: [tmp_path / "mine.safetensors"]).reward(said)
+    images = shapes(9).images / 255
+    assert torch.equal(made(images, ["a"] * 12), reward(images, ["a"] * 12))
 
 
 @pytest.mark.parametrize(

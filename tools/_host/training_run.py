@@ -49,7 +49,7 @@ class Result:
         if self.adherence_before is not None and self.adherence_after is not None:
             before, after = f"{self.adherence_before:.1%}", f"{self.adherence_after:.1%}"
             change = 100 * (self.adherence_after - self.adherence_before)
-            rows.append(("adherence", before, after, f"{change:+.1f} points"))
+            rows.append(("judge", before, after, f"{change:+.1f} points"))
         lines = [f"{name:<12}{before:>9}{after:>9}   {note}".rstrip() for name, before, after, note in rows]
         lines += [f"{'training':<12}{self.train_seconds:8.0f} s   {self.steps} steps, ComfyUI {self.comfyui_version}"]
         files = {"LoRA": self.lora, "curve": self.curve, "grid": self.grid}

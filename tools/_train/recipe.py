@@ -33,7 +33,7 @@ FILE = "recipe.json"
 """In a run's folder: the recipe that it was begun with."""
 CARRIED = (
     *("pack", "comfyui", "method", "step", "model", "config", "reward", "judge", "guard", "prompts", "held_out"),
-    *("sampling", "pipeline", "steered"),
+    *("sampling", "pipeline", "architecture", "steered"),
 )
 OWN = ("files", "run", "processes")
 RUN: tuple[str, ...] = pack_module("pave_core.runs.settings").IN_RECIPES

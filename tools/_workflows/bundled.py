@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .graph import Workflow
-from .loops import custom_reward_graph, step_by_step_loop
+from .loops import custom_reward_graph, step_by_step_loop, train_look_train
 from .real_models import REAL_MODELS
 from .results import compare_before_after, generate_with_lora, train_then_generate
 from .training import (
@@ -26,6 +26,7 @@ RUNNABLE: dict[str, Callable[[], Workflow]] = {
         you_are_the_reward,
         train_advanced,
         step_by_step_loop,
+        train_look_train,
         custom_reward_graph,
         train_then_generate,
         generate_with_lora,

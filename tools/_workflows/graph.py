@@ -29,10 +29,13 @@ class Ref:
 
 @dataclass
 class Workflow:
-    """Groups stand side by side in rows; within a group, nodes fill columns from top to bottom."""
+    """Groups stand side by side in rows, or under another; within a group, nodes fill columns from top to bottom."""
 
     name: str
     cover: tuple[str, ...] = ()  # the first characters of the titles of the groups that the thumbnail shows; empty: all
+    result: str = (
+        ""  # the title of the preview whose pictures, after a run, are the thumbnail instead; empty: the graph
+    )
     nodes: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     _row: int = 0
@@ -42,11 +45,24 @@ class Workflow:
         """The next groups go into a new row."""
         self._row += 1
 
-    def group(self, title: str, colour: str = "#3f789e", after: Ref | None = None) -> None:
-        """The next nodes go into a new group, to the right of the node `after`, even if that is in another row."""
+    def group(
+        self,
+        title: str,
+        colour: str = "#3f789e",
+        *,
+        after: Ref | None = None,
+        under: int | None = None,
+        down: int = 0,
+    ) -> int:
+        """The next nodes go into a new group, whose number is returned.
+
+        It stands to the right of the group before, and of the node `after`, even if that is in another row; or under
+        the group `under`, beside those that are there already. down: so much lower, where wires pass above it.
+        """
         self._column = 0
-        place = {"row": self._row, "after": after.id if after else None}
+        place = {"row": self._row, "after": after.id if after else None, "under": under, "down": down}
         self.groups.append({"id": len(self.groups) + 1, "title": title, "colour": colour, **place})
+        return len(self.groups)
 
     def column(self) -> None:
         """The next nodes go into a new column of the group."""

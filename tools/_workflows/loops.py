@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import Ref, Workflow
+from .graph import Out, Ref, Workflow
 from .parts import LORA, ROLLOUT, RUN, outcome, picture, rewards, settings, tiny
 
 
@@ -33,7 +33,7 @@ def learn(w: Workflow, start: Ref, sampled: Ref, scores: Ref) -> Ref:
 
 
 def step_by_step_loop() -> Workflow:
-    w = Workflow("step_by_step_loop", cover=("4",))
+    w = Workflow("step_by_step_loop", result="The trained model")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -48,7 +48,8 @@ What *Pave Train* does, one node per part: with the same settings and seed it gi
   moves the LoRA.
 - **Pave Finish** gives the trained MODEL to a KSampler. Change the prompt there and run again: it does not train again.
 
-Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go on.
+**Careful: press Run without a change, and the whole loop trains again from the start**, unlike Pave Train, whose result
+is kept. Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go on.
 """,
         (400, 480),
     )
@@ -73,8 +74,71 @@ Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Begin to go
     return w
 
 
+def train_look_train() -> Workflow:
+    w = Workflow("train_look_train")
+    w.group("1. The model and the prompts")
+    w.note(
+        """
+## Train 50, look, train 50 more
+
+One run in two halves, with pictures between them: the model draws after 50 steps, while the second half begins. One
+LoRA comes out, of all 100 steps.
+
+- Do you not like what you see? **Cancel**: LoRA and checkpoint are kept, as they are then.
+- Is it enough? Cancel as well, or set `iterations` of the second *Pave Loop Begin* to 0 before you run.
+- Do you want more of it? Copy the nodes of a half, and wire them in behind.
+
+**Careful: press Run without a change, and it trains again from the start.**
+""",
+        (400, 330),
+    )
+    model, prompts = tiny(w)
+    w.group("2. Settings")
+    lora = w.node("PaveLoRASettings", **LORA)
+    rollout = w.node("PaveRolloutSettings", **ROLLOUT | {"steps": 4, "branch_steps": "0, 1"})
+    w.column()
+    policy = w.node("PavePolicy", model=model["model"], clip=model["clip"], vae=model["vae"], lora=lora)
+    contrast = w.node("PaveCLIPContrast", "Reward: CLIP contrast", prompts=prompts)
+    optimizer = w.node("PaveOptimizer", learning_rate=7e-4)
+    w.group("3. The first half", "#b06634")
+    wires = {"policy": policy, "prompts": prompts, "rollout": rollout, "optimizer": optimizer, "reward": contrast}
+    run = {"prompts_per_step": 8, "evaluation_seeds": RUN["evaluation_seeds"]}
+    begin = w.node("PaveBegin", run_name="look", **wires, **run)
+    w.column()
+    half = _half(w, begin, contrast)
+    w.group("4. Look", "#8A8")
+    drawn = w.node("PaveRollout", "Draw with it", state=half)
+    w.column()
+    w.preview("After the first half", drawn["images"], (480, 520))
+    w.group("5. The second half", "#b06634")
+    half = _half(w, half, contrast)
+    w.group("6. What came out")
+    finish = w.node("PaveFinish", state=half)
+    w.column()
+    outcome(w, finish, "look", grid=False)
+    return w
+
+
+def _half(w: Workflow, state: Ref | Out, reward: Ref) -> Out:
+    """50 iterations, in columns of their own; the state after them."""
+    start = w.node("PaveLoopBegin", state=state, iterations=50)
+    w.column()
+    sampled = w.node("PaveRollout", state=start["state"])
+    w.column()
+    scores = w.node("PaveScore", reward=reward, images=sampled["images"], prompts=sampled["prompts"])
+    w.column()
+    advantages = w.node("PaveAdvantage", rollout=sampled["rollout"], scores=scores)["advantages"]
+    w.column()
+    rollout = sampled["rollout"]
+    loss = w.node("PaveDecompositionLoss", state=start["state"], rollout=rollout, advantages=advantages)
+    w.column()
+    step = w.node("PaveOptimizerStep", state=loss["state"])
+    w.column()
+    return w.node("PaveLoopEnd", loop=start["loop"], state=step["state"])["state"]
+
+
 def custom_reward_graph() -> Workflow:
-    w = Workflow("custom_reward_graph", cover=("3",))
+    w = Workflow("custom_reward_graph", result="Curve")
     w.group("1. The model and the prompts")
     w.note(
         """

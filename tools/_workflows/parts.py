@@ -63,7 +63,7 @@ def outcome(w: Workflow, train: Ref, name: str, grid: bool = True, height: int =
 
     `height` is that of the pictures: Nodes 2.0 shows them as wide as their node, and they run over one that is too low.
     """
-    w.preview("Reward curve", train["curve"], (560, height))
+    w.preview("Curve", train["curve"], (560, height))
     w.node("PaveSaveLoRA", lora=train["lora"], name=name)
     w.column()
     if grid:

@@ -13,6 +13,7 @@ from typing import Any
 from pave_core.config.fields import shown
 from pave_core.config.presets import MEMORY_PRESETS, WeightDtype
 
+from .files import PLACES, address
 from .graph import Out, Ref, Workflow
 
 PROMPTS = """a portrait of an old fisherman, soft window light
@@ -26,7 +27,7 @@ a field of sunflowers with mountains behind
 a vintage car in front of a neon diner at night
 a cat asleep on a stack of books"""
 SCORER = {"precision": "bf16", "batch_size": 8}
-CLIP = {"checkpoint": "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "architecture": "ViT-H-14", **SCORER}
+CLIP = {"checkpoint": "open_clip_model.safetensors", "architecture": "ViT-H-14", **SCORER}
 HPS = {"checkpoint": "HPS_v2.1_compressed.pt", **SCORER}
 
 Loaded = tuple[Ref | Out, Ref | Out, Ref | Out]
@@ -43,7 +44,7 @@ class Model:
 
     title: str
     load: Callable[[Workflow, WeightDtype], Loaded]  # with the weight_dtype of the memory preset
-    files: str
+    needs: tuple[str, ...]  # the files of its loaders
     sampling: dict[str, Any]  # cfg, guidance, negative_prompt and scheduler of Pave Train
     steps: int  # for generating
     gigabytes: float  # of its weights in their file
@@ -95,7 +96,7 @@ MODELS = {
     "sd35_medium": Model(
         "SD3.5 medium",
         sd35,
-        "`models/checkpoints/sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors`",
+        ("sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors",),
         {"cfg": 4.5, "scheduler": "sgm_uniform", "negative_prompt": ""},
         28,
         gigabytes=4.9,
@@ -105,8 +106,7 @@ MODELS = {
     "flux1_dev": Model(
         "FLUX.1-dev (fp8)",
         flux,
-        "`models/diffusion_models/flux1-dev.safetensors` (loaded as fp8), `models/text_encoders/clip_l.safetensors` "
-        "and `t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
+        ("flux1-dev.safetensors", "clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors", "ae.safetensors"),
         {"cfg": 1.0, "guidance": 3.5, "scheduler": "simple"},
         20,
         gigabytes=23.8,
@@ -118,8 +118,7 @@ MODELS = {
     "z_image_turbo": Model(
         "Z-Image Turbo",
         z_image,
-        "`models/diffusion_models/z_image_turbo_bf16.safetensors`, `models/text_encoders/qwen_3_4b.safetensors`, "
-        "`models/vae/ae.safetensors`",
+        ("z_image_turbo_bf16.safetensors", "qwen_3_4b.safetensors", "ae.safetensors"),
         {"cfg": 1.0, "scheduler": "simple"},
         9,
         gigabytes=12.3,
@@ -129,8 +128,11 @@ MODELS = {
     "qwen_image": Model(
         "Qwen-Image",
         qwen_image,
-        "`models/diffusion_models/qwen_image_fp8_e4m3fn.safetensors`, "
-        "`models/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors`, `models/vae/qwen_image_vae.safetensors`",
+        (
+            "qwen_image_fp8_e4m3fn.safetensors",
+            "qwen_2.5_vl_7b_fp8_scaled.safetensors",
+            "qwen_image_vae.safetensors",
+        ),
         {"cfg": 2.5, "scheduler": "simple"},
         20,
         gigabytes=20.4,
@@ -140,13 +142,18 @@ MODELS = {
     "chroma": Model(
         "Chroma1-HD",
         chroma,
-        "`models/diffusion_models/Chroma1-HD-fp8_scaled_rev2.safetensors`, "
-        "`models/text_encoders/t5xxl_fp8_e4m3fn_scaled.safetensors`, `models/vae/ae.safetensors`",
+        ("Chroma1-HD-fp8_scaled_rev2.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors", "ae.safetensors"),
         {"cfg": 3.5, "scheduler": "beta", "negative_prompt": "low quality, blurry"},
         26,
         gigabytes=8.9,
     ),
 }
+
+
+def listed(files: tuple[str, ...]) -> str:
+    """The files of a model and of the rewards, with their folders, as Markdown links."""
+    names = (*files, CLIP["checkpoint"], HPS["checkpoint"])
+    return "\n".join(f"- `models/{PLACES[name][0]}`: [{name}]({address(name)})" for name in names)
 
 
 def real(name: str, card: str) -> Workflow:
@@ -160,20 +167,22 @@ def real(name: str, card: str) -> Workflow:
         f"""
 ## {about.title}, {card} card
 
-Files: {about.files}; for the rewards, in `models/reward_models`, `{CLIP["checkpoint"]}` (open_clip's ViT-H-14 of
-LAION) and `{HPS["checkpoint"]}` (xswu/HPSv2).
+Put these files where the loaders look (ComfyUI's list of missing models has the same addresses):
+
+{listed(about.needs)}
 
 {about.remark}
 
-**The settings are the paper's, fitted to {card}: the rank, what is computed again, and what stays in system memory.
-This file has not been run on such a card.** Set `iterations` to 2 for a first try. If memory runs out, raise `offload`
-in *Pave Memory*, then lower `width` and `height`.
+**The method is the paper's, with a smaller rank ({preset.rank}), groups of 12 and a guard, and memory settings that an
+estimate makes fit {card}. This file has not been run on such a card.** Set `iterations` to 2 for a first try; *Pave
+Preflight* tells before a run whether it fits. If memory runs out, raise `offload` in *Pave Memory*, then lower `width`
+and `height`.
 
 HPS v2.1 scores what people prefer, the CLIP score keeps the images true to the prompt; 0.7 to 1.4 is a balance that
-has been published. The guard ends the run when the look of the images has changed by half. Write your own prompts,
-thirty or more, and replace the rewards with what you like.
+has been published. The guard ends the run when the look of the images has changed by half. Replace the ten prompts,
+of which two are held out, by thirty or more of your own, and the rewards by what you like.
 """,
-        (400, 520),
+        (460, 760),
     )
     model, clip, vae = about.load(w, dtype)
     w.column()
@@ -211,7 +220,7 @@ thirty or more, and replace the rewards with what you like.
         **few,
     )
     w.group("4. What came out")
-    w.preview("Reward curve", train["curve"], (560, 760))
+    w.preview("Curve", train["curve"], (560, 760))
     w.node("PaveSaveLoRA", lora=train["lora"], name=w.name)
     w.column()
     w.preview("Before and after, same seeds", train["grid"], (560, 760))

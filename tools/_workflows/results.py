@@ -11,7 +11,7 @@ SAVED: dict[str, Any] = {"lora_name": "quickstart.safetensors", "strength_model"
 
 
 def train_then_generate() -> Workflow:
-    w = Workflow("train_then_generate", cover=("1", "2", "3", "4"))
+    w = Workflow("train_then_generate", result="After")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -47,7 +47,7 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
     )
     curve, size = "Minus the reward, as the stock graph", (480, 330)
     w.node("LossGraphNode", curve, size, loss=train["loss_map"], filename_prefix="pave_loss")
-    w.preview("Reward curve", train["curve"], (480, 360))
+    w.preview("Curve", train["curve"], (480, 360))
     w.row()
     w.group("5. The model as it was", "#8A8", after=model)
     picture(w, "Before", model["model"], model)
@@ -66,7 +66,8 @@ def generate_with_lora() -> Workflow:
 ## Generate with a saved LoRA
 
 The stock *Load LoRA* takes the files that *Pave Save LoRA*, *Pave Train* and *Pave Finish* write. Run the *quickstart*
-template once: it saves `quickstart.safetensors`. Then press **R** here, so that the list shows it.
+template once, then press **R** here, so that the list shows its file. *Pave Save LoRA* shows the name: nothing is
+overwritten, so the second run's is `quickstart_2`, and the highest number is the newest. Choose it in both nodes.
 
 *Pave LoRA Recipe* reads from the file how it was trained.
 """,
@@ -95,8 +96,9 @@ def compare_before_after() -> Workflow:
 The same prompts from the same seeds, without and with the LoRA, scored by the same reward. The table gives the gain
 and its standard error, overall and prompt by prompt.
 
-Run the *quickstart* template once: it saves `quickstart.safetensors`. Then press **R** here. Any two MODELs can be
-compared: two LoRAs, two strengths, two checkpoints.
+Run the *quickstart* template once, press **R** here, and choose its file in *Load LoRA*: *Pave Save LoRA* shows the
+name, and of several the highest number is the newest. Any two MODELs can be compared: two LoRAs, two strengths, two
+checkpoints.
 """,
         (400, 300),
     )

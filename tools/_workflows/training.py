@@ -5,47 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Ref, Workflow
-from .parts import CAPTIONS, LORA, ROLLOUT, RUN, SHORT, SIZE, WARM, outcome, picture, rewards, settings, tiny
+from .parts import CAPTIONS, LORA, ROLLOUT, RUN, SHORT, SIZE, WARM, outcome, rewards, settings, tiny
 
 TASTE: dict[str, Any] = SHORT | {"iterations": 40, "checkpoint_every": 20}
 """A slow training: the warm colour pulls away from the prompt."""
+BELOW_THE_WIRES = 230
+"""So much lower stands a group between the model with its prompts and Pave Train."""
 
 
 def quickstart() -> Workflow:
-    w = Workflow("quickstart", cover=("2", "3", "4"))
-    w.group("1. The model and the prompts")
+    w = Workflow("quickstart", result="Before and after, same seeds")
+    top = w.group("Read me")
     w.note(
         """
-## Pave-GRPO quickstart
+## Pave-GRPO quickstart: press Run
 
-Tunes a LoRA toward a reward, by reinforcement learning, in this graph. The bundled model draws coloured shapes at
-64x64, so it takes minutes on a CPU. It often draws another colour or shape than was asked for.
+The bundled model draws coloured shapes, and often another colour or shape than was asked for. In about two minutes on a
+CPU a LoRA teaches it better: no downloads, no data.
 
-1. **Run**. Pave Train shows its progress and the images that it trains on.
-2. **The reward** is *Pave CLIP Contrast*: how surely a small CLIP picks the image's own prompt among all prompts of
-   the run. So wrong colours and shapes turn right.
-3. **The judge** is a classifier that is measured before and after, and never trained on. If it falls, the reward is
-   being fooled.
-4. **The result**: the reward curve, held-out prompts before and after from the same seeds, and a LoRA in
-   `output/loras` for the stock *Load LoRA* node.
-5. At the bottom, one prompt and four seeds with the model as it was and as it is now.
+- **Pave Train** shows its progress and the images that it learns from; the tab *Pave-GRPO* on the left shows more.
+- **The reward**, *CLIP contrast*, is how surely a small CLIP picks an image's own prompt among all prompts.
+- **The judge** is only measured, before and after, and never trained on. If it falls, the reward is being fooled.
+- **What came out**, on the right: the same seeds before and after, the curve, and a LoRA for the stock *Load LoRA*.
 
-To tune your own model, replace *Pave Tiny Model* with your loaders, set width and height, and write your own prompts.
-*quickstart_taste* trains toward a taste instead, which is a matter of opinion.
+For your own model, put your loaders in the place of *Pave Tiny Model*, set width, height and cfg as you generate, write
+your prompts, remove the judge, which knows only coloured shapes, and choose a reward.
 """,
-        (400, 480),
+        (1060, 240),
     )
-    model, prompts = tiny(w)
-    w.group("2. What you like", "#8A8")
-    contrast = w.node("PaveCLIPContrast", "CLIP contrast: its prompt first", prompts=prompts)
-    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
-    _train_and_generate(w, model, prompts=prompts, reward=contrast, judge=judge, name="quickstart", preset="quick")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
+    contrast = w.node("PaveCLIPContrast", "Reward: CLIP contrast", prompts=prompts)
+    judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
+    w.group("3. Train", "#b06634", under=top)
+    _train_and_show(w, model, prompts=prompts, reward=contrast, judge=judge, name="quickstart", preset="quick")
     return w
 
 
 def quickstart_taste() -> Workflow:
-    w = Workflow("quickstart_taste", cover=("2", "3", "4"))
-    w.group("1. The model and the prompts")
+    w = Workflow("quickstart_taste")
+    top = w.group("Read me")
     w.note(
         """
 ## A taste, and what keeps it in bounds
@@ -55,14 +55,18 @@ score that keeps them true to their prompts. Change the colour or the weights an
 
 The colour alone would soon flood every image: set the weight of the CLIP score to 0, and **the judge** falls, a
 classifier of colour and shape that is measured before and after, and never trained on.
+
+The weights are for *raw* scores here, because both rewards are already of about one size.
 """,
-        (400, 300),
+        (1400, 160),
     )
-    model, prompts = tiny(w)
-    w.group("2. What you like", "#8A8")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     mix = rewards(w)
-    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
-    _train_and_generate(w, model, prompts=prompts, reward=mix, judge=judge, name="quickstart_taste", **TASTE)
+    judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
+    w.group("3. Train", "#b06634", under=top)
+    _train_and_show(w, model, prompts=prompts, reward=mix, judge=judge, name="quickstart_taste", **TASTE)
     return w
 
 
@@ -74,8 +78,8 @@ CLICKED: dict[str, Any] = {
 
 
 def you_are_the_reward() -> Workflow:
-    w = Workflow("you_are_the_reward", cover=("1", "2", "3"))
-    w.group("1. The model and the prompts")
+    w = Workflow("you_are_the_reward")
+    top = w.group("Read me")
     w.note(
         """
 ## You are the reward
@@ -90,60 +94,45 @@ closed window waits there. **Cancel** loses nothing: choose the run in `resume`.
 
 Your taste is kept with the run. *Pave Taste* makes a reward of it that asks nobody.
 """,
-        (400, 400),
+        (1060, 280),
     )
-    model, prompts = tiny(w)
-    w.group("2. You", "#8A8")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. You", "#8A8", under=top, down=BELOW_THE_WIRES)
     person = w.node("PavePerson", size=(300, 0))
-    w.group("3. Train", "#b06634")
-    train = w.node(
-        "PaveTrain",
-        size=(420, 0),
-        model=model["model"],
-        clip=model["clip"],
-        vae=model["vae"],
-        prompts=prompts,
-        reward=person,
-        run_name="mine",
-        evaluation_seeds=8,
-        evaluate_every=10,
-        **CLICKED,
-    )
-    w.group("4. What came out")
-    outcome(w, train, "mine")
+    w.group("3. Train", "#b06634", under=top)
+    measured = {"evaluation_seeds": 8, "evaluate_every": 10}
+    _train_and_show(w, model, prompts=prompts, reward=person, name="mine", **CLICKED | measured)
     return w
 
 
-def _train_and_generate(
-    w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, judge: Ref, name: str, **method: Any
-) -> None:
-    """Train, show what came out, and draw with the model before and after. method: widgets of Pave Train."""
-    w.group("3. Train", "#b06634")
+def _shapes(w: Workflow) -> tuple[Ref, Ref]:
+    """The bundled model and its prompts, in a narrow column."""
+    model = w.node("PaveTinyModel", size=(260, 0))
+    return model, w.node("PavePrompts", size=(260, 400), text=CAPTIONS, held_out=0.2, seed=0)
+
+
+def _train_and_show(w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, name: str, **method: Any) -> None:
+    """Train, and show what came out. method: widgets of Pave Train, and its judge."""
     train = w.node(
         "PaveTrain",
-        size=(420, 0),
+        size=(310, 0),
         model=model["model"],
         clip=model["clip"],
         vae=model["vae"],
         prompts=prompts,
         reward=reward,
-        judge=judge,
-        run_name=name,
-        evaluation_seeds=16,
-        evaluate_every=20,
-        **SIZE | method,
+        **{"run_name": name, "evaluation_seeds": 16, "evaluate_every": 20} | SIZE | method,
     )
     w.group("4. What came out")
-    outcome(w, train, name)
-    w.row()
-    w.group("5. Generate: the model as it was", "#8A8", after=model)
-    picture(w, "Before", model["model"], model)
-    w.group("6. Generate: the trained model, same prompt, same seeds", "#8A8", after=train)
-    picture(w, "After", train["model"], model)
+    w.preview("Before and after, same seeds", train["grid"], (440, 520))
+    w.preview("Curve", train["curve"], (440, 520))
+    w.node("PaveSaveLoRA", lora=train["lora"], name=name)
+    w.text("Summary", train["summary"], (440, 330))
 
 
 def train_advanced() -> Workflow:
-    w = Workflow("train_advanced", cover=("2", "3", "4"))
+    w = Workflow("train_advanced", result="Before and after, same seeds")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -163,7 +152,7 @@ for a run as long as the quickstart's.
     w.nodes[wires["objective"].id - 1]["widgets"]["plain_weight"] = 0.5
     w.group("3. What you like", "#8A8")
     mix = rewards(w)
-    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
     w.group("4. Train", "#b06634")
     train = w.node(
         "PaveTrainAdvanced",
@@ -182,7 +171,7 @@ for a run as long as the quickstart's.
 
 
 def diffusers_pipeline() -> Workflow:
-    w = Workflow("diffusers_pipeline", cover=("2", "3", "4"))
+    w = Workflow("diffusers_pipeline", result="Before and after, same seeds")
     w.group("1. The pipeline and the prompts")
     w.note(
         """
@@ -225,8 +214,8 @@ steps. For your own, choose its folder, set `precision` to bf16 and width and he
 
 
 def resume_training() -> Workflow:
-    w = Workflow("resume_training", cover=("2", "3", "4"))
-    w.group("1. The model and the prompts")
+    w = Workflow("resume_training", result="Before and after, same seeds")
+    top = w.group("Read me")
     w.note(
         """
 ## Stop and resume
@@ -238,32 +227,20 @@ def resume_training() -> Workflow:
 
 All other settings must be as they were; Pave Train says which one is not.
 """,
-        (400, 320),
+        (1400, 200),
     )
-    model, prompts = tiny(w)
-    w.group("2. What you like", "#8A8")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = _shapes(w)
+    w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     mix = rewards(w)
-    w.group("3. Train, stop, go on", "#b06634")
-    train = w.node(
-        "PaveTrain",
-        size=(420, 0),
-        model=model["model"],
-        clip=model["clip"],
-        vae=model["vae"],
-        prompts=prompts,
-        reward=mix,
-        run_name="resume_me",
-        evaluation_seeds=4,
-        checkpoint_every=5,
-        **SHORT,
-    )
-    w.group("4. What came out")
-    outcome(w, train, "resumed")
+    w.group("3. Train, stop, go on", "#b06634", under=top)
+    settings = {"run_name": "resume_me", "evaluation_seeds": 4, "evaluate_every": 0, "checkpoint_every": 5}
+    _train_and_show(w, model, prompts=prompts, reward=mix, name="resumed", **SHORT | settings)
     return w
 
 
 def multi_reward_guarded() -> Workflow:
-    w = Workflow("multi_reward_guarded", cover=("4", "5"))
+    w = Workflow("multi_reward_guarded", result="Before and after, same seeds")
     w.group("1. The model and the prompts")
     w.note(
         """
@@ -279,8 +256,9 @@ A reward that is trained on is soon fooled. This workflow does three things abou
    prompts say, and measures how much their look has changed. If the judge falls or the look changes too much, the run
    ends, and the best weights come out.
 
-Take the CLIP score out of the mix (weight 0), raise `iterations` to 60 and `learning_rate` to 0.002 to see the guard at
-work.
+To see the guard at work, take the CLIP score and the contrast out of the mix (weight 0), raise `iterations` to 60,
+`evaluation_seeds` to 16 (fewer, and it would act on noise) and `learning_rate` to 0.002: the colour then floods the
+images.
 """,
         (400, 500),
     )
@@ -300,7 +278,7 @@ work.
     w.text("Can it teach?", checked["report"], (520, 330))
     w.preview("The groups of the check", checked["sheet"], (520, 420))
     w.group("4. Train, guarded", "#b06634")
-    judge = w.node("PaveTinyAdherence", "Adherence: the judge")
+    judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
     w.column()
     guard = w.node("PaveGuard", held_out=judge, every=2, max_drop=0.2, max_change=0.5)
     w.column()

@@ -102,10 +102,11 @@ export function actions(name, host, removed) {
   }
 
   function asked() {
+    const person = run.person ? " What was clicked in it, and the taste that was learnt from that, go too." : "";
     const lora = run.lora ? " Its LoRA in output/loras/pave stays." : "";
     const room = run.megabytes === undefined ? "" : ` (${size(run.megabytes)})`;
     const what = `Delete the folder of ${name}${room} with its checkpoint, curves and pictures?`;
-    const question = `${what}${lora} This cannot be undone.`;
+    const question = `${what}${person}${lora} This cannot be undone.`;
     const yes = small("Delete", () => once(gone), { class: "pave-button pave-small pave-danger" });
     const no = small("Keep", cancel);
     function cancel() {

@@ -43,7 +43,7 @@ export function steerView(path, ask, sent) {
     el("p", {}, ASKED),
     el("div", { class: "pave-orders" }, yes, no),
   );
-  const said = el("p", { class: "pave-said", role: "status" });
+  const said = el("p", { class: "pave-obeyed", role: "status" });
   const wrong = el("p", { class: "pave-trouble", role: "alert" });
   const element = el("section", { class: "pave-steer", "aria-label": "Steer" }, row, sure, said, wrong);
   element.hidden = sure.hidden = said.hidden = wrong.hidden = true;

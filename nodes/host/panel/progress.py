@@ -19,7 +19,9 @@ from ....pave_core.training.metrics import StepMetrics
 
 SENT = ("reward_mean", "reward_std", "anchor_reward", "loss", "grad_norm")
 OFTEN = 0.2
-"""Seconds between two events of progress, in steps and beside them."""
+"""Seconds between two events of progress beside the steps."""
+WITHIN = 0.5
+"""Seconds between two of progress in a step: a page without a graphics card draws nodes slowly."""
 USUAL = {"rollout": 6.0, "decode": 1.0, "reward": 1.0, "update": 4.0}
 """How long the parts of the first step take beside each other, in the order in which they come."""
 LAST = 10
@@ -50,7 +52,7 @@ class NodeProgress(Reporter):
     def within(self, step: int, steps: int, part: tuple[str, int, int]) -> None:
         at = step - 1 + self._share(part)
         self._at = max(at, self._at) if self._at < step else at  # a part may come a second time
-        if self.node_id is None or time.monotonic() - self._told < OFTEN:
+        if self.node_id is None or time.monotonic() - self._told < WITHIN:
             return
         self._told = time.monotonic()
         node = self._executing()

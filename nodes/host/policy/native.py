@@ -38,6 +38,7 @@ from ....pave_core.policies.groups import by_groups
 from ....pave_core.seeds import seeded
 from ....pave_core.types import GradientCheck
 from .. import interrupt
+from .architecture import architecture_of
 from .attached import few_steps, may_skip_calls, require_every_call, require_gradient, uncompile
 from .autograd.kernels import attention_with_gradient
 from .autograd.network import DifferentiableNetwork, taking_gradients
@@ -348,9 +349,11 @@ class NativePolicy:
         """Nothing: the host makes room when others need it."""
 
     def describe(self) -> dict[str, Any]:
-        """How the policy samples, and the host's version, for recipes."""
+        """How the policy samples, the host's version, and the model's architecture where it is known, for recipes."""
         sampling = self._picture.to_recipe() | asdict(self._settings.guidance)
-        return {"comfyui": comfyui_version, "sampling": sampling}
+        architecture = architecture_of(self._settings.model)
+        known = {} if architecture is None else {"architecture": architecture}
+        return {"comfyui": comfyui_version, "sampling": sampling, **known}
 
     def _require_adapter(self) -> LoraAdapter:
         if self._adapter is None:

@@ -25,15 +25,19 @@ class Guidance:
 
     cfg: float = setting(
         1.0,
-        "Classifier-free guidance, as in your KSampler. 1 switches it off, which is twice as fast.",
+        "Above 1 takes twice the time. As in your KSampler, or it trains another look than you generate: 1 for FLUX.1 "
+        "and distilled models, 4.5 for SD3.5, 2.5 for Qwen-Image. Classifier-free guidance; 1 is none.",
         low=0.0,
         high=30.0,
         step=0.1,
     )
-    negative_prompt: str = setting("", "As in your KSampler; it matters only when cfg is not 1.", expert=True)
+    negative_prompt: str = setting(
+        "", "What to avoid, as in your KSampler; it matters only when cfg is not 1.", expert=True
+    )
     guidance: float = setting(
         -1.0,
-        "As in your FluxGuidance node, for models that read it. Below 0: as ComfyUI draws without that node, "
+        "Changes the look; set it as you generate: the value of your FluxGuidance node, for models that read it. "
+        "Below 0: as ComfyUI draws without that node, "
         "FLUX.1-dev with 3.5, HunyuanVideo and HunyuanImage with 6, Chroma with 0.",
         low=-1.0,
         high=30.0,
@@ -51,14 +55,21 @@ class Picture:
 
     width: int = setting(
         512,
-        "Image width while training: 64 for the bundled model, 512 for large ones. The LoRA carries over to larger "
-        "images.",
+        "Time and memory grow with width x height: 512 x 512 takes a quarter of 1024 x 1024 or less, and the LoRA "
+        "carries over to larger images. 64 for the bundled model. Image width while training.",
         low=16,
         high=4096,
         step=8,
     )
-    height: int = setting(512, "Image height while training.", low=16, high=4096, step=8)
-    scheduler: str = setting("simple", "The sigma schedule, as in your KSampler.", options=SCHEDULERS, expert=True)
+    height: int = setting(
+        512, "As width: time and memory grow with it. Image height while training.", low=16, high=4096, step=8
+    )
+    scheduler: str = setting(
+        "simple",
+        "Changes the look; as in your KSampler: the schedule of noise levels (sigmas).",
+        options=SCHEDULERS,
+        expert=True,
+    )
     frames: int = setting(
         1,
         "The frames of a video, for video models. The reward sees the middle one. 1 draws an image, which is the "

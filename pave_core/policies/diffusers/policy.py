@@ -25,6 +25,7 @@ from ...errors import NOT_FINITE, ConfigError, quoted
 from ...seeds import seeded
 from ...types import GradientCheck
 from ..adapter import LoraAdapter
+from ..architecture import architecture_of_pipeline
 from ..fingerprint import digest_of
 from ..gradient_check import check_gradient
 from ..groups import by_groups
@@ -368,9 +369,12 @@ class PipelinePolicy:
         return [remark for remark in found if remark is not None]
 
     def describe(self) -> dict[str, Any]:
-        """How the policy samples, for recipes."""
+        """How the policy samples, and the model's architecture where it is known, for recipes."""
         sampling = asdict(self.sampling) | {"scheduler": PIPELINES_OWN, "sigmas": self._schedule}
-        return {"pipeline": type(self._pipeline).__name__, "sampling": sampling}
+        pipeline = type(self._pipeline).__name__
+        architecture = architecture_of_pipeline(pipeline, self._network.config)
+        known = {} if architecture is None else {"architecture": architecture}
+        return {"pipeline": pipeline, "sampling": sampling, **known}
 
     def _require_adapter(self) -> LoraAdapter:
         if self._adapter is None:

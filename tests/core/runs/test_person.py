@@ -57,7 +57,7 @@ def test_a_run_of_a_person_alone_goes_from_begin_to_finish(begin):
     assert "judge, never trained on: " in text
     assert "nan" not in text
     assert "gain" not in outcome.summary.line()
-    assert ("numbers", 2, "held_out/reward") in hears.said
+    assert ("numbers", 2, "held_out/reward", "held_out/gain", "held_out/gain_se") in hears.said
     assert outcome.grid is not None
     assert outcome.lora.preview is None
 

@@ -7,10 +7,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from _toy import Negative, drive, toy_config
 from pave_core.errors import ConfigError
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
+from pave_core.person.choice import Choice, Question
+from pave_core.person.clicks import Clicks
 from pave_core.runs.remove import remove_run
 from pave_core.runs.shown import lines_of, recipe_in, workflow_in
 
@@ -28,11 +31,16 @@ def folder(begin):
     (path / "metrics.jsonl.unreadable").write_text("")
     (path / "checkpoint.safetensors.123.part").write_text("")
     (path / "measured" / "9_0.jpg.123.part").write_text("")
+    question = Question("a cat", torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
+    Clicks(path / "person").add(question, Choice("ranked", ((0,), (1,))))
+    (path / "person" / "taste.safetensors").write_text("")
     return path
 
 
 def test_nothing_of_a_run_is_left_and_its_lora_stays(folder, places):
-    assert {"checkpoint.safetensors", "best.safetensors", "measured", "group"} <= {p.name for p in folder.iterdir()}
+    assert {"checkpoint.safetensors", "best.safetensors", "measured", "group", "person"} <= {
+        p.name for p in folder.iterdir()
+    }
     lora = places.lora(folder.name).read_bytes()
     assert remove_run(folder) == []
     assert not folder.exists()
@@ -60,8 +68,10 @@ def test_links_are_not_followed(folder, tmp_path):
     (folder / "group").symlink_to(kept / "group")
     (folder / "grid.png").unlink()
     (folder / "grid.png").symlink_to(kept / "grid.png")
+    shutil.rmtree(folder / "person")
+    (folder / "person").symlink_to(kept / "person")
     before = sorted(path.relative_to(kept) for path in kept.rglob("*"))
-    assert remove_run(folder) == ["grid.png", "group"]
+    assert remove_run(folder) == ["grid.png", "group", "person"]
     assert sorted(path.relative_to(kept) for path in kept.rglob("*")) == before
     (tmp_path / "link_00001").symlink_to(kept)
     with pytest.raises(ConfigError, match="no run"):

@@ -56,7 +56,7 @@ def test_the_table_and_the_json_say_the_same(tmp_path):
 
 def test_without_a_judge_the_table_has_no_adherence(tmp_path):
     result = Result(0.1, 0.2, 0.01, None, None, 60, 4, "l", "c", "g", "0.3.75")
-    assert "adherence" not in result.table()
+    assert "judge" not in result.table()
 
 
 def test_the_lora_with_a_number_is_found_when_its_name_was_taken(tmp_path):
