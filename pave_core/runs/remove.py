@@ -1,4 +1,7 @@
-"""The folder of a run is removed: what the pack has written there, and nothing else."""
+"""The folder of a run is removed: what the run has written there, and nothing else.
+
+What a person has clicked stays, with the taste that was learnt from it: it cannot be made again.
+"""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_the_slider_and_a_restart_of_the_server(page, own, artifacts):
     own.stop()
     listed(page)
     page.locator(".pave-row", has_text="from_page_00001").click()
-    page.get_by_text("The server does not answer").wait_for()
+    page.locator(".pave-trouble", has_text="The server does not answer").wait_for()
     own.start()
     until(page, "all is there again", lambda: captions.all_inner_texts() == ["step 0", "step 2"])
     until(page, "its pictures", lambda: page.evaluate(PICTURES) == [64, 64])

@@ -32,7 +32,7 @@ export function actions(name, host, removed) {
   const remove = button("Delete ...", "Delete its folder, after a question", asked);
   const group = { class: "pave-actions", role: "group", "aria-label": `Actions of ${name}` };
   const bar = el("div", group, resume, open, recipe, copy, remove);
-  const said = el("p", { class: "pave-said", role: "status" });
+  const said = el("p", { class: "pave-outcome", role: "status" });
   const more = el("div");
   const element = el("div", { class: "pave-acting" }, bar, said, more);
   write(said, "");
@@ -125,7 +125,7 @@ export function actions(name, host, removed) {
     if (error) return tell({ error });
     await host.editor?.refresh();
     const { left } = answer;
-    const rest = left.length ? ` In its folder stays what the pack did not write: ${left.join(", ")}.` : "";
+    const rest = left.length ? ` What stays in its folder: ${left.join(", ")}.` : "";
     removed(`${name} is deleted.${rest}`);
   }
 

@@ -120,7 +120,7 @@ export function runsView(host, open, compare, answers) {
   let chosen = []; // the names of those that are to be compared
   const trouble = el("p", { class: "pave-trouble", role: "status" });
   const hint = el("p", { class: "pave-hint" });
-  const said = el("p", { class: "pave-said", role: "status" });
+  const said = el("p", { class: "pave-outcome", role: "status" });
   const list = el("ul", { class: "pave-runs", "aria-label": "Runs" });
   const both = el("button", { type: "button", class: "pave-button pave-small", onclick: () => compare(chosen) });
   const head = el("div", { class: "pave-head" }, el("h2", {}, "Runs"), both);
