@@ -22,8 +22,8 @@ from _host.package import ROOT, load_core
 from _host.throwaway import throwaway_server
 from _workflows.files import files_of
 from _workflows.graph import Workflow
+from _workflows.names import api_file_of, file_of
 
-FOLDER = ROOT / "workflows"
 THUMBNAIL = (768, 448)
 VIEW = {"scale": 1, "offset": [80, 145]}
 """What is visible when a workflow opens: its upper left, readable, clear of the page's bars.
@@ -142,11 +142,10 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
     with throwaway_server(environment) as server, open_page(server.url) as page:
         presets = json.loads(server.client().get("/pave/presets"))
         for workflow in workflows:
-            file = FOLDER / f"{workflow.name}.json"
+            file, api = file_of(workflow.name), api_file_of(workflow.name)
             built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
             file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
             load_workflow(page, file)
-            api = FOLDER / "api" / file.name
             api.write_text(json.dumps(prompt := export_prompt(page), indent=2) + "\n", encoding="utf-8")
             if not workflow.result:
                 file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))

@@ -27,6 +27,7 @@ from _host.package import ROOT
 from _host.server import ComfyServer, ServerError, end_on_sigterm
 from _host.setup import SetupError
 from _host.training_run import Result, RunError, TrainingRun
+from _workflows.names import api_file_of, file_of, template
 
 STOPPED = 130  # what a shell reports for Ctrl-C
 
@@ -58,8 +59,8 @@ def parse_args() -> argparse.Namespace:
 
 def quickstart(args: argparse.Namespace) -> int:
     environment = prepare(args.comfyui)
-    workflow = json.loads((ROOT / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
-    prompt = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text(encoding="utf-8"))
+    workflow = json.loads(file_of("quickstart").read_text(encoding="utf-8"))
+    prompt = json.loads(api_file_of("quickstart").read_text(encoding="utf-8"))
     override(prompt, seed=args.seed, iterations=args.steps)
     # With --serve the user sees their other packs as well; a plain run does without them.
     options = () if args.serve else ("--disable-all-custom-nodes", "--whitelist-custom-nodes", environment.pack)
@@ -106,7 +107,7 @@ def report(result: Result, file: Path | None) -> None:
 
 def serve(server: ComfyServer, pack: str) -> None:
     """Keep the server up until Ctrl-C, with the quickstart's workflow open in the browser."""
-    url = f"{server.url}/?{urllib.parse.urlencode({'template': 'quickstart', 'source': pack})}"
+    url = f"{server.url}/?{urllib.parse.urlencode({'template': template('quickstart'), 'source': pack})}"
     print(f"\nComfyUI is up: {url}\nCtrl-C ends it.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         webbrowser.open(url)

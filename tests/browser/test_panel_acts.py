@@ -2,7 +2,6 @@
 
 import json
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +9,11 @@ from _editor import IN_A_SUBGRAPH, SET_WIDGETS, queue, run_workflow
 from _host.browser import export_prompt, load_workflow, nodes_2, page_of, until
 from _own_server import own_server
 from _training_graphs import trained
+from _workflows.names import file_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 TAB = ".pave-tab-button"
 SMALL = {
     **{"preset": "custom", "iterations": 2, "prompts_per_step": 1, "group_size": 3, "steps": 4, "branch_steps": "0, 1"},

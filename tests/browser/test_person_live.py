@@ -10,6 +10,7 @@ from _host.browser import load_workflow, nodes_2, page_of, until
 from _own_server import own_server
 from _person_answers import asking
 from _training_graphs import with_settings
+from _workflows.names import file_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -146,9 +147,9 @@ def test_a_closed_window_waits_in_the_sidebar(own, open_page, artifacts):
 
 
 @pytest.mark.parametrize("front_end", ["classic", "Nodes 2.0"])
-def test_the_workflow_runs_from_the_page(own, open_page, root, artifacts, front_end):
+def test_the_workflow_runs_from_the_page(own, open_page, artifacts, front_end):
     page = open_page()
-    load_workflow(page, root / "workflows" / "you_are_the_reward.json")
+    load_workflow(page, file_of("you_are_the_reward"))
     if front_end == "Nodes 2.0":
         with nodes_2(page):
             _answer_some(page, own, artifacts / "person_nodes2.png")

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +9,11 @@ from playwright.sync_api import expect
 
 from _editor import IN_A_SUBGRAPH
 from _host.browser import export_prompt, load_workflow, until
+from _workflows.names import file_of
 
 pytestmark = pytest.mark.browser
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 
 WIDGETS = """() => {
     const node = app.graph.nodes.find(n => n.type === "PaveTrain")

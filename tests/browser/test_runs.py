@@ -1,17 +1,16 @@
 """Every workflow that the bundled model can run, run from the real page."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from _editor import RESUMABLE, SET_WIDGETS, images_of, our_errors, queue, run_workflow, wait_pictures
 from _host.browser import load_workflow, nodes_2, until
 from _workflows.bundled import RUNNABLE
+from _workflows.names import file_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 SMALL = {
     **{"preset": "custom", "iterations": 2, "prompts_per_step": 1, "group_size": 3, "steps": 4, "branch_steps": "0, 1"},
     **{"evaluation_seeds": 1, "evaluate_every": 0, "seeds": 1},
@@ -31,7 +30,7 @@ SAVED = """() => {
 
 def open_and_run(page, client, name):
     """Open a workflow, run it, and wait until its pictures are shown."""
-    load_workflow(page, FOLDER / f"{name}.json")
+    load_workflow(page, file_of(name))
     page.evaluate(SET_WIDGETS, SMALL)
     if name == "custom_reward_graph":  # its plain picture has as many images as are drawn
         page.evaluate(BATCH, 6)
@@ -63,7 +62,7 @@ def test_it_runs_in_nodes_2(page, client, artifacts, name):
 
 def test_training_goes_on_as_the_resume_workflow_says(page, client, server):
     """Run, choose the run, which is listed when it has ended, raise iterations, run again."""
-    load_workflow(page, FOLDER / "resume_training.json")
+    load_workflow(page, file_of("resume_training"))
     name = "resume_from_page"
     page.evaluate(SET_WIDGETS, SMALL | {"run_name": name})
     assert run_workflow(page, client, lambda: queue(page))["status"]["status_str"] == "success"

@@ -4,18 +4,17 @@ numbers.
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from _host.browser import PATIENCE, export_prompt, load_workflow, nodes_2, until
 from _host_differences import NUMBER_FIELD, UNFOLD
+from _workflows.names import api_file_of, file_of
 
 pytestmark = pytest.mark.browser
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-QUICKSTART = WORKFLOWS / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 PATIENT = PATIENCE * 1000  # milliseconds
 INTO_VIEW = """() => {
     const node = app.graph.nodes.find(n => n.type === 'PaveTrain')
@@ -28,7 +27,7 @@ INTO_VIEW = """() => {
 
 def saved(name: str):
     """The value of an input of the quickstart's Pave Train."""
-    nodes = json.loads((WORKFLOWS / "api" / "quickstart.json").read_text("utf-8")).values()
+    nodes = json.loads(api_file_of("quickstart").read_text("utf-8")).values()
     return next(node["inputs"][name] for node in nodes if node["class_type"] == "PaveTrain")
 
 

@@ -1,16 +1,16 @@
 """A run is steered in the real page while it trains on the real server: by mouse, by keys, over a reload."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from _editor import SET_WIDGETS, our_errors, queue, wait_pictures
 from _host.browser import load_workflow, nodes_2, until
+from _workflows.names import file_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 LONG = {
     **{
         "preset": "custom",

@@ -2,19 +2,17 @@
 
 import json
 from contextlib import nullcontext, suppress
-from pathlib import Path
 
 import pytest
 
 from _editor import PACK, fit_and_shoot, missing_nodes, our_errors
-from _host.browser import export_prompt, load_workflow, nodes_2, until, wait_drawn
+from _host.browser import export_prompt, load_workflow, nodes_2, until, wait_drawn, wait_ready
 from _host_differences import DISMISS_ERRORS, SAYS_A_NODE_IS_MISSING, with_inputs_of_both
 from _workflows.bundled import WORKFLOWS
+from _workflows.names import FOLDER, api_file_of, file_of, template
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "workflows").glob("*.json"))
 BACKWARDS = """() => [...app.graph.links.values()]
     .map(link => [app.graph.getNodeById(link.origin_id), app.graph.getNodeById(link.target_id)])
     .filter(([from, to]) => from.pos[0] >= to.pos[0]).map(([from, to]) => `${from.title} -> ${to.title}`)"""
@@ -31,19 +29,14 @@ DRAWN = "[...document.querySelectorAll('[data-node-id]')].map(element => element
 """The ids of the nodes that Nodes 2.0 draws."""
 
 
-def nodes_of(file: Path) -> list[dict]:
+def nodes_of(name: str) -> list[dict]:
     """The nodes of a workflow's file."""
-    return json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    return json.loads(file_of(name).read_text(encoding="utf-8"))["nodes"]
 
 
-def prompt_of(file: Path) -> dict:
-    """What the page should send for the workflow."""
-    return json.loads((file.parent / "api" / file.name).read_text(encoding="utf-8"))
-
-
-def assert_it_is_sent(page, file: Path, message: str) -> None:
+def assert_it_is_sent(page, name: str, message: str) -> None:
     """The page sends for the open workflow what its file for the API holds."""
-    sent, written = export_prompt(page), prompt_of(file)
+    sent, written = export_prompt(page), json.loads(api_file_of(name).read_text(encoding="utf-8"))
     assert with_inputs_of_both(sent, written) == with_inputs_of_both(written, sent), message
 
 
@@ -63,52 +56,55 @@ def test_a_missing_node_would_be_seen(page):
 
 
 def test_the_files_are_those_that_are_written_down():
-    assert sorted(WORKFLOWS) == [file.stem for file in FILES]
-    assert [file.name for file in sorted((ROOT / "workflows" / "api").glob("*.json"))] == [file.name for file in FILES]
+    names = [template(name) for name in WORKFLOWS]
+    assert names == sorted(names), "in the order in which they are written down"
+    for folder in FOLDER, FOLDER / "api":
+        assert sorted(file.stem for file in folder.glob("*.json")) == names
+    assert sorted(file.stem for file in FOLDER.glob("*.jpg")) == names
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_it_opens_and_is_laid_out(page, layout, artifacts, file):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_it_opens_and_is_laid_out(page, layout, artifacts, name):
     page.problems.clear()
-    load_workflow(page, file)
-    fit_and_shoot(page, artifacts / f"{file.stem}.png")
+    load_workflow(page, file_of(name))
+    fit_and_shoot(page, artifacts / f"{name}.png")
     assert missing_nodes(page) == []
     assert our_errors(page) == []
     assert layout().problems() == []
     assert page.evaluate(BACKWARDS) == []
-    assert_it_is_sent(page, file, "run: python tools/make_workflows.py")
-    assert file.with_suffix(".jpg").read_bytes()[:3] == b"\xff\xd8\xff", "no thumbnail"
+    assert_it_is_sent(page, name, "run: python tools/make_workflows.py")
+    assert file_of(name).with_suffix(".jpg").read_bytes()[:3] == b"\xff\xd8\xff", "no thumbnail"
 
 
-def open_in_nodes_2(page, drawn_layout, file, picture):
-    ids = sorted(str(node["id"]) for node in nodes_of(file))
+def open_in_nodes_2(page, drawn_layout, name, picture):
+    ids = sorted(str(node["id"]) for node in nodes_of(name))
     page.problems.clear()
-    load_workflow(page, file)
-    until(page, f"{file.stem}: each of its nodes is drawn, and no other", lambda: sorted(page.evaluate(DRAWN)) == ids)
+    load_workflow(page, file_of(name))
+    until(page, f"{name}: each of its nodes is drawn, and no other", lambda: sorted(page.evaluate(DRAWN)) == ids)
     fit_and_shoot(page, picture)
-    assert sorted(page.evaluate(DRAWN)) == ids, file.stem
+    assert sorted(page.evaluate(DRAWN)) == ids, name
     with suppress(TimeoutError):
-        until(page, f"{file.stem} is laid out", lambda: drawn_layout().problems() == [], seconds=20)
-    assert drawn_layout().problems() == [], file.stem
-    assert missing_nodes(page) == [], file.stem
-    assert our_errors(page) == [], file.stem
-    assert_it_is_sent(page, file, f"{file.stem} is another graph in Nodes 2.0")
+        until(page, f"{name} is laid out", lambda: drawn_layout().problems() == [], seconds=20)
+    assert drawn_layout().problems() == [], name
+    assert missing_nodes(page) == [], name
+    assert our_errors(page) == [], name
+    assert_it_is_sent(page, name, f"{name} is another graph in Nodes 2.0")
 
 
 def test_every_workflow_opens_in_nodes_2(page, drawn_layout, artifacts):
     with nodes_2(page):
-        for file in FILES:
-            open_in_nodes_2(page, drawn_layout, file, artifacts / f"{file.stem}_nodes2.png")
+        for name in WORKFLOWS:
+            open_in_nodes_2(page, drawn_layout, name, artifacts / f"{name}_nodes2.png")
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart_taste", "resume_training"])
 def test_what_a_new_user_opens_first_has_no_wire_over_a_node(page, crossed, name):
-    load_workflow(page, ROOT / "workflows" / f"{name}.json")
+    load_workflow(page, file_of(name))
     assert crossed() == []
 
 
 def test_the_quickstart_has_ten_nodes_and_is_no_wider_than_high(page, layout):
-    load_workflow(page, ROOT / "workflows" / "quickstart.json")
+    load_workflow(page, file_of("quickstart"))
     assert len(page.evaluate("app.graph.nodes.map(node => node.id)")) <= 10
     left, top, right, bottom = zip(*layout().groups.values(), strict=True)
     assert max(right) - min(left) <= max(bottom) - min(top)
@@ -121,7 +117,7 @@ def test_a_template_opens_at_full_size_with_its_note_in_sight(page, server, newe
     page.set_viewport_size({"width": 1280, "height": 800})
     try:
         with nodes_2(page) if newer else nullcontext():
-            page.goto(f"{server.url}/?template=quickstart&source={PACK}")
+            page.goto(f"{server.url}/?template={template('quickstart')}&source={PACK}")
             until(page, "it is open", lambda: page.evaluate("(window.app?.graph?.nodes ?? []).length") == 10)
             until(page, "it is at 100 %", lambda: page.evaluate("Math.round(100 * app.canvas.ds.scale)") == 100)
             wait_drawn(page)
@@ -134,19 +130,42 @@ def test_a_template_opens_at_full_size_with_its_note_in_sight(page, server, newe
 
 
 def test_what_a_person_saves_opens_where_they_left_it(page):
-    load_workflow(page, ROOT / "workflows" / "quickstart.json")
+    load_workflow(page, file_of("quickstart"))
     saved = page.evaluate("() => app.graph.serialize()")
     assert "pave_view" not in saved["extra"]
 
 
+TEMPLATES = "app.extensionManager.command.execute('Comfy.BrowseTemplates')"
+
+
+def test_the_search_of_templates_finds_the_quickstart(page, server):
+    """By what people type. Only "pave" finds the other too, so that no list is taken for the one after it."""
+    page.evaluate(TEMPLATES)
+    search = page.locator("[role=dialog] input").first
+    quickstart, other = (
+        page.get_by_test_id(f"template-workflow-{template(name)}") for name in ("quickstart", "diffusers_pipeline")
+    )
+    try:
+        for words in "grpo", "rl", "train lora", "fine-tune", "quickstart":
+            for typed, others in ("pave", 1), (words, 0):
+                search.fill("")
+                search.press_sequentially(typed)
+                until(page, typed, lambda n=others: (quickstart.count(), other.count()) == (1, n), seconds=60)
+                quickstart.scroll_into_view_if_needed()
+                assert quickstart.is_visible(), typed
+    finally:
+        page.goto(server.url)  # the list's Escape depends on where the focus is
+        wait_ready(page)
+
+
 def test_they_are_in_the_host_s_list_of_templates(client):
-    assert sorted(json.loads(client.get("/workflow_templates"))[PACK]) == sorted(WORKFLOWS)
+    assert sorted(json.loads(client.get("/workflow_templates"))[PACK]) == [template(name) for name in WORKFLOWS]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "step_by_step_loop"])
 def test_a_template_opens_from_its_address(page, server, name):
-    page.goto(f"{server.url}/?template={name}&source={PACK}")
-    types = sorted(node["type"] for node in nodes_of(ROOT / "workflows" / f"{name}.json"))
+    page.goto(f"{server.url}/?template={template(name)}&source={PACK}")
+    types = sorted(node["type"] for node in nodes_of(name))
     opened = "(window.app?.graph?.nodes ?? []).map(node => node.type)"
     until(page, f"template {name} is open", lambda: sorted(page.evaluate(opened)) == types)
     wait_drawn(page)

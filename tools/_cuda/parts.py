@@ -19,6 +19,7 @@ from _host.environment import Environment
 from _host.package import ROOT
 from _host.server import ServerError, has_accelerator
 from _host.throwaway import throwaway_server
+from _workflows.names import api_file_of
 
 from .plans import FULL, MINIATURE, Part
 from .targets import verdicts
@@ -128,7 +129,7 @@ def quickstart(environment: Environment, seconds: float, log: Path, *, miniature
     steps = (MINIATURE if miniature else FULL).quickstart_steps
     started = time.monotonic()
     record: dict[str, Any] = {"record": "part", "part": "quickstart"}
-    prompt = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text(encoding="utf-8"))
+    prompt = json.loads(api_file_of("quickstart").read_text(encoding="utf-8"))
     inputs = {node["class_type"]: node["inputs"] for node in prompt.values()}
     inputs["PaveTrain"] |= {"iterations": steps}
     if miniature:

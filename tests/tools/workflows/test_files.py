@@ -1,21 +1,19 @@
 """The files of the workflows for real models: what the page's list of missing models shows of them."""
 
 import json
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
 
 from _workflows.files import PLACES
+from _workflows.names import file_of
 from _workflows.on_host import MODEL_FILES
 from _workflows.real_models import REAL_MODELS
-
-FOLDER = Path(__file__).resolve().parents[3] / "workflows"
 
 
 @pytest.mark.parametrize("name", REAL_MODELS)
 def test_every_file_has_its_name_address_and_folder(name):
-    text = (FOLDER / f"{name}.json").read_text("utf-8")
+    text = file_of(name).read_text("utf-8")
     nodes = json.loads(text)["nodes"]
     named = {
         value
@@ -35,9 +33,9 @@ def test_every_file_has_its_name_address_and_folder(name):
         assert f"[{file}]({model['url']})" in note
 
 
-def test_a_file_has_one_name_everywhere():
+def test_a_file_has_one_name_everywhere(root):
     """In the README's table of rewards and in the messages, as in the workflows."""
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
+    readme = (root / "README.md").read_text("utf-8")
     for file, (folder, _) in PLACES.items():
         if folder == "reward_models":
             assert f"`{file}`" in readme
