@@ -147,7 +147,9 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
             file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
             load_workflow(page, file)
             api.write_text(json.dumps(prompt := export_prompt(page), indent=2) + "\n", encoding="utf-8")
-            if not workflow.result:
+            if workflow.cut:
+                file.with_suffix(".jpg").write_bytes(part(*workflow.cut))
+            elif not workflow.result:
                 file.with_suffix(".jpg").write_bytes(thumbnail(page, workflow.cover))
             elif run:
                 with server.client() as client:
@@ -178,6 +180,16 @@ def thumbnail(page: Any, cover: tuple[str, ...]) -> bytes:
     picture = ImageOps.pad(picture, THUMBNAIL, Image.Resampling.LANCZOS, color="#202020")
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=88)
+    return data.getvalue()
+
+
+def part(name: str, box: tuple[int, int, int, int]) -> bytes:
+    """A thumbnail of a part of a picture in docs/: its left, top, right and bottom in pixels."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    with Image.open(ROOT / "docs" / name) as picture:
+        picture.convert("RGB").resize(THUMBNAIL, Image.Resampling.LANCZOS, box).save(data, "JPEG", quality=88)
     return data.getvalue()
 
 

@@ -97,8 +97,14 @@ def test_every_workflow_opens_in_nodes_2(page, drawn_layout, artifacts):
             open_in_nodes_2(page, drawn_layout, name, artifacts / f"{name}_nodes2.png")
 
 
-@pytest.mark.parametrize("name", ["quickstart", "quickstart_taste", "resume_training"])
-def test_what_a_new_user_opens_first_has_no_wire_over_a_node(page, crossed, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("quickstart", "quickstart_taste", "you_are_the_reward", "resume_training"),
+        *("train_advanced", "compare_before_after", "diffusers_pipeline"),
+    ],
+)
+def test_it_has_no_wire_over_a_node(page, crossed, name):
     load_workflow(page, file_of(name))
     assert crossed() == []
 

@@ -36,6 +36,7 @@ class Workflow:
     result: str = (
         ""  # the title of the preview whose pictures, after a run, are the thumbnail instead; empty: the graph
     )
+    cut: tuple[str, tuple[int, int, int, int]] | None = None  # or a picture in docs/, and left, top, right and bottom
     nodes: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     _row: int = 0

@@ -75,7 +75,7 @@ is kept. Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Be
 
 
 def train_look_train() -> Workflow:
-    w = Workflow("train_look_train")
+    w = Workflow("train_look_train", result="After the first half")
     w.group("1. The model and the prompts")
     w.note(
         """

@@ -19,10 +19,14 @@ RUN: dict[str, Any] = {"iterations": 10, "prompts_per_step": 4, "evaluation_seed
 MIX: dict[str, Any] = {"weight_1": 1.0, "weight_2": 1.0, "normalise": "raw"}
 
 
-def tiny(w: Workflow) -> tuple[Ref, Ref]:
-    """The bundled model and its prompts."""
-    model = w.node("PaveTinyModel", size=(400, 0))
-    return model, w.node("PavePrompts", size=(400, 360), text=CAPTIONS, held_out=0.2, seed=0)
+BELOW_THE_WIRES = 230
+"""So much lower stands a group that the wires of the model with its prompts pass on their way to the right."""
+
+
+def tiny(w: Workflow, width: int = 400) -> tuple[Ref, Ref]:
+    """The bundled model and its prompts, in a column."""
+    model = w.node("PaveTinyModel", size=(width, 0))
+    return model, w.node("PavePrompts", size=(width, 400), text=CAPTIONS, held_out=0.2, seed=0)
 
 
 def rewards(w: Workflow) -> Ref:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Workflow
-from .parts import SHORT, picture, rewards, tiny
+from .parts import BELOW_THE_WIRES, SHORT, picture, rewards, tiny
 
 SAVED: dict[str, Any] = {"lora_name": "quickstart.safetensors", "strength_model": 1.0}
 
@@ -59,7 +59,7 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
 
 
 def generate_with_lora() -> Workflow:
-    w = Workflow("generate_with_lora", cover=("1", "2", "3"))
+    w = Workflow("generate_with_lora", result="After")
     w.group("1. The model and the LoRA")
     w.note(
         """
@@ -87,8 +87,8 @@ overwritten, so the second run's is `quickstart_2`, and the highest number is th
 
 
 def compare_before_after() -> Workflow:
-    w = Workflow("compare_before_after")
-    w.group("1. The model and the prompts")
+    w = Workflow("compare_before_after", result="Without and with the LoRA")
+    top = w.group("Read me")
     w.note(
         """
 ## Two models side by side
@@ -100,13 +100,15 @@ Run the *quickstart* template once, press **R** here, and choose its file in *Lo
 name, and of several the highest number is the newest. Any two MODELs can be compared: two LoRAs, two strengths, two
 checkpoints.
 """,
-        (400, 300),
+        (1400, 130),
     )
-    model, prompts = tiny(w)
-    w.group("2. The LoRA, and the reward", "#8A8")
+    w.group("1. Model and prompts", under=top)
+    model, prompts = tiny(w, width=260)
+    w.group("2. The LoRA", under=top, down=BELOW_THE_WIRES)
     loaded = w.node("LoraLoaderModelOnly", "Load LoRA", model=model["model"], **SAVED)
+    w.group("3. What you like", "#8A8", under=top, down=BELOW_THE_WIRES + 100)
     mix = rewards(w)
-    w.group("3. Compare", "#b06634")
+    w.group("4. Compare", "#b06634", under=top)
     compared = w.node(
         "PaveCompare",
         size=(380, 0),
@@ -122,8 +124,7 @@ checkpoints.
         height=64,
         batch_size=64,
     )
-    w.group("4. Side by side")
-    w.preview("Without and with the LoRA", compared["grid"], (640, 620))
-    w.column()
+    w.group("5. Side by side", under=top)
+    w.preview("Without and with the LoRA", compared["grid"], (620, 620))
     w.text("Rewards", compared["table"], (620, 400))
     return w

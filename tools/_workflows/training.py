@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from .graph import Ref, Workflow
-from .parts import CAPTIONS, LORA, ROLLOUT, RUN, SHORT, SIZE, WARM, outcome, rewards, settings, tiny
+from .parts import (
+    BELOW_THE_WIRES,
+    CAPTIONS,
+    LORA,
+    MIX,
+    ROLLOUT,
+    RUN,
+    SHORT,
+    SIZE,
+    WARM,
+    outcome,
+    rewards,
+    settings,
+    tiny,
+)
 
 TASTE: dict[str, Any] = SHORT | {"iterations": 40, "checkpoint_every": 20}
 """A slow training: the warm colour pulls away from the prompt."""
-BELOW_THE_WIRES = 230
-"""So much lower stands a group between the model with its prompts and Pave Train."""
 
 
 def quickstart() -> Workflow:
@@ -34,7 +46,7 @@ your prompts, remove the judge, which knows only coloured shapes, and choose a r
         (1060, 240),
     )
     w.group("1. Model and prompts", under=top)
-    model, prompts = _shapes(w)
+    model, prompts = tiny(w, width=260)
     w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     contrast = w.node("PaveCLIPContrast", "Reward: CLIP contrast", prompts=prompts)
     judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
@@ -44,7 +56,7 @@ your prompts, remove the judge, which knows only coloured shapes, and choose a r
 
 
 def quickstart_taste() -> Workflow:
-    w = Workflow("quickstart_taste")
+    w = Workflow("quickstart_taste", result="Before and after, same seeds")
     top = w.group("Read me")
     w.note(
         """
@@ -61,7 +73,7 @@ The weights are for *raw* scores here, because both rewards are already of about
         (1400, 160),
     )
     w.group("1. Model and prompts", under=top)
-    model, prompts = _shapes(w)
+    model, prompts = tiny(w, width=260)
     w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     mix = rewards(w)
     judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
@@ -78,7 +90,7 @@ CLICKED: dict[str, Any] = {
 
 
 def you_are_the_reward() -> Workflow:
-    w = Workflow("you_are_the_reward")
+    w = Workflow("you_are_the_reward", cut=("person_window.png", (30, 28, 1250, 740)))
     top = w.group("Read me")
     w.note(
         """
@@ -99,19 +111,13 @@ Your taste is kept with the run. *Pave Taste* makes a reward of it that asks nob
         (1060, 280),
     )
     w.group("1. Model and prompts", under=top)
-    model, prompts = _shapes(w)
+    model, prompts = tiny(w, width=260)
     w.group("2. You", "#8A8", under=top, down=BELOW_THE_WIRES)
     person = w.node("PavePerson", size=(300, 0))
     w.group("3. Train", "#b06634", under=top)
     measured = {"evaluation_seeds": 8, "evaluate_every": 10}
     _train_and_show(w, model, prompts=prompts, reward=person, name="mine", **CLICKED | measured)
     return w
-
-
-def _shapes(w: Workflow) -> tuple[Ref, Ref]:
-    """The bundled model and its prompts, in a narrow column."""
-    model = w.node("PaveTinyModel", size=(260, 0))
-    return model, w.node("PavePrompts", size=(260, 400), text=CAPTIONS, held_out=0.2, seed=0)
 
 
 def _train_and_show(w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, name: str, **method: Any) -> None:
@@ -127,6 +133,11 @@ def _train_and_show(w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, name:
         **{"run_name": name, "evaluation_seeds": 16, "evaluate_every": 20} | SIZE | method,
     )
     w.group("4. What came out")
+    _show(w, train, name)
+
+
+def _show(w: Workflow, train: Ref, name: str) -> None:
+    """What came out, in one column."""
     w.preview("Before and after, same seeds", train["grid"], (440, 520))
     w.preview("Curve", train["curve"], (440, 520))
     w.node("PaveSaveLoRA", lora=train["lora"], name=name)
@@ -135,7 +146,7 @@ def _train_and_show(w: Workflow, model: Ref, *, prompts: Ref, reward: Ref, name:
 
 def train_advanced() -> Workflow:
     w = Workflow("train_advanced", result="Before and after, same seeds")
-    w.group("1. The model and the prompts")
+    top = w.group("Read me")
     w.note(
         """
 ## Training with its settings on wires
@@ -146,16 +157,25 @@ trainings, swap one for another, or read them from a LoRA with *Pave LoRA Recipe
 Here the learning rate falls along a cosine, and the plain step counts half. Set `iterations` and `decay_steps` to 40
 for a run as long as the quickstart's.
 """,
-        (400, 280),
+        (1400, 160),
     )
-    model, prompts = tiny(w)
-    w.group("2. Settings")
-    policy, wires = settings(w, model, schedule="cosine", decay_steps=10)
-    w.nodes[wires["objective"].id - 1]["widgets"]["plain_weight"] = 0.5
-    w.group("3. What you like", "#8A8")
-    mix = rewards(w)
+    w.group("1. Model and prompts", under=top)
+    model = w.node("PaveTinyModel", size=(260, 0))
+    lora = w.node("PaveLoRASettings", **LORA)
+    prompts = w.node("PavePrompts", size=(260, 300), text=CAPTIONS, held_out=0.2, seed=0)
+    w.column()
+    policy = w.node("PavePolicy", model=model["model"], clip=model["clip"], vae=model["vae"], lora=lora)
+    w.group("2. Settings, and what you like", "#8A8", under=top, down=BELOW_THE_WIRES + 300)
+    clip = w.node("PaveCLIPScore", "CLIP score: true to the prompt")
+    colour = w.node("PaveColour", "Colour: what you like", **WARM)
+    w.column()
+    mix = w.node("PaveRewardMix", reward_1=clip, reward_2=colour, **MIX)
     judge = w.node("PaveTinyAdherence", "Judge: colour and shape")
-    w.group("4. Train", "#b06634")
+    rollout = w.node("PaveRolloutSettings", **ROLLOUT)
+    objective = w.node("PaveObjective", plain_weight=0.5)
+    optimizer = w.node("PaveOptimizer", learning_rate=5e-4, schedule="cosine", decay_steps=10)
+    wires = {"rollout": rollout, "objective": objective, "optimizer": optimizer}
+    w.group("3. Train", "#b06634", under=top, down=BELOW_THE_WIRES)
     train = w.node(
         "PaveTrainAdvanced",
         size=(400, 0),
@@ -167,14 +187,14 @@ for a run as long as the quickstart's.
         **wires,
         **RUN,
     )
-    w.group("5. What came out")
-    outcome(w, train, "advanced")
+    w.group("4. What came out")
+    _show(w, train, "advanced")
     return w
 
 
 def diffusers_pipeline() -> Workflow:
     w = Workflow("diffusers_pipeline", result="Before and after, same seeds")
-    w.group("1. The pipeline and the prompts")
+    top = w.group("Read me")
     w.note(
         """
 ## A diffusers pipeline instead of a MODEL
@@ -186,20 +206,19 @@ is for the stock *Load LoRA* all the same.
 The tiny pipeline here is made when you press Run, with random weights: it draws patterns, which turn yellow in ten
 steps. For your own, choose its folder, set `precision` to bf16 and width and height to 512, and write your prompts.
 """,
-        (400, 330),
+        (1400, 180),
     )
-    prompts = w.node("PavePrompts", size=(400, 300), text=CAPTIONS, held_out=0.2, seed=0)
-    w.group("2. Settings")
+    w.group("1. The pipeline and the prompts", under=top)
     lora = w.node("PaveLoRASettings", **LORA)
-    rollout = w.node("PaveRolloutSettings", **ROLLOUT)
+    prompts = w.node("PavePrompts", size=(260, 300), text=CAPTIONS, held_out=0.2, seed=0)
     w.column()
     policy = w.node("PaveDiffusersPolicy", lora=lora, precision="fp32")
+    w.group("2. Settings, and what you like", under=top, down=BELOW_THE_WIRES + 200)
+    rollout = w.node("PaveRolloutSettings", **ROLLOUT)
     objective = w.node("PaveObjective")
-    w.column()
     optimizer = w.node("PaveOptimizer", learning_rate=2e-2)
-    w.group("3. What you like", "#8A8")
     colour = w.node("PaveColour", "Colour: what you like", **WARM)
-    w.group("4. Train", "#b06634")
+    w.group("3. Train", "#b06634", under=top, down=BELOW_THE_WIRES)
     train = w.node(
         "PaveTrainAdvanced",
         size=(400, 0),
@@ -210,8 +229,8 @@ steps. For your own, choose its folder, set `precision` to bf16 and width and he
         **{"rollout": rollout, "objective": objective, "optimizer": optimizer},
         **RUN,
     )
-    w.group("5. What came out")
-    outcome(w, train, "pipeline")
+    w.group("4. What came out")
+    _show(w, train, "pipeline")
     return w
 
 
@@ -232,7 +251,7 @@ All other settings must be as they were; Pave Train says which one is not.
         (1400, 200),
     )
     w.group("1. Model and prompts", under=top)
-    model, prompts = _shapes(w)
+    model, prompts = tiny(w, width=260)
     w.group("2. What you like", "#8A8", under=top, down=BELOW_THE_WIRES)
     mix = rewards(w)
     w.group("3. Train, stop, go on", "#b06634", under=top)
