@@ -572,3 +572,19 @@ def test_the_host_gets_one_tab_and_every_module_only_waits(opened, state):
     page.evaluate("app.tabs[0].destroy(); app.tabs[0].render(place)")
     page.get_by_text("step 13 of 40").wait_for()
     assert page.problems == []
+
+
+def test_groups_are_seen_where_steps_are_quicker_than_their_images(state, sheet):
+    state.slow = 2.5
+    state.live, state.runs = "quick", [listed("quick", "training")]
+    state.details["quick"] = detail("quick", group=1)
+    open_panel(sheet)
+    title = sheet.locator(".pave-group h3")
+
+    def shown():
+        state.details["quick"]["group"] += 1
+        sheet.evaluate("tell('quick')")
+        return title.inner_text() != "" and int(title.inner_text().split()[-1])
+
+    first = wait(sheet, "a group is shown", shown)
+    wait(sheet, "a later one is shown", lambda: shown() > first)

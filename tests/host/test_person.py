@@ -225,6 +225,23 @@ def test_the_next_images_are_sampled_while_the_person_looks(server, client, pers
     assert summary["steps"] == 2
 
 
+def test_orders_are_obeyed_while_a_person_is_waited_for(server, client, person, train):
+    prompt_id = train(asking("steered", 3))
+    key = None
+    for _ in range(QUESTIONS):
+        question = person.asked(key)
+        key = question["key"]
+        person.answer(question, 1)
+    person.asked(key)
+    view = json.loads(client.get("/pave/runs/steered_00001"))
+    assert view["phase"] == {"what": "waiting for you", "done": 0, "whole": QUESTIONS}
+    client.post("/pave/runs/steered_00001/steer", {"order": "finish"})
+    assert ended(client, prompt_id) == "success"
+    assert person.state()["question"] is None
+    summary = json.loads((runs(server, "steered")[0] / "summary.json").read_text())
+    assert (summary["steps"], summary["steered"]) == (1, [{"step": 1, "order": "finish"}])
+
+
 BAD = [
     ("answer", {"key": "x", "choice": {"kind": "none", "tiers": []}}, 409),
     ("answer", {"key": "KEY", "choice": {"kind": "none", "tiers": [[0]]}}, 400),

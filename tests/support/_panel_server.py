@@ -104,6 +104,8 @@ class PanelServer:
     """Seconds that the next answers take, once they are made: they are older than they come."""
     asked: list[tuple[float, str]] = field(default_factory=list)
     """(time, path) of each request to a route of the panel."""
+    slow: float = 0.0
+    """Seconds that an image of a group takes."""
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     refusal: str = ""
     """Why nothing that acts is done."""
@@ -142,6 +144,12 @@ class PanelServer:
         if run is None:
             error = {"error": f"there is no run {unquote(rest[0])}"}
             return 404, "application/json", json.dumps(error).encode()
+        if rest[1:] == ["group"]:
+            images = [{"place": i, "advantage": 1.0 - i, "scores": {"colour": 0.5}} for i in range(3)]
+            group = {"step": run["group"], "prompt": f"of step {run['group']}", "images": images}
+            return 200, "application/json", json.dumps(group).encode()
+        if rest[1:2] == ["group"]:
+            time.sleep(self.slow)
         if len(rest) >= 3 or rest[-1] == "preview":
             number = sum(map(int, rest[2:])) if rest[1] == "measured" else 0
             return 200, "image/png", png(320, 120) if rest[1] == "pictures" else png(64 + number, 64)

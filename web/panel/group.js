@@ -10,7 +10,9 @@ export async function fetched(ask, path) {
 
 export function groupView(path, ask) {
   let shown = null; // the step whose images are here
-  let wanted = 0;
+  let wanted = null; // the step of the newest group
+  let loading = false;
+  let ended = false;
   let addresses = [];
   const title = el("h3");
   const prompt = el("p", { class: "pave-prompt" });
@@ -31,32 +33,43 @@ export function groupView(path, ask) {
     return el("li", {}, el("img", { src: address, alt, title: alt }), given, ...lines);
   }
 
+  async function load() {
+    const response = await ask(`${path}/group`, { cache: "no-store" });
+    if (!response.ok) return;
+    const group = await response.json();
+    const files = group.images.map(({ place }) => fetched(ask, `${path}/group/${group.step}/${place}`));
+    const blobs = await Promise.all(files);
+    if (ended) return;
+    drop();
+    addresses = blobs.map((blob) => URL.createObjectURL(blob));
+    shown = group.step;
+    write(title, `Compared in step ${group.step}`);
+    write(prompt, group.prompt);
+    images.replaceChildren(...group.images.map((image, i) => item(image, addresses[i])));
+    element.hidden = false;
+  }
+
   return {
     element,
-    // `step` is that of the group the server has; null: it has none, and what is shown stays.
+    // `step` is that of the group the server has; null: it has none, and what is shown stays. One is loaded at a time:
+    // where steps are quick, each would otherwise be given up for the next, and none be seen.
     async update(step) {
-      if (step === null || step === undefined || step === shown) return;
-      const turn = ++wanted;
-      try {
-        const response = await ask(`${path}/group`, { cache: "no-store" });
-        if (!response.ok) return;
-        const group = await response.json();
-        const files = group.images.map(({ place }) => fetched(ask, `${path}/group/${group.step}/${place}`));
-        const blobs = await Promise.all(files);
-        if (turn !== wanted) return; // a newer one is on its way, or the view is closed
-        drop();
-        addresses = blobs.map((blob) => URL.createObjectURL(blob));
-        shown = group.step;
-        write(title, `Compared in step ${group.step}`);
-        write(prompt, group.prompt);
-        images.replaceChildren(...group.images.map((image, i) => item(image, addresses[i])));
-        element.hidden = false;
-      } catch {
-        // The next step has come meanwhile, or the server is away: the next answer brings another group.
+      if (step === null || step === undefined) return;
+      wanted = step;
+      if (loading) return;
+      loading = true;
+      for (let tried = null; !ended && wanted !== shown && wanted !== tried; ) {
+        tried = wanted;
+        try {
+          await load();
+        } catch {
+          // Another page has asked for a newer one, or the server is away: the next answer brings another group.
+        }
       }
+      loading = false;
     },
     destroy() {
-      wanted += 1;
+      ended = true;
       drop();
     },
   };

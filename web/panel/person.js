@@ -26,8 +26,8 @@ export function columnsFor(images, width, height, ratio, gap = 8) {
 }
 
 // `ask` is fetch, `shown()` whether anybody looks. `fit`: the images fill the view, which then does not scroll.
-// `enlarge` opens a larger view of the same; `waits(bool)` hears whether a question waits.
-export function personView(ask, shown, { fit = false, enlarge = null, waits = () => {} } = {}) {
+// `enlarge` opens a larger view of the same.
+export function personView(ask, shown, { fit = false, enlarge = null } = {}) {
   let state = null;
   let picked = [];
   let ranking = false;
@@ -309,7 +309,6 @@ export function personView(ask, shown, { fit = false, enlarge = null, waits = ()
     const question = next.question;
     const other = question?.key !== state?.question?.key;
     state = next;
-    waits(question !== null);
     element.hidden = question === null && !next.run;
     write(title, question ? "Which do you like best?" : "You are the reward");
     const parts = [

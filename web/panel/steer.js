@@ -22,7 +22,8 @@ export function steerView(path, ask, sent) {
 
   const press = (order) => (event) => !off(event.currentTarget) && give(order);
   const off = (button) => button.getAttribute("aria-disabled") === "true";
-  const button = (text, title, onclick) => el("button", { type: "button", class: "pave-button", title, onclick }, text);
+  const button = (text, title, onclick) =>
+    el("button", { type: "button", class: "pave-button pave-small", title, onclick }, text);
   const pause = button("Pause", null, () => !off(pause) && give(run.paused ? "go on" : "pause"));
   const buttons = {
     save: button("Save now", "Write LoRA and checkpoint of the last complete step", press("save")),

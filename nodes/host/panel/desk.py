@@ -8,8 +8,8 @@ the server and Cancel lose nothing.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from server import PromptServer
 
 from ....pave_core.errors import ConfigError, quoted
@@ -27,6 +28,8 @@ from ....pave_core.person.clicks import Clicks
 from ....pave_core.runs.folder import LOCK
 from .. import folders, interrupt
 from .live import live
+
+logger = logging.getLogger("pave")
 
 EVENT = "pave.person"
 SIDE = 768
@@ -65,7 +68,7 @@ class Desk:
         self._draft = Draft()
         self._last: str | None = None  # the key of the answer that was given last
         self._learnt: Callable[[], dict[str, Any] | None] = lambda: None
-        self._picture = cache(lambda key, place: b"")
+        self._picture = _no_picture
 
     def put(
         self, questions: Sequence[Question], clicks: Clicks, folder: Path, learnt: Callable[[], dict[str, Any] | None]
@@ -98,15 +101,15 @@ class Desk:
             for question in questions:  # while the person looks
                 with contextlib.suppress(WriteError):  # it is told when the question is answered
                     clicks.keep(question)
-            while self._waits(questions):
+            logger.info(f"Pave-GRPO waits for answers to {len(questions)} questions, on the page")
+            while (answers := self._given(questions)) is None:
                 check()
-            with self._changed:
-                return [self._answers[each.key] for each in questions]
+            return answers
         finally:
             self._clear(questions)
 
-    def _waits(self, questions: Sequence[Question]) -> bool:
-        """Whether one is open; after an answer, or a little while. That it waits is shown with each answer."""
+    def _given(self, questions: Sequence[Question]) -> list[Choice] | None:
+        """The answers, after the next one or a little while; None: one is missing. With each, what waits is shown."""
         now = live()
         with self._changed:
             done = sum(each.key in self._answers for each in questions)
@@ -115,7 +118,7 @@ class Desk:
                 now.within((now.step or 0) + 1, now.steps, ("waiting for you", done, len(questions)))
             if self._open() is not None:
                 self._changed.wait(POLL)
-            return self._open() is not None
+            return None if self._open() is not None else [self._answers[each.key] for each in questions]
 
     def _clear(self, questions: Sequence[Question]) -> None:
         """Take these questions off the desk."""
@@ -123,6 +126,7 @@ class Desk:
             if [each.key for each in self._questions] != [each.key for each in questions]:
                 return
             self._questions = []
+            self._picture = _no_picture
         self._tell()
 
     def state(self) -> dict[str, Any]:
@@ -234,11 +238,8 @@ class Desk:
             assert self._folder is not None
             stored = json.loads((self._folder / "draft.json").read_text("utf-8"))
             picked = tuple(stored["picked"])
-            if (
-                question is not None
-                and stored["key"] == question.key
-                and set(picked) <= set(range(len(question.images)))
-            ):
+            images = 0 if question is None else len(question.images)
+            if question is not None and stored["key"] == question.key and set(picked) <= set(range(images)):
                 return Draft(picked, stored["ranking"] is True)
         return Draft()
 
@@ -250,6 +251,10 @@ class Desk:
 
 
 _PHASE = ("what", "done", "whole")
+
+
+def _no_picture(key: str, place: int) -> bytes | None:
+    return None
 
 
 def _thumbnail(questions: dict[str, Question], key: str, place: int) -> bytes:
@@ -307,13 +312,14 @@ def _adopt(folder: Path) -> None:
 
     It cannot be resumed; the run that begins next with the same settings asks the same, and so finds the answers.
     """
-    runs, stem = folder.parent.parent, folder.parent.name.rpartition("_")[0]
-    if folder.exists() or folder.name != PERSON:
+    run, runs = folder.parent, folders.places().runs
+    if folder.exists() or run == runs:
         return
-    for other in sorted(
-        runs.glob(f"{glob.escape(stem)}_*/{PERSON}"), key=lambda path: path.stat().st_mtime, reverse=True
-    ):
-        if {path.name for path in other.parent.iterdir()} <= {PERSON, LOCK} and not other.is_symlink():
-            with contextlib.suppress(OSError):
-                other.replace(folder)
-                return
+    stem = run.name.rpartition("_")[0]
+    with contextlib.suppress(OSError):
+        for other in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+            alike = other.name.rpartition("_")[0] == stem and other.is_dir() and not other.is_symlink()
+            if alike and PERSON in (left := {path.name for path in other.iterdir()}) and left <= {PERSON, LOCK}:
+                with contextlib.suppress(Timeout), FileLock(other / LOCK, timeout=0):  # else another program is in it
+                    (other / PERSON).replace(folder)
+                    return

@@ -28,7 +28,7 @@ def register() -> None:
 
     @routes.get(PERSON)
     async def get_state(request: web.Request) -> web.Response:
-        return web.json_response(desk.state())
+        return web.json_response(await _worked(desk.state))
 
     @routes.get(f"{PERSON}/{{key}}/{{place}}")
     async def get_image(request: web.Request) -> web.Response:
@@ -65,9 +65,9 @@ async def _acted(act: Callable[[], str | None]) -> web.Response:
         raise refused(web.HTTPConflict, str(error)) from None
     except PaveError as error:
         raise refused(web.HTTPBadRequest, str(error)) from None
-    return web.json_response(desk.state() | {"said": said})
+    return web.json_response(await _worked(desk.state) | {"said": said})
 
 
 async def _worked(work: Callable[[], Any]) -> Any:
-    """What `work` gives, which waits for the disk: the server goes on meanwhile."""
+    """What `work` gives, which waits for the disk and for other threads: the server goes on meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
