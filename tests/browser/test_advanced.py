@@ -9,10 +9,11 @@ from playwright.sync_api import expect
 
 from _host.browser import PATIENCE, export_prompt, load_workflow, nodes_2, until, wait_drawn
 from _host_differences import FOLD, NUMBER_FIELD, UNFOLD
+from _workflows.names import file_of
 
 pytestmark = pytest.mark.browser
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 TEN = [
     *("preset", "iterations", "learning_rate", "batch_size", "width", "height", "cfg"),
     *("run_name", "resume", "evaluate_every"),

@@ -1,16 +1,15 @@
 """What the page says when a run has ended, however it was started, and the lists that then have one more run."""
 
-from pathlib import Path
-
 import pytest
 
 from _editor import RESUMABLE
 from _host.browser import load_workflow, until
 from _training_graphs import trained
+from _workflows.names import file_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "workflows" / "quickstart.json"
+QUICKSTART = file_of("quickstart")
 
 
 def said(page, kind, run) -> list[str]:

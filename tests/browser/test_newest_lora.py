@@ -3,6 +3,7 @@
 import pytest
 
 from _host.browser import load_workflow, nodes_2, until
+from _workflows.names import file_of
 
 pytestmark = pytest.mark.browser
 
@@ -28,8 +29,8 @@ def loras(page, server):
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["canvas", "Nodes 2.0"])
-def test_it_opens_with_the_newest(page, root, loras, newer):
-    file = root / "workflows" / "generate_with_lora.json"
+def test_it_opens_with_the_newest(page, loras, newer):
+    file = file_of("generate_with_lora")
     newest = ["quickstart_10.safetensors"] * 2
     if newer:
         load_workflow(page, file)
