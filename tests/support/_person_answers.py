@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from _training_graphs import Graph, node, trained
@@ -66,6 +68,27 @@ class Person:
         status, state = self.post("answer", {"key": question["key"], "choice": choice})
         assert status == 200, state
         return state
+
+
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Inside, a person clicks the first image of whatever is asked."""
+    over = threading.Event()
+    person = Person(url)
+
+    def answer() -> None:
+        while not over.wait(0.2):
+            question = person.state()["question"]
+            if question is not None:
+                person.answer(question, 0)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def until(found: Callable[[], Any]) -> Any:

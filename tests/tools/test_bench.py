@@ -16,6 +16,7 @@ from _bench.settings import SettingError, parsed, replaced
 from _bench.watch import Watch, phases_of
 from _bench_records import GRPO, PAVED, searched
 from _cuda.calls import NetworkCalls
+from _toy import ToyTraining
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
 
@@ -221,9 +222,9 @@ def test_a_phase_ends_where_an_error_leaves_it():
 def test_the_phases_of_a_training_step_are_those_that_it_times_and_afterwards_it_is_as_before():
     from pave_core.training.step import TrainingStep
 
-    timed = TrainingStep._timed
-    clock, step = Clock(), object.__new__(TrainingStep)
-    step._seconds = {"decode": 0.0}  # pyright: ignore[reportAttributeAccessIssue]
+    timed, run = TrainingStep._timed, ToyTraining()
+    step = TrainingStep(run.policy, run.decoder, conds=run.conds, config=run.config, state=run.state)
+    clock = Clock()
     with phases_of(TrainingStep, clock), step._timed("decode"):
         clock.time = 5.0
     assert clock.seconds["decode"] == 5.0
