@@ -109,8 +109,8 @@ def test_by_mouse_and_keys_over_a_reload_and_a_restart_in_two_pages(own, open_pa
     own.start()
     with own.client() as client:
         resumed = client.queue(with_settings(asking("mine", 2), train={"resume": "mine_00001"}))
+        until(page, "the same is asked", lambda: (question := asked(client)) and question["key"] == waiting)
         view = window(page)
-        assert asked(client)["key"] == waiting
         picked = view.locator('.pave-tile[aria-pressed="true"]')
         until(page, "what was picked before is picked", lambda: picked.count() == 1)
         before = count(view)

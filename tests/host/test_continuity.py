@@ -147,6 +147,7 @@ def as_ours(described: dict[str, Any]) -> dict[str, Any]:
     for kind, entries in described["input"].items():
         for name, (type, *options) in entries.items():
             plain = dict(options[0]) if options else {}
+            plain.pop("advanced", None)  # whether it is folded away: values have the same places
             if type == "INT":
                 plain.setdefault("step", 1)  # as the page does
             if name in (
