@@ -8,7 +8,7 @@ from _panel_server import PALETTES, panel_server
 pytestmark = pytest.mark.browser
 
 HOSTILE = '<img src=x onerror="window.hit=1"> a circle'
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
