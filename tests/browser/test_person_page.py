@@ -24,12 +24,14 @@ def desk(served):
     return served.person
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def opened(browser):
+    """A page of its own for each test: the keyboard's focus is a page's."""
     page = browser.new_page(device_scale_factor=1)
     page.set_default_timeout(SECONDS * 1000)
     page.problems = collect_problems(page)
-    return page
+    yield page
+    page.close()
 
 
 @pytest.fixture
