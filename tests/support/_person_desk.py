@@ -47,8 +47,13 @@ class PersonDesk:
         if what == "undo":
             if not self.answers:
                 return _refused("there is no choice to take back")
-            self.answers.popitem()
+            key, choice = self.answers.popitem()  # its draft may have come after it: what was picked is in the answer
+            picked = choice["tiers"][:-1]
+            again = next(question for question in self.questions if question["key"] == key)
+            again |= {"picked": [place for tier in picked for place in tier], "ranking": len(picked) > 1}
             said = "You are asked again."
+        elif what == "draft" and body["key"] in self.answers:
+            pass  # it was on its way
         elif question is None or question["key"] != body["key"]:
             return _refused("This was answered already, on another page: the first answer counts.")
         elif what == "draft":
