@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from _editor import SET_WIDGETS, images_of, run_workflow, wait_pictures
+from _editor import SET_WIDGETS, close_messages, images_of, run_workflow, wait_pictures
 from _host.browser import until, wait_drawn
 from _host_differences import FOUND_FIRST, HANGS_ON_POINTER, SEARCH_BOX
 
@@ -108,6 +108,7 @@ def test_a_graph_drawn_by_hand_runs(page, client, artifacts):
     wait_drawn(page)
     page.screenshot(path=artifacts / "drawn_by_hand.png")
 
+    close_messages(page)
     run = run_workflow(page, client, page.get_by_test_id("queue-button").click)
     assert run["status"]["status_str"] == "success", run["status"]["messages"]
     assert images_of(run)

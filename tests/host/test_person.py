@@ -233,8 +233,8 @@ def test_orders_are_obeyed_while_a_person_is_waited_for(server, client, person, 
         key = question["key"]
         person.answer(question, 1)
     person.asked(key)
-    view = json.loads(client.get("/pave/runs/steered_00001"))
-    assert view["phase"] == {"what": "waiting for you", "done": 0, "whole": QUESTIONS}
+    waits = {"what": "waiting for you", "done": 0, "whole": QUESTIONS}
+    until(lambda: json.loads(client.get("/pave/runs/steered_00001"))["phase"] == waits)
     client.post("/pave/runs/steered_00001/steer", {"order": "finish"})
     assert ended(client, prompt_id) == "success"
     assert person.state()["question"] is None

@@ -309,6 +309,17 @@ def test_what_is_left_changed_is_reported(machine, monkeypatch, kind):
     assert any(name in line for line in found), found
 
 
+def test_a_thread_that_ends_is_not_left(machine):
+    """As one of another test's server, which answered when this one began."""
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    before = machine.state()
+    ends.set()
+    thread.join()
+    assert not _machine_state.differences(before, machine.state())
+
+
 SPOILT = {
     "pave_core.policies.adapter": ("LoraAdapter", "detach"),
     "nodes.host.policy.autograd.network": ("DifferentiableNetwork", "undo"),

@@ -35,6 +35,7 @@ IN_A_SUBGRAPH = """([type, widgets]) => {
     }
 }"""
 """Puts a node into a subgraph, and shows these of its widgets on the subgraph too."""
+CLOSE_MESSAGES = "document.querySelectorAll('.p-toast-close-button').forEach(button => button.click())"
 FIT = """() => {
     const boxes = [...app.graph.nodes, ...app.graph.groups].map(item => item.boundingRect)
     const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])))
@@ -62,6 +63,13 @@ def our_errors(page: Any) -> list[str]:
     """Errors on the console that come from the pack, and every error or warning that the page shows."""
     shown = page.locator(".p-toast-message-error, .p-toast-message-warn").all_inner_texts()
     return [problem for problem in page.problems if PACK in problem] + shown
+
+
+def close_messages(page: Any) -> None:
+    """Close the page's messages, which lie over the Run button: the host's own on Nodes 2.0 stays until then."""
+    shown = page.locator(".p-toast-message")
+    if shown.count():
+        until(page, "no message is shown", lambda: shown.count() == 0, lambda: page.evaluate(CLOSE_MESSAGES))
 
 
 def fit(page: Any) -> None:

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import types
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ THREADS_OF_THE_HOST = ("async_to_sync", "tqdm_monitor")
 """Those that it keeps once something has needed them."""
 MODULES = "modules"
 """The name under which a state has the set of the modules whose functions it has."""
+THREADS = "threads"
+"""The name under which a state has the names of the threads that run: Counter. One that has ended is not left."""
 
 
 class Same:
@@ -255,7 +258,7 @@ def _of_python() -> State:
         "warnings: filters": list(map(repr, warnings.filters)),
         "warnings: showwarning": Same(warnings.showwarning),
         "logging: disabled below": logging.root.manager.disable,
-        "threads": sorted(each.name for each in threading.enumerate() if not each.name.startswith(THREADS_OF_THE_HOST)),
+        THREADS: Counter(each.name for each in threading.enumerate() if not each.name.startswith(THREADS_OF_THE_HOST)),
         "signals": [
             (each.name, Same(signal.getsignal(each))) for each in signal.valid_signals() if hasattr(each, "name")
         ],
@@ -293,13 +296,15 @@ def differences(before: State, after: State) -> list[str]:
     """What differs, one line each, sorted. What modules define that were loaded meanwhile is no difference."""
     loaded = tuple(f"{name}." for name in after.get(MODULES, set()) - before.get(MODULES, set()))
     found = []
-    for name in sorted((before.keys() | after.keys()) - {MODULES}):
+    for name in sorted((before.keys() | after.keys()) - {MODULES, THREADS}):
         if name not in before and not name.startswith(loaded):
             found.append(f"{name}: new: {_shown(after[name])}")
         elif name not in after:
             found.append(f"{name}: gone")
         elif name in before and before[name] != after[name]:
             found.append(f"{name}: {_shown(before[name])} -> {_shown(after[name])}")
+    if left := after.get(THREADS, Counter()) - before.get(THREADS, Counter()):
+        found.append(f"{THREADS}: new: {_shown(sorted(left.elements()))}")
     return found
 
 

@@ -27,6 +27,12 @@ def difference(a, b):
     return np.abs(a - b).mean()
 
 
+def assert_same_weights(a, b):
+    weights, others = a.state_dict(), b.state_dict()
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_draws_what_depends_on_prompt_and_noise_and_is_read_from_a_folder(name, tmp_path):
     from diffusers import DiffusionPipeline
@@ -42,7 +48,9 @@ def test_it_draws_what_depends_on_prompt_and_noise_and_is_read_from_a_folder(nam
     again = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     assert type(again) is type(pipeline)
     again.set_progress_bar_config(disable=True)
-    assert np.array_equal(draw(again, name, SHORT), image)
+    assert_same_weights(again.transformer, pipeline.transformer)
+    # Not to the bit: from a file, weights lie at other addresses, and some processors then add in another order.
+    np.testing.assert_allclose(draw(again, name, SHORT), image, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
