@@ -23,6 +23,7 @@ from _host.throwaway import throwaway_server
 from _workflows.files import files_of
 from _workflows.graph import Workflow
 from _workflows.names import api_file_of, file_of
+from _workflows.routes import Wire, routes
 
 THUMBNAIL = (768, 448)
 VIEW = {"scale": 1, "offset": [80, 145]}
@@ -108,8 +109,31 @@ BUILD = """({nodes, groups, presets}) => {
         rowRight = Math.max(rowRight, right + BETWEEN)
         lowest = Math.max(lowest, bottom + PAD.bottom)
     }
-    return JSON.stringify(app.graph.serialize())  // undefined would come back as null
 }"""
+
+MEASURE = """() => {
+    const at = ({pos: [x, y], size: [width, height]}) => [x, y - LiteGraph.NODE_TITLE_HEIGHT, x + width, y + height]
+    const wire = link => {
+        const start = app.graph.getNodeById(link.origin_id).getConnectionPos(false, link.origin_slot)
+        const end = app.graph.getNodeById(link.target_id).getConnectionPos(true, link.target_slot)
+        return {
+            id: link.id, origin: link.origin_id, start: [...start], target: link.target_id, end: [...end],
+            slot: link.origin_slot,
+        }
+    }
+    const boxes = app.graph.nodes.map(node => [node.id, at(node)])
+    return {boxes, wires: [...app.graph.links.values()].map(wire)}
+}"""
+"""The boxes of the nodes with their title bars, and the wires."""
+
+ROUTE = """({reroutes, last}) => {
+    for (const [id, parent, pos, linkIds] of reroutes) {
+        app.graph.setReroute({id, parentId: parent ?? undefined, pos, linkIds})
+    }
+    for (const [link, reroute] of last) app.graph.links.get(link).parentId = reroute
+}"""
+
+SERIALIZE = "() => JSON.stringify(app.graph.serialize())"  # undefined would come back as null
 
 GROUPS_ON_SCREEN = """cover => {
     const {scale, offset} = app.canvas.ds, {left, top} = app.canvas.canvas.getBoundingClientRect()
@@ -143,8 +167,10 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
         presets = json.loads(server.client().get("/pave/presets"))
         for workflow in workflows:
             file, api = file_of(workflow.name), api_file_of(workflow.name)
-            built = page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
-            file.write_text(json.dumps(tidy(json.loads(built)), indent=1) + "\n", encoding="utf-8")
+            page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
+            route(page, workflow.name)
+            built = json.loads(page.evaluate(SERIALIZE))
+            file.write_text(json.dumps(tidy(built), indent=1) + "\n", encoding="utf-8")
             load_workflow(page, file)
             api.write_text(json.dumps(prompt := export_prompt(page), indent=2) + "\n", encoding="utf-8")
             if workflow.cut:
@@ -158,12 +184,26 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
             print(file.relative_to(ROOT))
 
 
+def route(page: Any, name: str) -> None:
+    """Lead the wires of the open workflow around its nodes."""
+    measured = page.evaluate(MEASURE)
+    boxes = {node: tuple(box) for node, box in measured["boxes"]}
+    found = routes(
+        boxes, [Wire(**wire | {end: tuple(wire[end]) for end in ("start", "end")}) for wire in measured["wires"]]
+    )
+    if found.over:
+        print(f"{name}: {len(found.over)} wires still run over nodes: give them room", file=sys.stderr)
+    turns = [[turn.id, turn.parent, turn.pos, turn.links] for turn in found.reroutes.values()]
+    page.evaluate(ROUTE, {"reroutes": turns, "last": list(found.last.items())})
+
+
 def tidy(workflow: dict[str, Any]) -> dict[str, Any]:
     """The workflow without what differs each time it is made."""
     for node in workflow["nodes"]:
         node["properties"] = {"models": models} if (models := files_of(node)) else {}
         node["pos"], node["size"] = ([round(value) for value in node[key]] for key in ("pos", "size"))
-    workflow["extra"] = {"ds": VIEW, "pave_view": VIEW}
+    turns = {key: workflow["extra"][key] for key in ("reroutes", "linkExtensions") if key in workflow["extra"]}
+    workflow["extra"] = {"ds": VIEW, "pave_view": VIEW, **turns}
     workflow["id"] = "00000000-0000-0000-0000-000000000000"
     return workflow
 
