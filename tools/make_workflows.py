@@ -23,7 +23,6 @@ from _host.throwaway import throwaway_server
 from _workflows.files import files_of
 from _workflows.graph import Workflow
 from _workflows.names import api_file_of, file_of
-from _workflows.routes import Wire, routes
 
 THUMBNAIL = (768, 448)
 VIEW = {"scale": 1, "offset": [80, 145]}
@@ -186,6 +185,8 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
 
 def route(page: Any, name: str) -> None:
     """Lead the wires of the open workflow around its nodes."""
+    from _workflows.routes import Wire, routes
+
     measured = page.evaluate(MEASURE)
     boxes = {node: tuple(box) for node, box in measured["boxes"]}
     found = routes(

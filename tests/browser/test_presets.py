@@ -1,4 +1,7 @@
-"""A person chooses a preset, and changes a setting of it: Pave Train keeps its preset, settings nodes leave theirs."""
+"""A person chooses a preset, and changes a setting of it: Pave Train keeps its preset, settings nodes leave theirs.
+
+On the classic canvas, by clicks and keys; test_shown_numbers does it in Nodes 2.0.
+"""
 
 import json
 from contextlib import suppress
@@ -7,24 +10,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from _editor import IN_A_SUBGRAPH
-from _host.browser import export_prompt, load_workflow, until
+from _editor import IN_A_SUBGRAPH, WIRE_ITERATIONS
+from _host.browser import export_prompt, load_workflow, until, wait_drawn
+from _on_canvas import SUBGRAPH, TRAIN, choose_on_canvas, shown_on, type_on_canvas
 from _workflows.names import file_of
 
 pytestmark = pytest.mark.browser
 
 QUICKSTART = file_of("quickstart")
-
-WIDGETS = """() => {
-    const node = app.graph.nodes.find(n => n.type === "PaveTrain")
-    return Object.fromEntries(node.widgets.map(w => [w.name, w.value]))
-}"""
-CHOOSE = """([name, value]) => {
-    const node = app.graph.nodes.find(n => n.type === "PaveTrain")
-    const widget = node.widgets.find(w => w.name === name)
-    widget.value = value
-    widget.callback?.(value, app.canvas, node)
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def presets(server) -> dict[str, dict[str, Any]]:
 
 def differences(page: Any, expected: dict[str, Any]) -> dict[str, Any]:
     """{widget of Pave Train: (shown, expected)} where the two are not the same."""
-    shown = page.evaluate(WIDGETS)
+    shown = shown_on(page, TRAIN)
     return {
         widget: (shown[widget], value) for widget, value in expected.items() if shown[widget] != pytest.approx(value)
     }
@@ -43,7 +36,7 @@ def differences(page: Any, expected: dict[str, Any]) -> dict[str, Any]:
 
 def choose(page: Any, preset: str, values: dict[str, Any]) -> None:
     """Choose a preset; the widgets come to show its values."""
-    page.evaluate(CHOOSE, ["preset", preset])
+    choose_on_canvas(page, TRAIN, "preset", preset)
     with suppress(TimeoutError):
         until(page, f"preset {preset} is shown", lambda: differences(page, values) == {})
     assert differences(page, values) == {}, preset
@@ -57,7 +50,7 @@ def test_a_preset_fills_the_widgets(page, presets):
 
 def test_the_widgets_of_the_quickstart_show_its_preset(page, presets):
     load_workflow(page, QUICKSTART)
-    assert differences(page, presets[page.evaluate(WIDGETS)["preset"]]) == {}
+    assert differences(page, presets[shown_on(page, TRAIN)["preset"]]) == {}
 
 
 def test_changing_a_setting_keeps_the_preset_and_what_it_sets_besides(page, presets):
@@ -65,7 +58,7 @@ def test_changing_a_setting_keeps_the_preset_and_what_it_sets_besides(page, pres
     for name in ("dance-grpo", "quick"):  # two, because the quickstart shows the second when it opens
         choose(page, name, presets[name])
     choose(page, "dance-grpo", presets["dance-grpo"])
-    page.evaluate(CHOOSE, ["iterations", 7])
+    type_on_canvas(page, TRAIN, "iterations", "7")
     page.wait_for_timeout(300)  # what a preset does to widgets, it does a moment later
     assert differences(page, presets["dance-grpo"] | {"preset": "dance-grpo", "iterations": 7}) == {}
 
@@ -77,7 +70,7 @@ def test_a_graph_of_an_older_version_shows_the_preset_by_its_new_name(page, pres
     train["widgets_values"][place : place + 2] = ["paper", 123]  # the preset, and iterations after it
     (tmp_path / "older.json").write_text(json.dumps(workflow))
     load_workflow(page, tmp_path / "older.json")
-    shown = page.evaluate(WIDGETS)
+    shown = shown_on(page, TRAIN)
     assert (shown["preset"], shown["iterations"]) == ("pave (released code)", 123)
     assert shown["group_size"] == presets["quick"]["group_size"], "only the name is new"
 
@@ -88,12 +81,7 @@ ALONE = """type => {
     app.graph.add(node)
     return node.id
 }"""
-CHOOSE_ALONE = """([name, value]) => {
-    const widget = app.graph.nodes[0].widgets.find(w => w.name === name)
-    widget.value = value
-    widget.callback?.(value, app.canvas, app.graph.nodes[0])
-}"""
-SHOWN_ALONE = "() => Object.fromEntries(app.graph.nodes[0].widgets.map(w => [w.name, w.value]))"
+THE_NODE = "app.graph.nodes[0]"
 
 
 @pytest.mark.parametrize(
@@ -108,17 +96,16 @@ SHOWN_ALONE = "() => Object.fromEntries(app.graph.nodes[0].widgets.map(w => [w.n
 def test_the_presets_of_a_settings_node_fill_it_and_are_left(page, server, kind, setting, value):
     presets = json.loads(server.client().get("/pave/presets"))[kind]
     page.evaluate(ALONE, kind)
-    assert page.evaluate(SHOWN_ALONE)["preset"] == "custom"
+    assert shown_on(page, THE_NODE)["preset"] == "custom"
     for name, values in presets.items():
-        page.evaluate(CHOOSE_ALONE, ["preset", name])
+        choose_on_canvas(page, THE_NODE, "preset", name)
         expected = values | {"preset": name}
-        until(page, f"preset {name} is shown", lambda e=expected: e.items() <= page.evaluate(SHOWN_ALONE).items())
-    page.evaluate(CHOOSE_ALONE, [setting, value])
-    until(page, "the preset is left", lambda: page.evaluate(SHOWN_ALONE)["preset"] == "custom")
-    assert page.evaluate(SHOWN_ALONE)[setting] == value
+        until(page, f"preset {name} is shown", lambda e=expected: e.items() <= shown_on(page, THE_NODE).items())
+    type_on_canvas(page, THE_NODE, setting, str(value))
+    until(page, "the preset is left", lambda: shown_on(page, THE_NODE)["preset"] == "custom")
+    assert shown_on(page, THE_NODE)[setting] == value
 
 
-OUTSIDE = "() => Object.fromEntries(app.graph.nodes.find(n => n.subgraph).widgets.map(w => [w.name, w.value]))"
 AROUND_IT = """names => {
     const inside = app.graph.nodes.find(n => n.subgraph)
     const outside = app.graph.convertToSubgraph(new Set([inside])).node
@@ -128,23 +115,7 @@ AROUND_IT = """names => {
         outside.subgraph.addInput(name, String(slot.type)).connect(slot, node)
     }
 }"""
-CHOOSE_OUTSIDE = """([name, value]) => {
-    const node = app.graph.nodes.find(n => n.subgraph)
-    const widget = node.widgets.find(w => w.name === name)
-    widget.value = value
-    widget.callback?.(value, app.canvas, node)
-}"""
-CHOOSE_INSIDE = """([name, value]) => {
-    const node = app.graph.nodes.find(n => n.subgraph).subgraph.nodes[0]
-    const widget = node.widgets.find(w => w.name === name)
-    widget.value = value
-    widget.callback?.(value, app.canvas, node)
-}"""
-
-INSIDE = """() => {
-    const node = app.graph.nodes.find(n => n.subgraph).subgraph.nodes[0]
-    return Object.fromEntries(node.widgets.map(w => [w.name, w.value]))
-}"""
+INSIDE = f"{SUBGRAPH}.subgraph.nodes[0]"
 
 
 def sent(page: Any, kind: str) -> dict[str, Any]:
@@ -160,11 +131,11 @@ def test_a_preset_that_is_promoted_fills_the_widgets(page, presets, deep):
     if deep:
         page.evaluate(AROUND_IT, ["preset", "iterations"])
     for name in ("dance-grpo", "quick"):
-        page.evaluate(CHOOSE_OUTSIDE, ["preset", name])
+        choose_on_canvas(page, SUBGRAPH, "preset", name)
         expected = presets[name] | {"preset": name}
         until(page, f"{name} is sent", lambda e=expected: e.items() <= sent(page, "PaveTrain").items())
-        assert page.evaluate(OUTSIDE)["iterations"] == presets[name]["iterations"]
-    page.evaluate(CHOOSE_OUTSIDE, ["iterations", 7])
+        assert shown_on(page, SUBGRAPH)["iterations"] == presets[name]["iterations"]
+    type_on_canvas(page, SUBGRAPH, "iterations", "7")
     page.wait_for_timeout(1000)  # more than what a preset does to widgets needs
     assert (presets["quick"] | {"preset": "quick", "iterations": 7}).items() <= sent(page, "PaveTrain").items()
 
@@ -174,19 +145,30 @@ def test_a_promoted_preset_of_a_settings_node_is_left_inside_the_subgraph(page, 
     page.evaluate(ALONE, "PaveOptimizer")
     page.evaluate(IN_A_SUBGRAPH, ["PaveOptimizer", ["preset"]])
     (name, values), *_ = presets.items()
-    page.evaluate(CHOOSE_OUTSIDE, ["preset", name])
-    until(page, f"{name} is inside", lambda: (values | {"preset": name}).items() <= page.evaluate(INSIDE).items())
-    page.evaluate(CHOOSE_INSIDE, ["ema_decay", 0.5])
-    until(page, "the preset is left", lambda: page.evaluate(OUTSIDE)["preset"] == "custom")
+    choose_on_canvas(page, SUBGRAPH, "preset", name)
+    until(page, f"{name} is inside", lambda: (values | {"preset": name}).items() <= shown_on(page, INSIDE).items())
+    type_on_canvas(page, INSIDE, "ema_decay", "0.5")
+    until(page, "the preset is left", lambda: shown_on(page, SUBGRAPH)["preset"] == "custom")
     page.wait_for_timeout(1000)
-    assert (page.evaluate(INSIDE)["ema_decay"], page.evaluate(OUTSIDE)["preset"]) == (0.5, "custom")
+    assert (shown_on(page, INSIDE)["ema_decay"], shown_on(page, SUBGRAPH)["preset"]) == (0.5, "custom")
+
+
+def test_a_wired_setting_is_what_the_wire_brings_whatever_the_preset(page, presets):
+    load_workflow(page, QUICKSTART)
+    page.evaluate(WIRE_ITERATIONS)
+    wait_drawn(page)
+    choose(page, "dance-grpo", {k: v for k, v in presets["dance-grpo"].items() if k != "iterations"})
+    inputs = sent(page, "PaveTrain")
+    assert export_prompt(page)[inputs["iterations"][0]]["inputs"] == {"value": 3}
+    others = {name: value for name, value in presets["dance-grpo"].items() if name != "iterations"}
+    assert others.items() <= inputs.items()
 
 
 def test_uses_of_a_subgraph_with_different_presets_are_warned_about(page):
     load_workflow(page, QUICKSTART)
     page.evaluate(IN_A_SUBGRAPH, ["PaveTrain", ["preset"]])
     page.evaluate("() => app.graph.add(LiteGraph.createNode(app.graph.nodes.find(n => n.subgraph).type))")
-    page.evaluate(CHOOSE_OUTSIDE, ["preset", "dance-grpo"])
+    choose_on_canvas(page, SUBGRAPH, "preset", "dance-grpo")
     expect(page.get_by_text("is used more than once, with different presets")).to_have_count(1)
     page.get_by_role("alert").filter(has_text="is used more than once").get_by_label("Close").click()
     expect(page.get_by_text("is used more than once")).to_have_count(0)

@@ -35,6 +35,14 @@ IN_A_SUBGRAPH = """([type, widgets]) => {
     }
 }"""
 """Puts a node into a subgraph, and shows these of its widgets on the subgraph too."""
+WIRE_ITERATIONS = """() => {
+    const source = LiteGraph.createNode("PrimitiveInt"), node = app.graph.nodes.find(n => n.type === "PaveTrain")
+    app.graph.add(source)
+    source.pos = [node.pos[0] - 400, node.pos[1]]
+    source.widgets[0].value = 3
+    source.connect(0, node, node.inputs.findIndex(input => input.name === "iterations"))
+}"""
+"""Wires a 3 into the iterations of Pave Train."""
 CLOSE_MESSAGES = "document.querySelectorAll('.p-toast-close-button').forEach(button => button.click())"
 FIT = """() => {
     const boxes = [...app.graph.nodes, ...app.graph.groups].map(item => item.boundingRect)
