@@ -77,11 +77,7 @@ class PavePerson(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, begin_with: str | None = None, checkpoint: str | None = None) -> bool | str:
-        if begin_with not in (None, NOTHING):
-            known = checked(lambda: folders.taste("begin_with", begin_with))
-            if known is not True:
-                return known
-        return found((CLIP, None if checkpoint == BUNDLED else checkpoint))
+        return _there("begin_with", None if begin_with == NOTHING else begin_with, checkpoint)
 
     @classmethod
     def execute(
@@ -96,7 +92,7 @@ class PavePerson(io.ComfyNode):
     ) -> io.NodeOutput:
         asker, learner = PageAsker(), None
         if learn:
-            features = ClipFeatures(*chosen_clip(checkpoint, architecture), made_compute("fp32", 16))
+            features = _features(checkpoint, architecture)
             before = None if begin_with == NOTHING else Taste.load(folders.taste("begin_with", begin_with), features)
             learner = Learner(
                 features,
@@ -144,16 +140,21 @@ class PaveTaste(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, taste: str | None = None, checkpoint: str | None = None) -> bool | str:
-        if taste is not None:
-            known = checked(lambda: folders.taste("taste", taste))
-            if known is not True:
-                return known
-        return found((CLIP, None if checkpoint == BUNDLED else checkpoint))
+        return _there("taste", taste, checkpoint)
 
     @classmethod
     def execute(cls, taste: str, checkpoint: str, architecture: str) -> io.NodeOutput:
-        features = ClipFeatures(*chosen_clip(checkpoint, architecture), made_compute("fp32", 16))
-        return io.NodeOutput(TasteReward(folders.taste("taste", taste), features))
+        return io.NodeOutput(TasteReward(folders.taste("taste", taste), _features(checkpoint, architecture)))
+
+
+def _there(field: str, taste: str | None, checkpoint: str | None) -> bool | str:
+    """Whether the files of these choices are there, else which are not, in words; None: not chosen here."""
+    known = True if taste is None else checked(lambda: folders.taste(field, taste))
+    return known if known is not True else found((CLIP, None if checkpoint == BUNDLED else checkpoint))
+
+
+def _features(checkpoint: str, architecture: str) -> ClipFeatures:
+    return ClipFeatures(*chosen_clip(checkpoint, architecture), made_compute("fp32", 16))
 
 
 NODES = [PavePerson, PaveTaste]

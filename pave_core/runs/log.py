@@ -47,7 +47,10 @@ class Reporter(Protocol):
         """There is something to tell people."""
 
     def ended(self, text: str, *, early: bool) -> None:
-        """What came of the run, for people. early: before its last step, as after Cancel or an error."""
+        """What came of the run, for people: in few words, and after a colon at length.
+
+        early: before its last step, as after Cancel or an error.
+        """
 
     def close(self) -> None:
         """The run has ended. More events may come if it is finished a second time."""

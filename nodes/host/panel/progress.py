@@ -57,7 +57,7 @@ class NodeProgress(Reporter):
         self._told = time.monotonic()
         node = self._executing()
         self._api.execution.set_progress(self._at, steps, node, None)
-        self._say(node, f"step {step} of {steps}: {how_far(*part)}", self._numbers(step - 1, steps))
+        self._say(node, f"step {step} of {steps}: {how_far(*part)}", self._gain, self._time(step - 1, steps))
 
     def _executing(self) -> str | None:
         """The node that is at work: in a graph of step nodes, another for each part of a step."""
@@ -74,13 +74,12 @@ class NodeProgress(Reporter):
         before = sum(seconds[name] for name in names[: names.index(what)])
         return (before + seconds[what] * (done / whole if whole else 0.0)) / sum(seconds.values())
 
-    def _numbers(self, step: int, steps: int) -> str:
-        """Gain, seconds a step and time left after `step` of `steps`."""
-        said = [self._gain] if self._gain else []
-        if self._seconds:
-            each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
-            said += [f"{each:.3g} s a step", f"{_minutes(each * (steps - step))} left"]
-        return ", ".join(said)
+    def _time(self, step: int, steps: int) -> str:
+        """Seconds a step and time left after `step` of `steps`; empty before it is known."""
+        if not self._seconds:
+            return ""
+        each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
+        return f"{each:.3g} s a step, {_minutes(each * (steps - step))} left"
 
     def _say(self, node: str | None, *lines: str) -> None:
         """Write lines under a node's widgets, where the host can: for whoever has queued the graph."""
@@ -94,7 +93,7 @@ class NodeProgress(Reporter):
         if self.node_id is not None:
             self._api.execution.set_progress(metrics.step, steps, self.node_id, preview)
         self._seconds.append(metrics.seconds)
-        self._say(self._executing(), f"step {metrics.step} of {steps}", self._numbers(metrics.step, steps))
+        self._say(self._executing(), f"step {metrics.step} of {steps}", self._gain, self._time(metrics.step, steps))
         seconds = sum(metrics.seconds.values())
         event = {"node": self.node_id, "step": metrics.step, "steps": steps, "seconds": seconds}
         values = {name: getattr(metrics, name) for name in SENT}
@@ -107,7 +106,7 @@ class NodeProgress(Reporter):
             self._gain = f"gain {gain:+.3g} ± {error:.2g}"
 
     def ended(self, text: str, *, early: bool) -> None:
-        self._say(self._executing(), text)
+        self._say(self._executing(), text.partition(":")[0], self._gain)  # there is room for three short lines
 
 
 def _minutes(seconds: float) -> str:
