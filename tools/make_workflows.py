@@ -37,9 +37,11 @@ BUILD = """({nodes, groups, presets}) => {
     // room for the picture that these nodes show while they run
     const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
     // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large
+    const pen = document.createElement("canvas").getContext("2d")
+    pen.font = "700 14px Arial, sans-serif"
     const titled = ({type, title}) => {
-        const letters = 8 * title.length
-        return Math.max(60 + letters, type.startsWith("Pave") ? (190 + letters) / 1.2 : 0)
+        const text = pen.measureText(title).width + 4
+        return Math.max(60 + text, type.startsWith("Pave") ? (190 + text) / 1.2 : 0)
     }
     app.graph.clear()
     const made = new Map()

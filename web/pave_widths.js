@@ -2,13 +2,14 @@
 import { app } from "../../scripts/app.js";
 
 const LEAST = 320;
-const BADGE = 190; // px: collapse button, badge and padding
-const LETTER = 8; // px: of a title, at most
+const BADGE = 194; // px: collapse button, badge and padding
+const pen = document.createElement("canvas").getContext("2d");
 
 app.registerExtension({
   name: "pave.widths",
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith("Pave")) return;
-    node.setSize([Math.max(node.size[0], LEAST, BADGE + LETTER * node.title.length), node.size[1]]);
+    pen.font = "700 14px Arial, sans-serif"; // the widest of the front ends' fonts for a title
+    node.setSize([Math.max(node.size[0], LEAST, BADGE + Math.ceil(pen.measureText(node.title).width)), node.size[1]]);
   },
 });

@@ -26,8 +26,14 @@ DRAWN = """() => {
         const {id, title} = app.graph.getNodeById(element.dataset.nodeId), r = element.getBoundingClientRect()
         nodes[`${id} ${title}`] = [at(r.left, 0), at(r.top, 1), at(r.right, 0), at(r.bottom, 1)]
         const leaves = [...element.querySelectorAll("*")].filter(e => !e.children.length)
-        const shown = leaves.filter(e => e.textContent.trim() === title)
-        if (shown.some(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)) cut.push(title)
+        const width = e => e.getBoundingClientRect().width / scale
+        for (const shown of leaves.filter(e => e.textContent.trim() === title)) {
+            let frame = shown  // what cuts it: an element around it, whose width is that of a node or less
+            while (frame !== element && getComputedStyle(frame).textOverflow !== "ellipsis") frame = frame.parentElement
+            const text = document.createRange()
+            text.selectNodeContents(shown)
+            if (width(text) > width(frame) + 0.1) cut.push(title)
+        }
     }
     const box = ({pos, size}) => [pos[0], pos[1], pos[0] + size[0], pos[1] + size[1]]
     return {nodes, groups: Object.fromEntries(app.graph.groups.map(g => [g.title, box(g)])), cut}
