@@ -22,6 +22,7 @@ from ...pave_core.types import Reward
 from .policy.conditioning import NativeCond
 from .policy.measure import Call
 from .policy.native import NativePolicy
+from .policy.on_device import loaded_on
 from .policy.settings import PolicySettings, RolloutSettings
 
 management: Any = comfy.model_management
@@ -63,8 +64,7 @@ def preflight(
 def budget_of(model: ModelPatcher) -> float:
     """The bytes of MODEL's device that a run may use: what is free, and what the host's models hold and can give."""
     device = model.load_device
-    there = (each for each in management.current_loaded_models if each.device == device)
-    held = sum(each.model_loaded_memory() for each in there)
+    held = sum(each.model_loaded_memory() for each in loaded_on(device))
     if management.is_device_cpu(device):
         return management.get_free_memory(device) + held
     free = management.get_free_memory(device) + held - management.extra_reserved_memory()

@@ -194,7 +194,7 @@ def read(
     evaluation: Evaluation, drift: float, *, step: int, config: GuardConfig, base: Baseline, best: Best
 ) -> Reading:
     """The reading of a measurement after `step`, against the base model and the best reading so far."""
-    now = drop = None
+    now = highest = drop = None
     if evaluation.held_out is not None and base.held_out is not None:
         now = mean(evaluation.held_out)
         highest = base.held_out if best.held_out is None else max(best.held_out, base.held_out)
@@ -203,7 +203,7 @@ def read(
         name: (value - base.statistics[name]) / max(base.statistics[name], LEAST_BASE)
         for name, value in means(evaluation.looks).items()
     }
-    alarms = tuple(_alarms(config, now, drop=drop, drift=drift, changes=changes))
+    alarms = tuple(_alarms(config, base, now=now, highest=highest, drift=drift, changes=changes))
     highest_yet = best.step == 0 or now is None or best.held_out is None or now > best.held_out
     return Reading(step, now, drop, drift, changes, alarms, not alarms and highest_yet)
 
@@ -214,13 +214,21 @@ def means(looks: Looks | None) -> dict[str, float]:
 
 
 def _alarms(
-    config: GuardConfig, now: float | None, *, drop: float | None, drift: float, changes: Mapping[str, float]
+    config: GuardConfig,
+    base: Baseline,
+    *,
+    now: float | None,
+    highest: float | None,
+    drift: float,
+    changes: Mapping[str, float],
 ) -> Iterator[str]:
     # These texts are stored in guard.jsonl, and a resumed run must write the same.
-    if drop is not None and config.max_drop and drop > config.max_drop:
-        yield f"the held-out reward has fallen to {now:.4g}, by {drop:.2f} of its spread"
+    if config.max_drop and now is not None and highest is not None:
+        limit = highest - config.max_drop * base.spread
+        if now < limit:
+            yield f"the held-out reward fell from {highest:.4g} to {now:.4g}, below the limit of {limit:.4g}"
     if config.max_drift and drift > config.max_drift:
-        yield f"the model has drifted by {drift:.3g} from its base"
+        yield f"the model has drifted by {drift:.3g} from its base, beyond the limit of {config.max_drift:.3g}"
     for name, change in changes.items():
         if config.max_change and abs(change) > config.max_change:
-            yield f"the {name} of the images has changed by {change:+.0%}"
+            yield f"the {name} of the images has changed by {change:+.0%}, beyond the limit of {config.max_change:.0%}"

@@ -7,6 +7,7 @@ from itertools import combinations
 import pytest
 
 from _editor import fit
+from _panel_server import panel_server
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -98,6 +99,13 @@ def overlap(a: Box, b: Box) -> bool:
 
 def inside(a: Box, b: Box) -> bool:
     return b[0] <= a[0] and b[1] <= a[1] and a[2] <= b[2] and a[3] <= b[3]
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The panel's page alone, with answers that the tests make: no ComfyUI runs."""
+    with panel_server() as running:
+        yield running
 
 
 @pytest.fixture

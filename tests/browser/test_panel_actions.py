@@ -13,14 +13,13 @@ from _panel_page import (
     opened,
     overflow,
     palette,
-    served,
     sheet,
     state,
     table,
     wait,
 )
 
-__all__ = ["opened", "served", "sheet", "state"]  # fixtures
+__all__ = ["opened", "sheet", "state"]  # fixtures
 pytestmark = pytest.mark.browser
 
 

@@ -14,7 +14,6 @@ from _panel_page import (
     opened,
     overflow,
     palette,
-    served,
     sheet,
     state,
     table,
@@ -22,7 +21,7 @@ from _panel_page import (
 )
 from _panel_server import EXTENSION, PanelServer
 
-__all__ = ["opened", "served", "sheet", "state"]  # fixtures
+__all__ = ["opened", "sheet", "state"]  # fixtures
 pytestmark = pytest.mark.browser
 
 

@@ -3,18 +3,12 @@
 import pytest
 
 from _host.browser import collect_problems, until
-from _panel_server import PALETTES, panel_server
+from _panel_server import PALETTES
 
 pytestmark = pytest.mark.browser
 
 HOSTILE = '<img src=x onerror="window.hit=1"> a circle'
 SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def served():
-    with panel_server() as running:
-        yield running
 
 
 @pytest.fixture

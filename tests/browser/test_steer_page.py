@@ -6,18 +6,12 @@ import pytest
 
 from _host.browser import collect_problems, until
 from _panel_answers import detail, listed
-from _panel_server import PALETTES, panel_server
+from _panel_server import PALETTES
 
 pytestmark = pytest.mark.browser
 
 SECONDS = 10.0
 HOSTILE = "<img src=x onerror=window.hit=1>"
-
-
-@pytest.fixture(scope="module")
-def served():
-    with panel_server() as running:
-        yield running
 
 
 @pytest.fixture

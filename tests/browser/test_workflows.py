@@ -13,9 +13,17 @@ from _workflows.names import FOLDER, api_file_of, file_of, template
 
 pytestmark = pytest.mark.browser
 
-BACKWARDS = """() => [...app.graph.links.values()]
-    .map(link => [app.graph.getNodeById(link.origin_id), app.graph.getNodeById(link.target_id)])
-    .filter(([from, to]) => from.pos[0] >= to.pos[0]).map(([from, to]) => `${from.title} -> ${to.title}`)"""
+BACKWARDS = """() => {
+    const group = node => app.graph.groups.find(({boundingRect: [left, top, width, height]}) =>
+        node.pos[0] >= left && node.pos[0] <= left + width && node.pos[1] >= top && node.pos[1] <= top + height)
+    const below = (from, to) => group(to).pos[1] > group(from).pos[1] + group(from).size[1]
+    return [...app.graph.links.values()]
+        .map(link => [app.graph.getNodeById(link.origin_id), app.graph.getNodeById(link.target_id)])
+        .filter(([from, to]) => from.pos[0] >= to.pos[0] && !below(from, to))
+        .map(([from, to]) => `${from.title} -> ${to.title}`)
+}"""
+"""Wires that go back, other than to a row of groups below."""
+
 
 NOTE = """() => {
     const {pos, size} = app.graph.nodes.find(node => node.type === "MarkdownNote"), {ds, canvas} = app.canvas

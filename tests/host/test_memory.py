@@ -1,5 +1,8 @@
 """Memory in the host: what stays on the device, what leaves it, and what is done where it runs out."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -265,3 +268,27 @@ def test_without_offload_the_host_is_asked_for_the_run_s_room(modules, stock, mo
     asked = loads(monkeypatch)
     place.load()
     assert asked == [3 * 2**30]
+
+
+def test_a_model_that_nobody_holds_any_more_is_not_in_the_way(modules, stock):
+    """The host forgets it with its next load, and until then lists it without its model."""
+    import comfy.model_management as management
+    from comfy.model_patcher import ModelPatcher
+
+    device = stock.model.load_device
+    gone = ModelPatcher(torch.nn.Linear(1, 1), device, device)
+    entry = management.LoadedModel(gone)
+    entry.real_model = weakref.ref(gone.model)  # as once it is loaded
+    management.current_loaded_models.append(entry)
+    try:
+        del gone
+        gc.collect()
+        assert entry.model is None
+        place = modules.on_device.OnDevice(stock.model.clone(), offload=0.0, room=0.0)
+        place.load()
+        management.current_loaded_models.append(entry)
+        place.clear()
+        management.current_loaded_models.append(entry)
+        assert modules.preflight.budget_of(stock.model) > 0
+    finally:
+        management.current_loaded_models[:] = [each for each in management.current_loaded_models if each is not entry]

@@ -178,7 +178,9 @@ def test_cancel_loses_no_answer_and_a_resumed_run_asks_only_what_was_not_answere
         question = person.asked(key)
         key = question["key"]
         person.answer(question, 2)
-    ended(client, prompt_id)
+    assert ended(client, prompt_id) == "success"
+    assert [line["key"] for line in kept(server, "whole")[0]] == keys, "the same images were asked about"
+    assert metrics(server, "whole") == metrics(server, "cut"), "the same steps"
     assert same(cut, lora(server, "whole")), "the same clicks, the same LoRA"
 
 

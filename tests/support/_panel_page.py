@@ -5,18 +5,11 @@ from typing import Any
 import pytest
 
 from _host.browser import collect_problems, until
-from _panel_server import PALETTES, panel_server
+from _panel_server import PALETTES
 
 HOSTILE = '<img src=x onerror="window.hit=1"><b>bold</b>'
 SECONDS = 10.0
 """As long as anything on this small page may take."""
-
-
-@pytest.fixture(scope="module")
-def served():
-    """The server of all tests here."""
-    with panel_server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -58,18 +58,19 @@ is kept. Cancel keeps checkpoint and LoRA; choose the run in `resume` of Pave Be
     policy, wires = settings(w, model)
     w.group("3. What you like", "#8A8")
     mix = rewards(w)
+    w.row()
     w.group("4. The loop: one iteration", "#b06634")
     start, sampled = loop(w, "step_by_step", policy=policy, prompts=prompts, reward=mix, **wires)
     w.column()
     scores = w.node("PaveScore", reward=mix, images=sampled["images"], prompts=sampled["prompts"])
     w.column()
     end = learn(w, start, sampled, scores)
+    w.row()
     w.group("5. What came out")
     finish = w.node("PaveFinish", state=end["state"])
     w.column()
     outcome(w, finish, "step_by_step", grid=False)
-    w.row()
-    w.group("6. Generate with it", "#8A8", after=finish)
+    w.group("6. Generate with it", "#8A8")
     picture(w, "The trained model", finish["model"], model)
     return w
 
@@ -100,6 +101,7 @@ LoRA comes out, of all 100 steps.
     policy = w.node("PavePolicy", model=model["model"], clip=model["clip"], vae=model["vae"], lora=lora)
     contrast = w.node("PaveCLIPContrast", "Reward: CLIP contrast", prompts=prompts)
     optimizer = w.node("PaveOptimizer", learning_rate=7e-4)
+    w.row()
     w.group("3. The first half", "#b06634")
     wires = {"policy": policy, "prompts": prompts, "rollout": rollout, "optimizer": optimizer, "reward": contrast}
     run = {"prompts_per_step": 8, "evaluation_seeds": RUN["evaluation_seeds"]}
@@ -110,6 +112,7 @@ LoRA comes out, of all 100 steps.
     drawn = w.node("PaveRollout", "Draw with it", state=half)
     w.column()
     w.preview("After the first half", drawn["images"], (480, 520))
+    w.row()
     w.group("5. The second half", "#b06634")
     half = _half(w, half, contrast)
     w.group("6. What came out")
@@ -164,6 +167,7 @@ faces.
     policy = w.node("PavePolicy", model=model["model"], clip=model["clip"], vae=model["vae"], lora=lora)
     clip = w.node("PaveCLIPScore", "CLIP score: true to the prompt")
     target = w.node("EmptyImage", "The colour you like", width=64, height=64, batch_size=96, color=0xFFBF66)
+    w.row()
     w.group("3. The loop: one iteration", "#b06634")
     wires = {"policy": policy, "prompts": prompts, "rollout": rollout, "optimizer": optimizer}
     start, sampled = loop(w, "custom_reward", **wires)
@@ -179,6 +183,7 @@ faces.
     graded = w.node("PaveScoresFromNumbers", numbers=number, **smaller, scores=score["scores"])
     w.column()
     end = learn(w, start, sampled, graded)
+    w.row()
     w.group("4. What came out")
     finish = w.node("PaveFinish", state=end["state"])
     w.column()

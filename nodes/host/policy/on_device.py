@@ -14,6 +14,11 @@ EVERYTHING = 1e32
 """Bytes to free: as many as there are. The host's own number for it."""
 
 
+def loaded_on(device: torch.device) -> list[Any]:
+    """The host's entries of what is loaded on `device`, but for those whose model nobody holds any more."""
+    return [each for each in management.current_loaded_models if each.device == device and each.model is not None]
+
+
 class OnDevice:
     """How the model of `patcher` is loaded.
 
@@ -56,8 +61,10 @@ class OnDevice:
         They come back when they are used. What does so in each step, as the VAE, stays where there is room for both:
         moving it to and fro empties the caches of the device too.
         """
+        management.cleanup_models_gc()  # as before a load: what is freed below must not be gone already
+        management.cleanup_models()
         own = [model for each in self._models() for model in (each, *each.model_patches_models())]
-        there = [each for each in management.current_loaded_models if each.device == self.device]
+        there = loaded_on(self.device)
         kept = [each for each in there if any(each.model is model for model in own)]
         others = {each.model for each in there if each not in kept}
         if others and (others - set(self._sent) or management.get_free_memory(self.device) < self.room):

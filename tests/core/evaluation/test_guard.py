@@ -66,7 +66,8 @@ def test_a_drop_beyond_its_threshold_is_an_alarm():
     now, drop = evaluation(0.0, 0.0, 1.0, 1.0), 1 / math.sqrt(5 / 3)
     assert reading_of(now, config=GuardConfig(max_drop=drop + 0.01)).alarms == ()
     (alarm,) = reading_of(now, config=GuardConfig(max_drop=drop - 0.01)).alarms
-    assert alarm == "the held-out reward has fallen to 0.5, by 0.77 of its spread"
+    limit = 1.5 - (drop - 0.01) * math.sqrt(5 / 3)
+    assert alarm == f"the held-out reward fell from 1.5 to 0.5, below the limit of {limit:.4g}"
     assert reading_of(now, config=OFF).alarms == ()
 
 
@@ -74,7 +75,7 @@ def test_drift_beyond_its_threshold_is_an_alarm():
     now = evaluation(1.0, 2.0, 3.0, 4.0)
     assert reading_of(now, 0.05, config=replace(OFF, max_drift=0.06)).alarms == ()
     found = reading_of(now, 0.05, config=replace(OFF, max_drift=0.04))
-    assert found.alarms == ("the model has drifted by 0.05 from its base",)
+    assert found.alarms == ("the model has drifted by 0.05 from its base, beyond the limit of 0.04",)
     assert found.drift == 0.05
     assert reading_of(now, 9.9, config=OFF).alarms == ()
 
@@ -91,7 +92,7 @@ def test_a_change_is_relative_to_the_statistic_at_the_start():
     found = reading_of(now, config=replace(OFF, max_change=0.05))
     assert found.changes.keys() == {"saturation", "contrast", "flatness"}
     assert found.changes["saturation"] == pytest.approx(change, rel=1e-4)
-    assert f"the saturation of the images has changed by {change:+.0%}" in found.alarms
+    assert f"the saturation of the images has changed by {change:+.0%}, beyond the limit of 5%" in found.alarms
     assert reading_of(now, config=OFF).alarms == ()
 
 

@@ -19,7 +19,7 @@ def test_a_run_whose_held_out_reward_falls_is_stopped_and_its_best_weights_come_
     run = begin(toy_config(iterations=40), guard=guard)
     steps = drive(run)
     assert 2 <= len(steps) < 40
-    assert "the held-out reward has fallen to" in run.stopped
+    assert "the held-out reward fell from" in run.stopped
     *calm, last = run.watch.readings
     assert last.alarms
     assert last.drop > 0.3
@@ -221,7 +221,7 @@ def test_alarms_are_told_and_written_down(begin, caplog):
     alarms = [reading for reading in run.watch.readings if reading.alarms]
     assert len(told) == len(alarms) == MAX_HALVINGS + 1
     for message, at in zip(told, alarms, strict=True):
-        assert message.startswith(f"Pave-GRPO guard, step {at.step}: the held-out reward has fallen to")
+        assert message.startswith(f"Pave-GRPO guard, step {at.step}: the held-out reward fell from")
     assert all("with half the learning rate" in message for message in told[:-1])
     assert told[-1].endswith("the run ends here")
     assert [record["step"] for record in lines(run.folder.path / "guard.jsonl")] == [r.step for r in run.watch.readings]
