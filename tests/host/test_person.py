@@ -16,7 +16,10 @@ def ended(client, prompt_id) -> str:
     """How a prompt has ended: "success" or "error"."""
     for _ in client.events(prompt_id, timeout=120):
         pass
-    return client.history(prompt_id)["status"]["status_str"]
+    status = client.history(prompt_id)["status"]
+    if status["status_str"] != "success":
+        print(status["messages"])
+    return status["status_str"]
 
 
 def kept(server, name, number=1):
