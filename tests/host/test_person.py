@@ -50,7 +50,7 @@ def train(client):
 
 
 def test_a_run_learns_from_what_is_clicked_and_keeps_it(server, client, person, train):
-    prompt_id = train(asking("clicked", 3))
+    prompt_id = train(asking("person_clicked", 3))
     key, keys = None, []
     for _ in range(3 * QUESTIONS):
         question = person.asked(key)
@@ -58,7 +58,7 @@ def test_a_run_learns_from_what_is_clicked_and_keeps_it(server, client, person, 
         keys.append(key)
         assert question["images"] == 6
         state = person.state()
-        assert state["run"] == "clicked_00001"
+        assert state["run"] == "person_clicked_00001"
         assert state["answered"] == len(keys) - 1
         status, content = person.image(key, 5)
         assert status == 200
@@ -67,7 +67,7 @@ def test_a_run_learns_from_what_is_clicked_and_keeps_it(server, client, person, 
         person.answer(question, 1)
     assert ended(client, prompt_id) == "success"
     assert len(set(keys)) == len(keys)
-    lines, pictures = kept(server, "clicked")
+    lines, pictures = kept(server, "person_clicked")
     assert [line["key"] for line in lines] == keys
     assert all(line["choice"] == {"kind": "ranked", "tiers": [[1], [0, 2, 3, 4, 5]]} for line in lines)
     assert [(line["step"], line["seed"]) for line in lines] == [
@@ -75,33 +75,35 @@ def test_a_run_learns_from_what_is_clicked_and_keeps_it(server, client, person, 
     ]
     assert {line["prompt"] for line in lines} <= set(PROMPTS.split("\n"))
     assert len(pictures) == 6 * len(keys)
-    records = [json.loads(line) for line in (runs(server, "clicked")[0] / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (runs(server, "person_clicked")[0] / "metrics.jsonl").read_text().splitlines()
+    ]
     assert all(record["grad_norm"] > 0 and record["unscored"] == 0 for record in records)
     assert person.state()["question"] is None
-    assert (runs(server, "clicked")[0] / "person" / "taste.safetensors").is_file()
+    assert (runs(server, "person_clicked")[0] / "person" / "taste.safetensors").is_file()
     tastes = client.object_info()["PaveTaste"]["input"]["required"]["taste"]
-    assert "clicked_00001" in json.dumps(tastes)
+    assert "person_clicked_00001" in json.dumps(tastes)
 
 
 def test_a_taste_is_a_reward_of_its_own(server, client, person, train):
-    prompt_id = train(asking("tasted", 3))
+    prompt_id = train(asking("person_tasted", 3))
     key = None
     for _ in range(3 * QUESTIONS):
         question = person.asked(key)
         key = question["key"]
         person.answer(question, 0)
     ended(client, prompt_id)
-    graph = trained("with_taste", 1)
-    taste = node("PaveTaste", taste="tasted_00001", checkpoint="bundled tiny CLIP", architecture="auto")
+    graph = trained("person_with_taste", 1)
+    taste = node("PaveTaste", taste="person_tasted_00001", checkpoint="bundled tiny CLIP", architecture="auto")
     for unused in ("colour", "clip"):
         del graph[unused]
     assert ended(client, train(graph | {"reward": taste})) == "success"
-    summary = json.loads((runs(server, "with_taste")[0] / "summary.json").read_text())
+    summary = json.loads((runs(server, "person_with_taste")[0] / "summary.json").read_text())
     assert summary["steps"] == 1
 
 
 def test_what_is_picked_is_kept_and_one_answer_counts(person, train):
-    train(asking("drafted", 2))
+    train(asking("person_drafted", 2))
     question = person.asked()
     key = question["key"]
     status, state = person.post("draft", {"key": key, "picked": [4, 2], "ranking": True})
@@ -120,7 +122,7 @@ def test_what_is_picked_is_kept_and_one_answer_counts(person, train):
 
 
 def test_an_answer_that_was_learnt_from_can_be_taken_back(server, client, person, train):
-    prompt_id = train(asking("taken_back", 1))
+    prompt_id = train(asking("person_taken_back", 1))
     key, keys = None, []
     for _ in range(QUESTIONS):
         question = person.asked(key)
@@ -132,23 +134,23 @@ def test_an_answer_that_was_learnt_from_can_be_taken_back(server, client, person
     assert status == 200
     assert "has learnt from it already" in state["said"]
     assert state["answered"] == 1
-    assert [line.get("withdrawn", False) for line in kept(server, "taken_back")[0]] == [False, False, True]
+    assert [line.get("withdrawn", False) for line in kept(server, "person_taken_back")[0]] == [False, False, True]
     assert person.post("undo", {})[0] == 409
 
 
 def test_none_and_skip_teach_nothing(server, client, person, train):
-    prompt_id = train(asking("unjudged", 1))
+    prompt_id = train(asking("person_unjudged", 1))
     key = None
     for kind in ("none", "skipped"):
         key = person.asked(key)["key"]
         assert person.post("answer", {"key": key, "choice": {"kind": kind, "tiers": []}})[0] == 200
     assert ended(client, prompt_id) == "success"
-    (record,) = metrics(server, "unjudged")
+    (record,) = metrics(server, "person_unjudged")
     assert (record["unscored"], record["grad_norm"]) == (12, 0)
 
 
 def test_cancel_loses_no_answer_and_a_resumed_run_asks_only_what_was_not_answered(server, client, person, train):
-    prompt_id = train(asking("cut", 3))
+    prompt_id = train(asking("person_cut", 3))
     key, keys = None, []
     for _ in range(QUESTIONS + 1):  # the first step, and one of two questions of the second
         question = person.asked(key)
@@ -160,9 +162,9 @@ def test_cancel_loses_no_answer_and_a_resumed_run_asks_only_what_was_not_answere
     client.interrupt()
     ended(client, prompt_id)
     assert person.state()["question"] is None
-    assert [line["key"] for line in kept(server, "cut")[0]] == keys
+    assert [line["key"] for line in kept(server, "person_cut")[0]] == keys
 
-    graph = with_settings(asking("cut", 3), train={"resume": "cut_00001"})
+    graph = with_settings(asking("person_cut", 3), train={"resume": "person_cut_00001"})
     prompt_id = train(graph)
     question = person.asked()
     assert question["key"] == waiting["key"], "what was answered is not asked again"
@@ -173,38 +175,38 @@ def test_cancel_loses_no_answer_and_a_resumed_run_asks_only_what_was_not_answere
         keys.append(key)
         question = len(keys) < 3 * QUESTIONS and person.asked(key)
     assert ended(client, prompt_id) == "success"
-    cut = lora(server, "cut")
+    cut = lora(server, "person_cut")
 
-    prompt_id = train(asking("whole", 3))
+    prompt_id = train(asking("person_whole", 3))
     key = None
     for _ in range(3 * QUESTIONS):
         question = person.asked(key)
         key = question["key"]
         person.answer(question, 2)
     assert ended(client, prompt_id) == "success"
-    assert [line["key"] for line in kept(server, "whole")[0]] == keys, "the same images were asked about"
-    assert metrics(server, "whole") == metrics(server, "cut"), "the same steps"
-    assert same(cut, lora(server, "whole")), "the same clicks, the same LoRA"
+    assert [line["key"] for line in kept(server, "person_whole")[0]] == keys, "the same images were asked about"
+    assert metrics(server, "person_whole") == metrics(server, "person_cut"), "the same steps"
+    assert same(cut, lora(server, "person_whole")), "the same clicks, the same LoRA"
 
 
 def test_what_was_answered_before_the_first_step_is_there_for_the_next_run(server, client, person, train):
-    prompt_id = train(asking("early", 1))
+    prompt_id = train(asking("person_early", 1))
     first = person.asked()
     person.answer(first, 2)
     second = person.asked(first["key"])
     client.interrupt()
     ended(client, prompt_id)
-    prompt_id = train(asking("early", 1))
+    prompt_id = train(asking("person_early", 1))
     again = person.asked()
     assert again["key"] == second["key"]
     person.answer(again, 2)
     assert ended(client, prompt_id) == "success"
-    lines = kept(server, "early", 2)[0]
+    lines = kept(server, "person_early", 2)[0]
     assert [line["key"] for line in lines] == [first["key"], second["key"]]
 
 
 def test_a_drawn_loop_asks_too(server, client, person, train):
-    graph = looped("drawn", 1)
+    graph = looped("person_drawn", 1)
     graph["reward"] = person_node()
     graph["begin"]["inputs"].pop("reward", None)
     prompt_id = train(graph)
@@ -214,11 +216,11 @@ def test_a_drawn_loop_asks_too(server, client, person, train):
         key = question["key"]
         person.answer(question, 1)
     assert ended(client, prompt_id) == "success"
-    assert len(kept(server, "drawn")[0]) == QUESTIONS
+    assert len(kept(server, "person_drawn")[0]) == QUESTIONS
 
 
 def test_the_next_images_are_sampled_while_the_person_looks(server, client, person, train):
-    graph = with_settings(asking("ahead", 2), train={"sample_ahead": True}, objective={"ratio": "clip"})
+    graph = with_settings(asking("person_ahead", 2), train={"sample_ahead": True}, objective={"ratio": "clip"})
     prompt_id = train(graph)
     key = None
     for _ in range(2 * QUESTIONS):
@@ -226,12 +228,12 @@ def test_the_next_images_are_sampled_while_the_person_looks(server, client, pers
         key = question["key"]
         person.answer(question, 1)
     assert ended(client, prompt_id) == "success"
-    summary = json.loads((runs(server, "ahead")[0] / "summary.json").read_text())
+    summary = json.loads((runs(server, "person_ahead")[0] / "summary.json").read_text())
     assert summary["steps"] == 2
 
 
 def test_orders_are_obeyed_while_a_person_is_waited_for(server, client, person, train):
-    prompt_id = train(asking("steered", 3))
+    prompt_id = train(asking("person_steered", 3))
     key = None
     for _ in range(QUESTIONS):
         question = person.asked(key)
@@ -239,11 +241,11 @@ def test_orders_are_obeyed_while_a_person_is_waited_for(server, client, person, 
         person.answer(question, 1)
     person.asked(key)
     waits = {"what": "waiting for you", "done": 0, "whole": QUESTIONS}
-    until(lambda: json.loads(client.get("/pave/runs/steered_00001"))["phase"] == waits)
-    client.post("/pave/runs/steered_00001/steer", {"order": "finish"})
+    until(lambda: json.loads(client.get("/pave/runs/person_steered_00001"))["phase"] == waits)
+    client.post("/pave/runs/person_steered_00001/steer", {"order": "finish"})
     assert ended(client, prompt_id) == "success"
     assert person.state()["question"] is None
-    summary = json.loads((runs(server, "steered")[0] / "summary.json").read_text())
+    summary = json.loads((runs(server, "person_steered")[0] / "summary.json").read_text())
     assert (summary["steps"], summary["steered"]) == (1, [{"step": 1, "order": "finish"}])
 
 
@@ -269,7 +271,7 @@ BAD = [
 
 
 def test_nothing_but_an_answer_is_taken(person, train):
-    train(asking("hostile", 1))
+    train(asking("person_hostile", 1))
     key = person.asked()["key"]
     for what, body, status in BAD:
         if isinstance(body, dict):

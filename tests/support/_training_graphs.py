@@ -137,10 +137,19 @@ def trained(run_name: str, iterations: int = 3) -> Graph:
 
 
 def lora(server, run_name: str, number: int = 1) -> dict[str, torch.Tensor]:
+    only(server, run_name, number)
     return load_file(server.output / "loras" / "pave" / f"{run_name}_{number:05}.safetensors")
 
 
+def only(server, run_name: str, number: int) -> None:
+    """Fail if there are later runs of this name: all tests share the server, and another one may have used it."""
+    assert not (server.output / "pave" / f"{run_name}_{number + 1:05}").exists(), (
+        f"{run_name} is another test's run too"
+    )
+
+
 def metrics(server, run_name: str, number: int = 1) -> list[dict[str, Any]]:
+    only(server, run_name, number)
     lines = (server.output / "pave" / f"{run_name}_{number:05}" / "metrics.jsonl").read_text().splitlines()
     return [
         {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory", "anchor_reward")} for line in lines
