@@ -136,28 +136,28 @@ def trained(run_name: str, iterations: int = 3) -> Graph:
     return composed() | {"train": train}
 
 
-def lora(server, run_name: str, number: int = 1) -> dict[str, torch.Tensor]:
-    only(server, run_name, number)
-    return load_file(server.output / "loras" / "pave" / f"{run_name}_{number:05}.safetensors")
+def lora(server, run_name: str, number: int | None = None) -> dict[str, torch.Tensor]:
+    """Of the only run of this name, or of that with a number."""
+    return load_file(server.output / "loras" / "pave" / f"{_named(server, run_name, number)}.safetensors")
 
 
-def only(server, run_name: str, number: int) -> None:
-    """Fail if there are later runs of this name: all tests share the server, and another one may have used it."""
-    assert not (server.output / "pave" / f"{run_name}_{number + 1:05}").exists(), (
-        f"{run_name} is another test's run too"
-    )
-
-
-def metrics(server, run_name: str, number: int = 1) -> list[dict[str, Any]]:
-    only(server, run_name, number)
-    lines = (server.output / "pave" / f"{run_name}_{number:05}" / "metrics.jsonl").read_text().splitlines()
+def metrics(server, run_name: str, number: int | None = None) -> list[dict[str, Any]]:
+    """Of the only run of this name, or of that with a number; without the clock."""
+    lines = (server.output / "pave" / _named(server, run_name, number) / "metrics.jsonl").read_text().splitlines()
     return [
         {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory", "anchor_reward")} for line in lines
     ]
 
 
+def _named(server, run_name: str, number: int | None) -> str:
+    """The run's name; all tests share the server, and another one may have used it."""
+    if number is None:
+        assert len(runs(server, run_name)) == 1, f"another test has a run {run_name} too"
+    return f"{run_name}_{number or 1:05}"
+
+
 def runs(server, run_name: str) -> list[Path]:
-    return sorted((server.output / "pave").glob(f"{run_name}_*"))
+    return sorted((server.output / "pave").glob(f"{run_name}_[0-9][0-9][0-9][0-9][0-9]"))
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
