@@ -17,7 +17,7 @@ from ..scoring.groups import mean
 from .sheets import GREEN, INK, MUTED, RED
 
 _BLUE, _ORANGE, _PURPLE = "#2563eb", "#ea580c", "#7c3aed"
-_JUDGE, _READINGS = "#0f766e", ("#854d0e", "#1e3a8a", MUTED)  # none of these is a reward's
+_JUDGE, _GUARD, _READINGS = "#0f766e", INK, ("#854d0e", "#1e3a8a", MUTED)  # none of these is a reward's
 _REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f", MUTED)
 
 Panel = Callable[[Any], None]
@@ -137,7 +137,7 @@ def _plot_watched(axes: Any, evaluations: Mapping[int, Evaluation]) -> None:
     if before.judge is not None:
         shown.append(("judge", lambda e: e.judge, _JUDGE))
     if before.held_out is not None and before.held_out is not before.judge:
-        shown.append(("guard's reward", lambda e: e.held_out, GREEN))
+        shown.append(("guard's reward", lambda e: e.held_out, _GUARD))
     for place, (label, values, colour) in enumerate(shown):
         each = axes if place == 0 else axes.twinx()
         _plot_paired(each, evaluations, values=values, label=label, relative=False, color=colour, linewidth=1.8)
