@@ -32,6 +32,7 @@ LEAST = 18.0
 _SOCKETS = np.array([14.0, 0.0, -14.0, 0.0])
 """What of a node its own wires may not meet: sockets lie within it, near its left or right edge."""
 TRIES = 200
+"""Of the wires of one output, until none meets a node."""
 SAMPLES = 49
 """Points of a curve between two turns."""
 LONGEST_TANGENT = 20.0
@@ -176,10 +177,11 @@ class _Plan:
         """Ways for the wires of one output, whose turns are then taken."""
         costs, best = self._costs.copy(), None  # to come to each place, from the places and, last, from the output
         costs[:, self._taken] = np.inf
+        reach = {wire.id: (self._from_output(wire), self._to_input(wire)) for wire in wires}
         for _ in range(TRIES):
             ways: dict[int, tuple[int, ...]] = {}
             for wire in sorted(wires, key=lambda wire: -math.dist(wire.start, wire.end)):
-                ways[wire.id] = self._way(wire, costs, ways)
+                ways[wire.id] = self._way(costs, *reach[wire.id], ways)
             over = self._over(wires, ways)
             if best is None or len(over) < len(best.over):
                 best = _Tree(ways, tuple(over))
@@ -192,14 +194,19 @@ class _Plan:
             self._taken |= (np.linalg.norm(self._at[:, None] - used[None], axis=-1) < APART).any(1)
         return best
 
-    def _way(self, wire: Wire, costs: NDArray[np.float64], ways: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+    def _way(
+        self,
+        costs: NDArray[np.float64],
+        from_output: NDArray[np.float64],
+        to_input: NDArray[np.float64],
+        ways: dict[int, tuple[int, ...]],
+    ) -> tuple[int, ...]:
         """The cheapest way of a wire, on from any turn of the ways that its output has."""
         n = len(self._at)
         full = np.full((n + 2, n + 2), np.inf)
         full[: n + 1, :n] = costs
-        start, end = np.array(wire.start), np.array(wire.end)
-        full[n, :n] += np.where(self._leaves(wire), np.linalg.norm(self._at - start, axis=-1), np.inf)
-        full[:n, n + 1] = np.where(self._arrives(wire), np.linalg.norm(self._at - end, axis=-1), np.inf)
+        full[n, :n] += from_output
+        full[:n, n + 1] = to_input
         roads = {place: way[: i + 1] for way in ways.values() for i, place in enumerate(way)}
         for place in roads:  # what is there already costs nothing
             full[n, place] = 1.0
@@ -214,13 +221,17 @@ class _Plan:
         way.reverse()
         return (*roads[way[0]], *way[1:]) if way and way[0] in roads else tuple(way)
 
-    def _leaves(self, wire: Wire) -> NDArray[np.bool_]:
-        start, boxes = np.array(wire.start), self._boxes_for(wire.origin)
-        return (self._at[:, 0] > start[0] + LEAST) & _sees(start[None], self._at, boxes)
+    def _from_output(self, wire: Wire) -> NDArray[np.float64]:
+        """How far each place is from the output; inf where the wire cannot go there at once."""
+        start = np.array(wire.start)
+        free = (self._at[:, 0] > start[0] + LEAST) & _sees(start[None], self._at, self._boxes_for(wire.origin))
+        return np.where(free, np.linalg.norm(self._at - start, axis=-1), np.inf)
 
-    def _arrives(self, wire: Wire) -> NDArray[np.bool_]:
-        end, boxes = np.array(wire.end), self._boxes_for(wire.target)
-        return (self._at[:, 0] < end[0] - LEAST) & _sees(self._at, end[None], boxes)
+    def _to_input(self, wire: Wire) -> NDArray[np.float64]:
+        """How far each place is from the input; inf where the wire cannot come from there."""
+        end = np.array(wire.end)
+        free = (self._at[:, 0] < end[0] - LEAST) & _sees(self._at, end[None], self._boxes_for(wire.target))
+        return np.where(free, np.linalg.norm(self._at - end, axis=-1), np.inf)
 
     def _boxes_for(self, own: int) -> NDArray[np.float64]:
         grown = _grown(self._boxes, CLEAR)

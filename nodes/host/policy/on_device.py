@@ -61,14 +61,14 @@ class OnDevice:
         They come back when they are used. What does so in each step, as the VAE, stays where there is room for both:
         moving it to and fro empties the caches of the device too.
         """
-        management.cleanup_models_gc()  # as before a load: what is freed below must not be gone already
-        management.cleanup_models()
         own = [model for each in self._models() for model in (each, *each.model_patches_models())]
         there = loaded_on(self.device)
         kept = [each for each in there if any(each.model is model for model in own)]
         others = {each.model for each in there if each not in kept}
         if others and (others - set(self._sent) or management.get_free_memory(self.device) < self.room):
             self._sent.update(others)
+            management.cleanup_models_gc()  # as before a load: the host cannot free what is gone already
+            management.cleanup_models()
             management.free_memory(EVERYTHING, self.device, keep_loaded=kept)
 
     def is_dynamic(self) -> bool:
