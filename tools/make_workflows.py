@@ -134,6 +134,9 @@ ROUTE = """({reroutes, last}) => {
     for (const [link, reroute] of last) app.graph.links.get(link).parentId = reroute
 }"""
 
+NO_DIALOG = "app.extensionManager.setting.set('Comfy.Workflow.ShowMissingModelsWarning', false)"
+"""Else it lies over the thumbnails of templates whose files are not there."""
+
 SERIALIZE = "() => JSON.stringify(app.graph.serialize())"  # undefined would come back as null
 
 GROUPS_ON_SCREEN = """cover => {
@@ -166,6 +169,7 @@ def make(environment: Environment, workflows: list[Workflow], *, run: bool) -> N
     """Build each workflow in the page and write its files. run: also the thumbnails that are results."""
     with throwaway_server(environment) as server, open_page(server.url) as page:
         presets = json.loads(server.client().get("/pave/presets"))
+        page.evaluate(NO_DIALOG)
         for workflow in workflows:
             file, api = file_of(workflow.name), api_file_of(workflow.name)
             page.evaluate(BUILD, {"nodes": workflow.nodes, "groups": workflow.groups, "presets": presets})
