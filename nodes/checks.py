@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..pave_core.config.train import RunConfig
+from ..pave_core.runs.settings import RunSettings
 from .host import preflight
 from .host.graphs import queue
 from .host.graphs.settings import check_wired
@@ -64,10 +66,10 @@ class PavePreflight(io.ComfyNode):
         return schema.schema(
             "PavePreflight",
             "Pave Preflight",
-            "Run it before a training: measures your model for some seconds, and says how much memory each phase of a "
-            "training will take with these settings, how long a step takes, what will not fit, and which settings "
+            "Run it before a training: measures your model for some seconds, and says how many minutes or hours it "
+            "will take with these settings, how much memory each phase takes, what will not fit, and which settings "
             "would.",
-            terms=["memory", "vram", "out of memory", "estimate", "how long"],
+            terms=["memory", "vram", "out of memory", "estimate", "how long", "hours"],
             is_output_node=True,
             inputs=[
                 schema.Policy.Input("policy", tooltip="The model to tune, from Pave Policy."),
@@ -86,10 +88,12 @@ class PavePreflight(io.ComfyNode):
                     tooltip="GB of another card to reckon with. 0: what this device has free or in the host's models.",
                 ),
                 *widgets("prompts_per_step"),
+                *widgets("iterations", "evaluation_seeds", "evaluate_every", optional=True),
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="Memory by phase and part, as Markdown for Preview as Text."
+                    display_name="report",
+                    tooltip="Memory by phase and part and the time of the run, as Markdown for Preview as Text.",
                 ),
                 io.Boolean.Output(display_name="fits", tooltip="Whether every phase fits."),
             ],
@@ -111,14 +115,26 @@ class PavePreflight(io.ComfyNode):
         objective=None,
         optimizer=None,
         memory=None,
+        iterations=RunConfig.iterations,
+        evaluation_seeds=RunSettings.evaluation_seeds,
+        evaluate_every=RunSettings.evaluate_every,
     ) -> io.NodeOutput:
         rollout = rollout or RolloutSettings()
-        values = {"prompts_per_step": prompts_per_step, "iterations": 1}
+        values = {"prompts_per_step": prompts_per_step, "iterations": iterations}
         config = composed_config(
             policy.lora, rollout, objective=objective, optimizer=optimizer, memory=memory, values=values
         )
         longest = max(prompts.train, key=len) if prompts else preflight.PROMPT
-        found = preflight.check(policy, rollout, config=config, prompt=longest, reward=reward, card=card)
+        found = preflight.check(
+            policy,
+            rollout,
+            config=config,
+            prompt=longest,
+            reward=reward,
+            card=card,
+            held_out=evaluation_seeds * (len(prompts.evaluated) if prompts else 0),
+            evaluate_every=evaluate_every,
+        )
         return io.NodeOutput(found.text(), found.fits, ui=ui.PreviewText(found.text()))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,15 +14,20 @@ from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...pave_core.config.train import TrainConfig
-from ...pave_core.errors import ConfigError
+from ...pave_core.errors import ConfigError, PaveError, in_words
 from ...pave_core.memory.advice import changes_that_fit
+from ...pave_core.memory.calls import Call
 from ...pave_core.memory.growth import Growth
 from ...pave_core.memory.needs import Case, Evaluation, Measured, needs_of
+from ...pave_core.memory.pace import Duration, measured_after
 from ...pave_core.memory.report import GB, Preflight
+from ...pave_core.rollout.run_batches import RunBatches
 from ...pave_core.scoring.mix import RewardMix
-from ...pave_core.types import Reward
+from ...pave_core.seeds import seeded
+from ...pave_core.types import Decoder, Reward
+from .memory import free_caches
 from .policy.conditioning import NativeCond
-from .policy.measure import Call
+from .policy.decoder import NativeDecoder
 from .policy.native import NativePolicy
 from .policy.on_device import loaded_on
 from .policy.settings import PolicySettings, RolloutSettings
@@ -148,10 +155,14 @@ def check(
     prompt: str,
     reward: Reward | None,
     card: float,
+    held_out: int = 0,
+    evaluate_every: int = 0,
 ) -> Preflight:
-    """The preflight of settings, before a run. card: GB of another card than the one at hand; 0: this one.
+    """The preflight of settings, before a run, and how long the run will take.
 
-    ConfigError for a diffusers pipeline, of which nothing is predicted.
+    card: GB of another card than the one at hand; 0: this one. held_out: images of a measurement, which is made before
+    the first step, after the last, and every `evaluate_every` steps. ConfigError for a diffusers pipeline, of which
+    nothing is predicted.
     """
     if not isinstance(policy, PolicySettings):
         raise ConfigError("policy: what a diffusers pipeline needs is not predicted: connect a Pave Policy")
@@ -160,12 +171,42 @@ def check(
         native.sigmas(config.rollout.steps)
         cond = native.encode(prompt)
         native.probe(cond)
-        return preflight(
-            native,
-            cond,
-            settings=policy,
-            rollout=rollout,
-            config=config,
-            reward=reward,
-            budget=card * GB if card else None,
-        )
+        parts = {"settings": policy, "rollout": rollout, "config": config, "reward": reward}
+        found = preflight(native, cond, **parts, budget=card * GB if card else None)
+        if found.needs.pace is None:
+            return found
+        mix = None if reward is None else RewardMix.of(reward)
+        pace, remarks = found.needs.pace, found.remarks
+        try:
+            decoder = NativeDecoder(policy.model, policy.vae)
+            pace = pace.of_images(**_of_images(native, decoder, mix, config=config, prompt=prompt))
+        except PaveError as error:
+            remarks += (f"The time of decoding and scoring is not known: {in_words(error)}.",)
+    if card:
+        remarks += ("The times are those of this device, not of the other card.",)
+    steps = config.run.iterations
+    measured = 1 + measured_after(0, steps, evaluate_every) if mix is not None and held_out else 0
+    asks = mix is not None and mix.asks
+    duration = Duration(pace.step, steps, pace.measurement(held_out), measured, asks)
+    return replace(found, remarks=remarks, duration=duration)
+
+
+@torch.no_grad()
+def _of_images(
+    policy: NativePolicy, decoder: Decoder, reward: RewardMix | None, *, config: TrainConfig, prompt: str
+) -> dict[str, float]:
+    """The seconds of decoding an image and of scoring it; NaN without a reward, 0 where it only asks a person."""
+    batches = RunBatches.of(config.rollout, config.memory, free_caches)
+    n = config.memory.decode_batch
+    unasked = None if reward is None else reward.unasked
+    seconds = {"decode": math.nan, "reward": math.nan if reward is None else 0.0}
+    for seed in (1, 2):  # the first loads networks; others than its images, since a judge may remember those
+        latents = torch.randn(n, *policy.latent_shape, generator=seeded(config.run.seed, "images", seed))
+        start = time.perf_counter()
+        images = batches.decode.map(decoder.decode, latents.to(policy.device))
+        decoded = time.perf_counter()
+        seconds["decode"] = (decoded - start) / n
+        if unasked is not None:
+            unasked.score(images, [prompt] * n)
+            seconds["reward"] = (time.perf_counter() - decoded) / n
+    return seconds

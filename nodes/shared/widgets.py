@@ -45,10 +45,13 @@ def names_of(config: type) -> tuple[str, ...]:
     return tuple(widgets_of(config))
 
 
-def widgets(*names: str) -> list[Any]:
-    """New inputs for the widgets of these names, in this order but for those that were added later."""
+def widgets(*names: str, optional: bool = False) -> list[Any]:
+    """New inputs for the widgets of these names, in this order but for those that were added later.
+
+    optional: whether all are: those that one node alone was given later, which come last there.
+    """
     in_order = sorted(names, key=lambda name: ADDED_LATER.index(name) if name in ADDED_LATER else -1)
-    return [_input(name, SHOWN[name]) for name in in_order]
+    return [_input(name, SHOWN[name], optional or name in ADDED_LATER) for name in in_order]
 
 
 def folded(inputs: list[Any], first: tuple[str, ...]) -> list[Any]:
@@ -56,10 +59,10 @@ def folded(inputs: list[Any], first: tuple[str, ...]) -> list[Any]:
     return [each if each.id in first else advanced(each) for each in inputs]
 
 
-def _input(name: str, widget: Shown) -> Any:
+def _input(name: str, widget: Shown, optional: bool) -> Any:
     """The V3 input of a setting. Its kind follows from the options or the type of the default."""
     said, default = widget.setting, widget.default
-    shared: dict[str, Any] = {"default": default, "tooltip": said.help, "optional": name in ADDED_LATER}
+    shared: dict[str, Any] = {"default": default, "tooltip": said.help, "optional": optional}
     numbers: dict[str, Any] = {"min": said.low, "max": said.high, "step": said.step}
     if name == "resume":
         made = io.Combo.Input(name, options=[NO_RESUME, *folders.resumable_runs()], **shared)

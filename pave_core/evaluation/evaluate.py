@@ -7,7 +7,10 @@ all, what a reward that learns needs to score them again is kept: features of so
 from __future__ import annotations
 
 import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +21,7 @@ from ..config.rollout import RolloutConfig
 from ..errors import NOT_FINITE, TrainingError
 from ..flow.solvers import ode
 from ..images import eight_bit
+from ..memory.calls import wait_for
 from ..rollout.run_batches import RunBatches
 from ..scoring.groups import mean
 from ..scoring.mix import RewardMix, Scores
@@ -46,6 +50,7 @@ class Evaluation:
     looks: Looks | None = None  # of the images; None where nobody looked
     kept: tuple[int, ...] | None = None  # n, which of the N images are kept; None: all
     features: Mapping[str, Tensor] = field(default_factory=dict)  # reward that learns -> (N, D), to score them again
+    seconds: Mapping[str, float] = field(default_factory=dict)  # that it took: "rollout", "decode", "reward", "others"
 
     def image(self, i: int) -> Tensor:
         """The image (H, W, 3) with the number i < N, which is one of those that are kept."""
@@ -111,6 +116,7 @@ def evaluate(
     own = processes.share(len(conds))
     begin = 0 if own is None else own.start * len(seeds)  # the first of this process's images
     found = _Found(processes.first if own is None else processes.gathered)
+    watch = _Stopwatch()
     sampled = _sampled(
         policy,
         decoder,
@@ -119,19 +125,22 @@ def evaluate(
         config=config,
         batches=batches or RunBatches.of(config),
         told=progress,
+        watch=watch,
     )
     for place, images in _portions(sampled):
         first = begin + place
         texts = prompts[first : first + len(images)]
         if not images.isfinite().all():
             raise TrainingError(f"images: the model or its VAE gives values that are not finite: {NOT_FINITE}")
-        features = reward.features(images)
-        found.add("features", features)
-        found.add("scores", reward.score(images, texts, features=features).values)
-        judged = None if judge is None else score(judge, images, texts)
-        guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
-        found.add("watched", {"judge": judged, "held_out": guarded})
-        looks = Looks.of(images)
+        with watch("reward"):
+            features = reward.features(images)
+            found.add("features", features)
+            found.add("scores", reward.score(images, texts, features=features).values)
+        with watch("others"):
+            judged = None if judge is None else score(judge, images, texts)
+            guarded = judged if held_out is judge else None if held_out is None else score(held_out, images, texts)
+            found.add("watched", {"judge": judged, "held_out": guarded})
+            looks = Looks.of(images)
         found.add("statistics", looks.statistics)
         here = [i - first for i in kept if first <= i < first + len(images)]
         found.add("pictures", {"kept": torch.from_numpy(eight_bit(images[here])), "small": looks.small})
@@ -147,7 +156,22 @@ def evaluate(
         Looks(found.whole("statistics"), pictures["small"]),
         kept,
         found.whole("features"),
+        dict(watch.seconds),
     )
+
+
+class _Stopwatch:
+    """The seconds of the parts of something."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Count the time inside as that of `part`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
 
 
 class _Found:
@@ -176,6 +200,7 @@ def _sampled(
     config: RolloutConfig,
     batches: RunBatches,
     told: Progress,
+    watch: _Stopwatch,
 ) -> Iterator[Tensor]:
     """The images, prompt by prompt, as (n, H, W, 3) with n <= PORTION."""
     sigmas = policy.sigmas(config.steps)
@@ -184,9 +209,13 @@ def _sampled(
     done = 0
     told("measuring", done, len(conds) * len(seeds))
     for cond in conds.values():
-        finals = ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout)
+        with watch("rollout"):
+            finals = ode(policy, start, cond=cond, sigmas=sigmas, batches=batches.rollout)
+            wait_for(finals)
         for part in finals.split(PORTION):
-            yield batches.decode.map(decoder.decode, part)
+            with watch("decode"):
+                images = batches.decode.map(decoder.decode, part)
+            yield images
             done += len(part)
             told("measuring", done, len(conds) * len(seeds))
 

@@ -14,9 +14,6 @@
                 where the block in work is among the kept
     N           states x_k whose chains are evaluated together: as many as fit beside the weights and the VAE
 
-A call of n latents takes a + b n seconds, where a is what a small model spends on being called at all. a and b are
-those of two calls without gradient, of one latent and of batch_size; with gradient their ratio is the same.
-
 The host sees to it that weights which do not fit beside the rest stay in system memory, and that they make room for
 text encoder, VAE and reward.
 """
@@ -28,7 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..config.train import TrainConfig
+from .calls import Seconds
 from .growth import Growth
+from .pace import Pace
 from .work import Work
 
 FLOAT = 4
@@ -67,25 +66,6 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Seconds of one latent at the size of the run; NaN where they are not known."""
-
-    sampling: float  # its share of a call without gradient, of `latents`
-    forward: float  # a call of it alone, without gradient
-    backward: float  # the rest of a call with gradient, without computing blocks again
-    decode: float = math.nan  # one image
-    latents: int = 1  # in the call of `sampling`
-
-    def share(self, n: float) -> float:
-        """The time of a latent in a call of n, relative to that of a call of its own: (a / n + b) / (a + b)."""
-        if self.latents == 1:
-            return 1.0
-        spread = (self.forward - self.sampling) / (1 - 1 / self.latents)  # a
-        fixed = min(1.0, max(0.0, spread / self.forward))
-        return fixed / n + 1 - fixed
-
-
-@dataclass(frozen=True)
 class Case:
     """The settings that decide what a run needs."""
 
@@ -114,7 +94,7 @@ class Needs:
     budget: float  # bytes that the run may use of the device
     states: int  # x_k of the update
     update_batch: int  # N: those that are evaluated together
-    seconds: Mapping[str, float]  # of a training step, {phase: seconds}; without phases of which nothing is known
+    pace: Pace | None = None  # None: nothing is known of the time
 
     def peak(self, phase: str) -> float:
         """The bytes of a phase."""
@@ -124,6 +104,11 @@ class Needs:
     def room(self) -> float:
         """The bytes beside the weights that the phases need which use them."""
         return max(self.peak(phase) - self.phases[phase]["weights"] for phase in ("rollout", "update"))
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Those of a training step, {phase: seconds}, without phases of which nothing is known."""
+        return {} if self.pace is None else self.pace.step
 
     @property
     def too_large(self) -> list[str]:
@@ -187,24 +172,8 @@ def _needs(measured: Measured, case: Case, budget: float, checkpointing: bool) -
         budget=budget,
         states=work.states,
         update_batch=N,
-        seconds=_seconds(measured.seconds, case, N, checkpointing),
+        pace=None if measured.seconds is None else Pace(measured.seconds, config, N, checkpointing),
     )
-
-
-def _seconds(of: Seconds | None, case: Case, update_batch: int, checkpointing: bool) -> dict[str, float]:
-    """The seconds of a training step by phase."""
-    if of is None:
-        return {}
-    work = case.work
-    again = checkpointing + case.config.memory.recompute_chains
-    share = of.share(update_batch * work.evaluations / work.calls)
-    each = (1 + again) * of.forward + of.backward
-    found = {
-        "rollout": work.sampled * of.sampling,
-        "decode": work.decoded * of.decode,
-        "update": share * (work.updated * each + work.compared * of.forward),
-    }
-    return {phase: seconds for phase, seconds in found.items() if not math.isnan(seconds)}
 
 
 def with_memory(case: Case, **memory: object) -> Case:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .needs import Needs
+from .pace import Duration, in_time
 
 GB = 2**30
 
@@ -14,12 +15,13 @@ class Preflight:
     """What a run needs, and what would make it fit.
 
     changes: the settings with which everything fits without offloading more than was asked for; None: there are none.
-    remarks: what the numbers leave out.
+    remarks: what the numbers leave out. duration: of the whole run; None where that is not asked for, or not known.
     """
 
     needs: Needs
     changes: list[str] | None
     remarks: tuple[str, ...] = ()
+    duration: Duration | None = None
 
     @property
     def fits(self) -> bool:
@@ -31,20 +33,13 @@ class Preflight:
         """The most important in one line."""
         needs = self.needs
         worst = max(needs.phases, key=needs.peak)
-        seconds = sum(needs.seconds.values())
         parts = [
             f"at most {_gb(needs.peak(worst))} of {_gb(needs.budget)} ({worst})",
             f"checkpointing {'on' if needs.checkpointing else 'off'}",
             *([f"{needs.update_batch} branch steps at once in the update"] if needs.update_batch > 1 else []),
             *([f"{needs.offloaded:.0%} of the model in system memory"] if needs.offloaded > 0 else []),
-            *([f"about {_time(seconds)} a step without {self._untimed}"] if needs.seconds else []),
         ]
         return f"memory: {', '.join(parts)}" + (f"; {self.advice}" if self.advice else "")
-
-    @property
-    def _untimed(self) -> str:
-        """The phases whose seconds are not known."""
-        return "the reward" if "decode" in self.needs.seconds else "decoding and the reward"
 
     @property
     def advice(self) -> str:
@@ -75,10 +70,10 @@ class Preflight:
             f"Checkpointing is {'on' if needs.checkpointing else 'off'}; {needs.offloaded:.0%} of the model's weights "
             f"stay in system memory; the update takes {needs.update_batch} of its {needs.states} branch steps at once.",
         ]
-        if needs.seconds:
-            each = ", ".join(f"{phase} {_time(seconds)}" for phase, seconds in needs.seconds.items())
-            whole = _time(sum(needs.seconds.values()))
-            lines.append(f"A step takes about {whole} without {self._untimed}: {each}.")
+        if self.duration is not None:
+            each = ", ".join(f"{phase} {in_time(seconds)}" for phase, seconds in self.duration.step.items())
+            line = self.duration.line
+            lines.append(f"**{line[0].upper()}{line[1:]}.** A step: {each}.")
         if self.advice:
             lines.append(f"{self.advice[0].upper()}{self.advice[1:]}.")
         return "\n\n".join([*lines, *self.remarks])
@@ -86,9 +81,3 @@ class Preflight:
 
 def _gb(size: float) -> str:
     return f"{size / GB:.1f} GB" if size >= GB else f"{size / 2**20:.0f} MB"
-
-
-def _time(seconds: float) -> str:
-    if seconds >= 120:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -12,6 +12,7 @@ from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..files import remove_parts
+from ..memory.pace import Duration, Pace, in_time, measured_after, pace_of
 from ..memory.report import Preflight
 from ..policies.adapter import layer_of
 from ..policies.lora_file import preview_file
@@ -50,10 +51,11 @@ def begin(
     The base model is measured on the held-out prompts, and the reward is checked if the task says so. `reporters` are
     told of the run's events, as are its files and the log. free: frees the caches of the device (see batches.py).
     preflight: called once with the conditioning of the longest prompt, before the first gradient; its line is logged,
-    and the update begins with as many branch steps at once as it found to fit; None: with all. processes: those that
-    make the run together, each by a call of its own: the first alone reports and writes. steering: orders to the run;
-    the policy calls its check() before each call of a network. ConfigError for what cannot
-    work; then, and after Cancel, a new run leaves nothing behind, and a resumed one is as it was.
+    and the update begins with as many branch steps at once as it found to fit; None: with all. How long the run will
+    take is reported before its first step, of one process. processes: those that make the run together, each by a call
+    of its own: the first alone reports and writes. steering: orders to the run; the policy calls its check() before
+    each call of a network. ConfigError for what cannot work; then, and after Cancel, a new run leaves nothing behind,
+    and a resumed one is as it was.
     """
     log = Everyone([LogLines(), *reporters] if processes.leads else [])
     warn = partial(log.message, warning=True)
@@ -120,11 +122,20 @@ def _begin(
         for remark in policy.remarks():
             log.message(remark, warning=True)
         conds = encode_all(policy, dict.fromkeys((*task.prompts.train, *task.prompts.held_out)), log.progress)
-        if preflight is not None:
-            log.progress("measuring what a step needs", 0, 0)
-            found = preflight(conds[max(task.prompts.train, key=len)])
+        log.progress("measuring what a step needs", 0, 0)
+        longest = conds[max(task.prompts.train, key=len)]
+        found = None if preflight is None else preflight(longest)
+        if found is not None:
             log.message(found.line)
             update_batch = found.needs.update_batch
+        if processes.several:
+            pace = None  # it would be that of a step which one of them makes alone
+        else:
+            pace = pace_of(policy, longest, task.config) if found is None else found.needs.pace
+        done = 0 if checkpoint is None else checkpoint.step
+        duration = _duration(task, pace, done)
+        if duration is not None:
+            log.expected(duration)
         batches = RunBatches.of(task.config.rollout, task.config.memory, free, update=update_batch)
         with explained("the check of the gradient", UPDATE_REMEDY):
             _choose_layers(policy, conds[task.prompts.train[0]], checkpoint=checkpoint, task=task, log=log)
@@ -157,7 +168,9 @@ def _begin(
                 fresh=fresh,
                 log=log,
                 processes=processes,
+                pace=pace,
             )
+            duration = _duration(task, pace, done, measurements)
     history = []
     if checkpoint is not None:
         history = folder.history(checkpoint.step)
@@ -166,6 +179,9 @@ def _begin(
     train, held_out = len(task.prompts.train), len(task.prompts.held_out)
     log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
+    if duration is not None:
+        log.expected(duration)
+        log.message(duration.line)
     if isinstance(folder, RunFolder):
         reporters = [MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), log]
         keeper = Keeper(folder, places, resumed=checkpoint and checkpoint.step)
@@ -206,6 +222,32 @@ def _checkpoint(policy: RunPolicy, task: Task, *, folder: RunFolder, base: str, 
     if whole is not None and checkpoint.step >= whole:
         log.message(f"{folder.name!r} has done {checkpoint.step} of {whole} steps: it is only measured and finished")
     return checkpoint
+
+
+def _duration(task: Task, pace: Pace | None, done: int, measurements: Measurements | None = None) -> Duration | None:
+    """What is left of `task` after `done` steps; None where nothing is left, or nothing known of it.
+
+    measurements: those of the base model, which say how long it takes to measure, decode and score; None: they are
+    still to be made.
+    """
+    settings, whole = task.settings, task.settings.iterations
+    if pace is None or (whole is not None and done >= whole):
+        return None
+    if measurements is not None:
+        of = measurements.before.seconds
+        images = len(measurements.before.prompts)
+        pace = pace.of_images(decode=of["decode"] / images, reward=of["reward"] / images)
+        measurement = sum(of.values())
+    else:
+        measurement = pace.measurement(len(task.prompts.evaluated) * len(settings.seeds))
+    if whole is None:
+        return Duration(pace.step)
+    left = 0
+    if task.reward is not None:
+        guarded = 0 if settings.guard is None else settings.guard.config.every
+        left = measured_after(done, whole, settings.evaluate_every, guarded) + (measurements is None)
+    asks = task.reward is not None and task.reward.asks
+    return Duration(pace.step, whole - done, measurement, left, asks)
 
 
 def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | None, task: Task, log: Reporter) -> None:
@@ -254,6 +296,7 @@ def _measure(
     fresh: Checkpoint,
     log: Reporter,
     processes: Processes,
+    pace: Pace | None,
 ) -> tuple[Measurements, Watch | None]:
     """Evaluate the base model: the run's measurements, so far only this one, and its watch if it has a guard.
 
@@ -262,7 +305,10 @@ def _measure(
     """
     guard, rollout = task.settings.guard, task.config.rollout
     prompts, seeds = len(conds), len(task.settings.seeds)
-    log.message(f"measuring {prompts} prompts x {seeds} seeds = {prompts * seeds} images, here and after the last step")
+    takes = "" if pace is None else f": at least {in_time(pace.measurement(prompts * seeds))} each time"
+    log.message(
+        f"measuring {prompts} prompts x {seeds} seeds = {prompts * seeds} images, here and after the last step{takes}"
+    )
     measure = partial(
         evaluate,
         policy,

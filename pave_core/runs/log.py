@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import in_words
 from ..files import append_records, finite, records_text, write_atomically
+from ..memory.pace import Duration
 from ..training.metrics import StepMetrics
 
 logger = logging.getLogger("pave")
@@ -27,6 +28,9 @@ class Reporter(Protocol):
 
     def begun(self, run: str) -> None:
         """The run with this name begins: its folder is there. The first event."""
+
+    def expected(self, duration: Duration) -> None:
+        """How long what is left will take, before the first step; again when more is known."""
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Step `metrics.step` of `steps` is complete."""
@@ -65,6 +69,9 @@ class Everyone(Reporter):
 
     def begun(self, run: str) -> None:
         self._tell(lambda each: each.begun(run))
+
+    def expected(self, duration: Duration) -> None:
+        self._tell(lambda each: each.expected(duration))
 
     def step(self, metrics: StepMetrics, steps: int) -> None:
         self._tell(lambda each: each.step(metrics, steps))

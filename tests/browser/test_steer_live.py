@@ -1,6 +1,7 @@
 """A run is steered in the real page while it trains on the real server: by mouse, by keys, over a reload."""
 
 import json
+import re
 
 import pytest
 
@@ -28,6 +29,16 @@ SAID = """() => {
     return texts.join("\\n")
 }"""
 """What the host shows under the widgets of Pave Train."""
+COLLECT = f"""() => {{
+    window.paveSaid = new Set()
+    const each = () => {{
+        window.paveSaid.add(({SAID})())
+        for (const time of document.querySelectorAll(".pave-line .pave-time")) window.paveSaid.add(time.textContent)
+        requestAnimationFrame(each)
+    }}
+    each()
+}}"""
+"""Collects what it and the panel say of the time."""
 
 
 def opened(page):
@@ -74,6 +85,30 @@ def ended(page, client, prompt_id):
     wait_pictures(page, run)
     page.locator(".pave-badge", has_text="finished").wait_for()
     button(page, "Pause").wait_for(state="hidden")
+
+
+def test_before_the_first_step_it_says_how_long_it_will_take(page, client, server, artifacts):
+    page.problems.clear()
+    load_workflow(page, QUICKSTART)
+    page.evaluate(SET_WIDGETS, LONG | {"run_name": "foretold", "evaluation_seeds": 16})
+    opened(page)
+    page.evaluate(COLLECT)
+    queue(page)
+    until(page, "it measures", lambda: any("to go" in said for said in page.evaluate("[...window.paveSaid]")))
+    page.screenshot(path=artifacts / "steer_live_foretold.png")
+    page.get_by_role("heading", name="foretold_00001").wait_for()
+    until(page, "a first step is shown", lambda: step(page) >= 1)
+    told = page.evaluate("[...window.paveSaid]")
+    client.interrupt()
+    page.locator(".pave-badge", has_text="stopped").wait_for()
+    print(told)
+    on_node = [said for said in told if re.search(r"measuring \d+ of \d+\nabout \d.* (min|h) to go", said)]
+    in_panel = [said for said in told if re.fullmatch(r"about .* left · .* s a step", said)]
+    assert on_node
+    assert in_panel
+    assert re.search(r"Pave-GRPO time: about .* for 9000 steps of .* and 1 measurement of ", server.log.read_text())
+    closed(page)
+    assert our_errors(page) == []
 
 
 def test_by_mouse_it_is_paused_goes_on_over_a_reload_and_its_outputs_arrive(page, client, server, artifacts):

@@ -70,6 +70,9 @@ def test_while_it_trains_the_page_is_told_that_there_is_something_new(run):
     assert training
     assert any(answer["phase"] and answer["phase"]["what"] for answer in training)
     assert {answer["step"] for answer in training} & {1, 2, 3}
+    before = [answer for answer in training if answer["step"] == 0 and answer["seconds_left"] is not None]
+    assert before, "nothing was foretold before the first step"
+    assert all(answer["seconds_left"] > 4 * answer["seconds_per_step"] > 0 for answer in before)
     for answer in training:
         if answer["step"] in (1, 2, 3) and answer["phase"] is None:
             assert answer["steps"] == 4

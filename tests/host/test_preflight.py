@@ -1,5 +1,6 @@
 """The preflight: what it predicts, against what autograd keeps and what is allocated; and what follows from it."""
 
+import re
 from typing import Any
 
 import pytest
@@ -140,9 +141,10 @@ def settings_of(modules, stock, step="per_step", **memory):
 def check(modules, stock):
     """check(card in GB, ...) -> the Preflight of the bundled model on that card."""
 
-    def checked(card=0.0, reward=None, step="per_step", **memory):
+    def checked(card=0.0, reward=None, step="per_step", held_out=0, evaluate_every=0, **memory):
         policy, rollout, config = settings_of(modules, stock, step, **memory)
-        return modules.preflight.check(policy, rollout, config=config, prompt=PROMPT, reward=reward, card=card)
+        of_run = {"config": config, "prompt": PROMPT, "held_out": held_out, "evaluate_every": evaluate_every}
+        return modules.preflight.check(policy, rollout, reward=reward, card=card, **of_run)
 
     return checked
 
@@ -274,13 +276,20 @@ def test_the_node_says_it(host, pack, execute):
     }
     (text,) = execute(graph, ["text"])["text"]["text"]
     assert text.startswith("**This run fits.**")
-    for words in ("| kept for backward |", "Checkpointing is on", "A step takes about", "The reward shows no network"):
+    for words in ("| kept for backward |", "Checkpointing is on", "The reward shows no network"):
         assert words in text
+    assert re.search(r"\*\*Time: about .* for 300 steps of [^,]*\.\*\* A step: rollout .*, reward .*, update ", text)
+    of_run = {"iterations": 40, "evaluation_seeds": 2, "evaluate_every": 15}
+    text = "\n".join(f"{PROMPT} {n}" for n in range(6))
+    graph["prompts"] = node("PavePrompts", text=text, file="none", held_out=0.3, seed=0)
+    graph["check"]["inputs"] |= of_run | {"prompts": ["prompts", 0]}
+    (text,) = execute(graph, ["text"])["text"]["text"]
+    assert re.search(r"for 40 steps of .* and 4 measurements of ", text)
 
 
 def test_a_training_begins_with_its_line(modules, stock, caplog):
     policy, rollout, config = settings_of(modules, stock, "accumulated")
-    settings = modules.settings.RunSettings(name="preflight", check_reward=False)
+    settings = modules.settings.RunSettings(name="preflight", check_reward=False, iterations=300)
     reward = modules.mix.RewardMix.of(modules.colour.ColourReward(1.0, 0.5, 0.0))
     task = modules.settings.Task(config, settings, modules.prompts.PromptSet((PROMPT,), ()), reward)
     with caplog.at_level("INFO"):
@@ -289,20 +298,36 @@ def test_a_training_begins_with_its_line(modules, stock, caplog):
     run.stop("enough")
     (line,) = [message for message in caplog.messages if "memory: at most" in message]
     assert "checkpointing off, 2 branch steps at once in the update" in line
-    assert "a step" in line
+    assert [words for words in caplog.messages if re.search("time: about .* for 300 steps of ", words)]
 
 
-@pytest.mark.parametrize("most", [3, 1, 0])
-def test_calls_that_do_not_fit_are_left_out(modules, most):
-    """A call of batch_size latents, and one of a single latent."""
-    weight = torch.nn.Parameter(torch.ones(()))
+def test_the_time_is_that_of_what_is_connected(check, modules, monkeypatch):
+    """The words of its line; and a reward that fails costs only its own time."""
+    colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
+    assert check().duration.step.keys() == {"rollout", "decode", "update"}
+    assert check().duration.line.endswith(", without the reward")
+    with_it = check(reward=modules.mix.RewardMix.of(colour))
+    assert list(with_it.duration.step) == ["rollout", "decode", "reward", "update"]
+    assert "without" not in with_it.duration.line
+    assert with_it.duration.measurements == 0
+    assert check(reward=colour, held_out=6, evaluate_every=100).duration.measurements == 1 + 3
+    other = check(card=100.0)
+    assert other.remarks[-1] == "The times are those of this device, not of the other card."
 
-    def call(n):
-        if n > most:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return weight * torch.ones(n, 4)
+    def fails(self, images, prompts):
+        raise modules.errors.TrainingError("the judge does not answer")
 
-    found = modules.measure.measure_call(call, [weight], batch_size=4, again=False)
-    assert (found is None) == (most == 0)
-    assert weight.grad is None
-    assert found is None or found.seconds.sampling == found.seconds.forward  # of one latent, as 4 did not fit
+    monkeypatch.setattr(type(colour), "__call__", fails)
+    failing = check(reward=colour)
+    assert failing.duration.step.keys() == {"rollout", "update"}
+    assert "The time of decoding and scoring is not known" in failing.remarks[-1]
+    assert "the judge does not answer" in failing.text()
+
+
+def test_a_person_takes_time_that_nobody_knows(check, modules):
+    colour = modules.colour.ColourReward(1.0, 0.5, 0.0)
+    person = modules.module("pave_core.person.reward").PersonReward(None)
+    assert check(reward=person).duration.line.endswith(", without the time that you take to answer")
+    both = check(reward=modules.mix.RewardMix((colour, person), (1.0, 1.0))).duration
+    assert both.asks
+    assert both.step["reward"] > 0

@@ -14,6 +14,7 @@ from typing import Any
 
 from server import PromptServer
 
+from ....pave_core.memory.pace import Duration
 from ....pave_core.runs.log import Reporter
 from ....pave_core.training.metrics import Group, StepMetrics
 from ....pave_core.training.steering import Steering
@@ -34,6 +35,7 @@ class Live:
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
     step: int | None = None  # that is complete; None before the first in this process
+    expected: Duration | None = None  # as it was reckoned before the first step
 
 
 _lock = threading.Lock()
@@ -74,6 +76,9 @@ class LiveRun(Reporter):
     def begun(self, run: str) -> None:
         self._run = run
         self._set(Live(run, self._steering, self._within))
+
+    def expected(self, duration: Duration) -> None:
+        self._change(expected=duration)
 
     def progress(self, what: str, done: int, whole: int) -> None:
         self._change(phase=(what, done, whole))

@@ -14,6 +14,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ....pave_core.images import picture
+from ....pave_core.memory.pace import Duration, in_time
 from ....pave_core.runs.log import Reporter, how_far
 from ....pave_core.training.metrics import StepMetrics
 
@@ -23,7 +24,7 @@ OFTEN = 0.2
 WITHIN = 0.5
 """Seconds between two of progress in a step: a page without a graphics card draws nodes slowly."""
 USUAL = {"rollout": 6.0, "decode": 1.0, "reward": 1.0, "update": 4.0}
-"""How long the parts of the first step take beside each other, in the order in which they come."""
+"""How long the parts of the first step take beside each other, in the order in which they come, until that is known."""
 LAST = 10
 """Steps that tell how long the next ones take."""
 
@@ -36,8 +37,15 @@ class NodeProgress(Reporter):
         self._api = ComfyAPISync()
         self._told = -math.inf
         self._seconds: deque[dict[str, float]] = deque(maxlen=LAST)  # by part, of the last steps
+        self._expected: Duration | None = None
+        self._usual: Mapping[str, float] = USUAL
         self._gain = ""
         self._at = 0.0  # the steps that are done, with the part of the one under way
+
+    def expected(self, duration: Duration) -> None:
+        self._expected = duration
+        if duration.step.keys() == USUAL.keys():
+            self._usual = duration.step
 
     def progress(self, what: str, done: int, whole: int) -> None:
         if done < whole and time.monotonic() - self._told < OFTEN:
@@ -45,7 +53,8 @@ class NodeProgress(Reporter):
         self._told = time.monotonic()
         if self.node_id is not None and whole:
             self._api.execution.set_progress(done, whole, self.node_id, None)
-        self._say(self.node_id, how_far(what, done, whole))
+        expected = "" if self._seconds or self._expected is None else self._expected.short
+        self._say(self.node_id, how_far(what, done, whole), expected)
         event = {"node": self.node_id, "what": what, "done": done, "whole": whole}
         PromptServer.instance.send_sync("pave.progress", event)
 
@@ -67,7 +76,7 @@ class NodeProgress(Reporter):
     def _share(self, part: tuple[str, int, int]) -> float:
         """How much of a step is done, by the seconds of the last one: from 0 to 1."""
         what, done, whole = part
-        seconds = self._seconds[-1] if self._seconds else USUAL
+        seconds = self._seconds[-1] if self._seconds else self._usual
         if what not in seconds or not sum(seconds.values()):
             return 0.0
         names = list(seconds)
@@ -75,11 +84,14 @@ class NodeProgress(Reporter):
         return (before + seconds[what] * (done / whole if whole else 0.0)) / sum(seconds.values())
 
     def _time(self, step: int, steps: int) -> str:
-        """Seconds a step and time left after `step` of `steps`; empty before it is known."""
-        if not self._seconds:
+        """The time of a step, and what is left after `step` of `steps`; empty before it is known."""
+        if self._seconds:
+            each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
+            return f"{in_time(each)} a step, {in_time(each * (steps - step))} left"
+        if self._expected is None:
             return ""
-        each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
-        return f"{each:.3g} s a step, {_minutes(each * (steps - step))} left"
+        each, left = self._expected.each, self._expected.seconds
+        return f"about {in_time(each)} a step, {in_time(each * (steps - step) if left is None else left)} left"
 
     def _say(self, node: str | None, *lines: str) -> None:
         """Write lines under a node's widgets, where the host can: for whoever has queued the graph."""
@@ -107,13 +119,6 @@ class NodeProgress(Reporter):
 
     def ended(self, text: str, *, early: bool) -> None:
         self._say(self._executing(), text.partition(":")[0], self._gain)  # there is room for three short lines
-
-
-def _minutes(seconds: float) -> str:
-    """A time in words: "40 s", "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def forget_finished(prefix: str) -> None:

@@ -116,7 +116,11 @@ def _run(name: str) -> dict[str, Any] | None:
     view = view_of(folder, live=now is not None)
     each = seconds_of_a_step(view["seconds"])
     steps = view["steps"] if now is None or now.steps is None else now.steps
-    left = None if now is None or steps is None or each is None else max(0, steps - view["step"]) * each
+    left = None
+    if now is not None and each is None and now.expected is not None:
+        each, left = now.expected.each, now.expected.seconds
+    if left is None and now is not None and steps is not None and each is not None:
+        left = max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
     times = {"seconds_per_step": each, "seconds_left": left, "lora": folders.places().lora(name).is_file()}
     group, stored = group_of(name), album.group_in(folder)

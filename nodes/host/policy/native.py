@@ -31,6 +31,7 @@ from comfyui_version import __version__ as comfyui_version
 from torch import Tensor, nn
 
 from ....pave_core.config.memory import MemoryConfig
+from ....pave_core.memory.calls import Call, measure_call
 from ....pave_core.memory.needs import Evaluation
 from ....pave_core.policies.adapter import LoraAdapter
 from ....pave_core.policies.gradient_check import check_gradient
@@ -48,7 +49,7 @@ from .coordinates import coordinates_of, velocity
 from .fingerprint import fingerprint, is_of
 from .fit import compute_dtype, latent_shape, name_of, require_flow_model, schedule
 from .joined import Joining
-from .measure import Call, measure_call, measure_evaluation
+from .measure import measure_evaluation
 from .on_device import OnDevice
 from .probe import probe, takes
 from .settings import Picture, PolicySettings

@@ -11,8 +11,9 @@ from pave_core.config.optimizer import OptimConfig
 from pave_core.config.rollout import RolloutConfig
 from pave_core.config.train import RunConfig, TrainConfig
 from pave_core.memory.advice import changes_that_fit
+from pave_core.memory.calls import Seconds
 from pave_core.memory.growth import Growth
-from pave_core.memory.needs import Case, Evaluation, Measured, Seconds, fits, needs_of, with_memory
+from pave_core.memory.needs import Case, Evaluation, Measured, fits, needs_of, with_memory
 from pave_core.memory.report import GB, Preflight
 
 MB = 2**20

@@ -237,7 +237,7 @@ def test_the_update_begins_with_what_the_preflight_found_to_fit(begin, caplog):
     def preflight(cond):
         asked.append(cond)
         phases = {"rollout": {"weights": 1.0}, "update": {"weights": 1.0}}
-        return Preflight(Needs(phases, False, 0.0, 8.0, states=4, update_batch=3, seconds={}), [])
+        return Preflight(Needs(phases, False, 0.0, 8.0, states=4, update_batch=3), [])
 
     with caplog.at_level("INFO"):
         run = begin(preflight=preflight)

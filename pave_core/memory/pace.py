@@ -1,0 +1,136 @@
+"""How long a run takes: from the seconds of single calls to those of a step, and of all that is left.
+
+A call of n latents takes a + b n seconds, where a is what a small model spends on being called at all. a and b are
+those of two calls without gradient, of one latent and of batch_size; with gradient their ratio is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..batches import UNLIMITED
+from ..config.train import TrainConfig
+from ..seeds import seeded
+from ..types import Cond, Policy
+from .calls import Seconds, measure_call
+from .work import Work
+
+PHASES = {"decode": "decoding", "reward": "the reward"}
+"""The phases whose seconds may be unknown, in words."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run is.
+
+    update_batch: states x_k whose chains are evaluated together. checkpointing: whether the blocks are computed again,
+    other than in the calls that were measured as `backward`.
+    """
+
+    seconds: Seconds
+    config: TrainConfig
+    update_batch: int
+    checkpointing: bool = False
+
+    @property
+    def step(self) -> dict[str, float]:
+        """The seconds of a training step by phase, without phases of which nothing is known."""
+        of, work = self.seconds, Work(self.config)
+        again = self.checkpointing + self.config.memory.recompute_chains
+        share = of.share(min(self.update_batch, work.together) * work.evaluations / work.calls)
+        each = (1 + again) * of.forward + of.backward
+        found = {
+            "rollout": work.sampled * of.sampling,
+            "decode": work.decoded * of.decode,
+            "reward": work.decoded * of.reward,
+            "update": share * (work.updated * each + work.compared * of.forward),
+        }
+        return {phase: seconds for phase, seconds in found.items() if not math.isnan(seconds)}
+
+    def of_images(self, *, decode: float, reward: float) -> Pace:
+        """The same, with the seconds of decoding and of scoring an image."""
+        return replace(self, seconds=replace(self.seconds, decode=decode, reward=reward))
+
+    def measurement(self, images: int) -> float:
+        """The seconds of measuring so many held-out images, of what is known: sampled, decoded and scored."""
+        of = self.seconds
+        each = (self.config.rollout.steps * of.sampling, of.decode, of.reward)
+        return images * sum(seconds for seconds in each if not math.isnan(seconds))
+
+
+def pace_of(policy: Policy, cond: Cond, config: TrainConfig) -> Pace | None:
+    """The pace by some calls of a policy in use, as its own settings compute them, where all states x_k are evaluated
+    together; None where a call does not fit. After sigmas().
+    """
+    first = policy.sigmas(config.rollout.steps)[0]
+
+    def velocity(n: int) -> Tensor:
+        x = torch.randn(n, *policy.latent_shape, generator=seeded(config.run.seed, "pace")).to(policy.device)
+        return policy.velocity(x, x.new_full((n,), first), [cond] * n)
+
+    own = list(policy.parameters().values())
+    call = measure_call(velocity, own, batch_size=config.rollout.batch_size, again=False)
+    return None if call is None else Pace(call.seconds, config, UNLIMITED)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long it takes what is left of a run."""
+
+    step: Mapping[str, float]  # as Pace.step
+    steps: int | None = None  # that are left; None where a graph decides
+    measurement: float = 0.0  # seconds of one
+    measurements: int = 0  # that are left
+    asks: bool = False  # whether a person is asked, whose time nobody knows
+
+    @property
+    def each(self) -> float:
+        """The seconds of a step."""
+        return sum(self.step.values())
+
+    @property
+    def seconds(self) -> float | None:
+        """The seconds of all that is left; None where a graph decides."""
+        return None if self.steps is None else self.steps * self.each + self.measurements * self.measurement
+
+    @property
+    def short(self) -> str:
+        """The whole in few words."""
+        return f"about {in_time(self.each)} a step" if self.seconds is None else f"about {in_time(self.seconds)} to go"
+
+    @property
+    def line(self) -> str:
+        """The whole in one line, with what it leaves out."""
+        unknown = [words for phase, words in PHASES.items() if phase not in self.step]
+        unknown += ["the time that you take to answer"] if self.asks else []
+        *most, last = unknown or [""]
+        rest = f", without {', '.join(most)}{' and ' if most else ''}{last}" if unknown else ""
+        if self.seconds is None:
+            return f"time: about {in_time(self.each)} a step{rest}"
+        steps = f"{_count(self.steps, 'step')} of {in_time(self.each)}"
+        measured = f" and {_count(self.measurements, 'measurement')} of {in_time(self.measurement)}"
+        return f"time: about {in_time(self.seconds)} for {steps}{measured if self.measurements else ''}{rest}"
+
+
+def measured_after(done: int, whole: int, *every: int) -> int:
+    """How many of the steps done + 1 .. whole are measured: the last, and each that one of `every` divides; 0: none."""
+    steps = range(done + 1, whole + 1)
+    return len([step for step in steps if step == whole or any(n and step % n == 0 for n in every)])
+
+
+def in_time(seconds: float) -> str:
+    """Seconds in words: "2.1 s", "40 s", "3.5 min", "12 min", "9.2 h"."""
+    amount, unit = seconds, "s"
+    for larger in ("min", "h"):
+        if amount >= 90:
+            amount, unit = amount / 60, larger
+    return f"{amount:.2g} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+
+
+def _count(n: int | None, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
