@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 
     add("--steps", 50, "N", "training steps")
     add("--seed", 0, "N", "seed of the training")
-    add("--learning-rate", 1e-3, "X", "the learning rate; the quickstart's is 5e-4, which hacks more slowly")
+    add("--learning-rate", 1e-3, "X", "the learning rate; the quickstart's is 7e-4, which hacks more slowly")
     add("--every", 2, "N", "steps between two measurements")
     add("--max-drop", 0.2, "X", "the guard's threshold for the CLIP score")
     add("--max-drift", 0.015, "X", "the guard's threshold for the drift from the base model")

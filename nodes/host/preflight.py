@@ -19,7 +19,7 @@ from ...pave_core.memory.advice import changes_that_fit
 from ...pave_core.memory.calls import Call
 from ...pave_core.memory.growth import Growth
 from ...pave_core.memory.needs import Case, Evaluation, Measured, needs_of
-from ...pave_core.memory.pace import Duration, measured_after
+from ...pave_core.memory.pace import Duration
 from ...pave_core.memory.report import GB, Preflight
 from ...pave_core.rollout.run_batches import RunBatches
 from ...pave_core.scoring.mix import RewardMix
@@ -184,10 +184,14 @@ def check(
             remarks += (f"The time of decoding and scoring is not known: {in_words(error)}.",)
     if card:
         remarks += ("The times are those of this device, not of the other card.",)
-    steps = config.run.iterations
-    measured = 1 + measured_after(0, steps, evaluate_every) if mix is not None and held_out else 0
-    asks = mix is not None and mix.asks
-    duration = Duration(pace.step, steps, pace.measurement(held_out), measured, asks)
+    duration = Duration(
+        pace.step,
+        config.run.iterations,
+        measurement=0.0 if mix is None else pace.measurement(held_out),
+        every=(evaluate_every,),
+        unmeasured=True,
+        asks=mix is not None and mix.asks,
+    )
     return replace(found, remarks=remarks, duration=duration)
 
 

@@ -80,12 +80,17 @@ def pace_of(policy: Policy, cond: Cond, config: TrainConfig) -> Pace | None:
 
 @dataclass(frozen=True)
 class Duration:
-    """How long it takes what is left of a run."""
+    """How long a run takes that goes on after step `done`.
+
+    every: it is measured after the steps that one of these divides (0: none), and after the last.
+    """
 
     step: Mapping[str, float]  # as Pace.step
-    steps: int | None = None  # that are left; None where a graph decides
-    measurement: float = 0.0  # seconds of one
-    measurements: int = 0  # that are left
+    steps: int | None = None  # of the whole run; None where a graph decides
+    done: int = 0
+    measurement: float = 0.0  # seconds of one; 0: nothing is measured
+    every: tuple[int, ...] = ()
+    unmeasured: bool = False  # whether the base model is still to be measured
     asks: bool = False  # whether a person is asked, whose time nobody knows
 
     @property
@@ -93,15 +98,26 @@ class Duration:
         """The seconds of a step."""
         return sum(self.step.values())
 
-    @property
-    def seconds(self) -> float | None:
-        """The seconds of all that is left; None where a graph decides."""
-        return None if self.steps is None else self.steps * self.each + self.measurements * self.measurement
+    def left(self, done: int, each: float | None = None) -> float | None:
+        """The seconds from step `done` to the end; None where a graph decides. each: of a step, if that is known."""
+        if self.steps is None:
+            return None
+        steps = max(0, self.steps - done)
+        return steps * (self.each if each is None else each) + self.measurements(done) * self.measurement
+
+    def measurements(self, done: int) -> int:
+        """How many are left after step `done`."""
+        if not self.measurement or self.steps is None:
+            return 0
+        after = range(done + 1, self.steps + 1)
+        due = [step for step in after if step == self.steps or any(n and step % n == 0 for n in self.every)]
+        return len(due) + self.unmeasured
 
     @property
     def short(self) -> str:
         """The whole in few words."""
-        return f"about {in_time(self.each)} a step" if self.seconds is None else f"about {in_time(self.seconds)} to go"
+        left = self.left(self.done)
+        return f"about {in_time(self.each)} a step" if left is None else f"about {in_time(left)} to go"
 
     @property
     def line(self) -> str:
@@ -110,17 +126,12 @@ class Duration:
         unknown += ["the time that you take to answer"] if self.asks else []
         *most, last = unknown or [""]
         rest = f", without {', '.join(most)}{' and ' if most else ''}{last}" if unknown else ""
-        if self.seconds is None:
+        left, measurements = self.left(self.done), self.measurements(self.done)
+        if self.steps is None or left is None:
             return f"time: about {in_time(self.each)} a step{rest}"
-        steps = f"{_count(self.steps, 'step')} of {in_time(self.each)}"
-        measured = f" and {_count(self.measurements, 'measurement')} of {in_time(self.measurement)}"
-        return f"time: about {in_time(self.seconds)} for {steps}{measured if self.measurements else ''}{rest}"
-
-
-def measured_after(done: int, whole: int, *every: int) -> int:
-    """How many of the steps done + 1 .. whole are measured: the last, and each that one of `every` divides; 0: none."""
-    steps = range(done + 1, whole + 1)
-    return len([step for step in steps if step == whole or any(n and step % n == 0 for n in every)])
+        steps = f"{_count(self.steps - self.done, 'step')} of {in_time(self.each)}"
+        measured = f" and {_count(measurements, 'measurement')} of {in_time(self.measurement)}"
+        return f"time: about {in_time(left)} for {steps}{measured if measurements else ''}{rest}"
 
 
 def in_time(seconds: float) -> str:
@@ -132,5 +143,5 @@ def in_time(seconds: float) -> str:
     return f"{amount:.2g} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
 
 
-def _count(n: int | None, what: str) -> str:
+def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"

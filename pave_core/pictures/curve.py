@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _REWARDS = (_ORANGE, GREEN, _PURPLE, "#0891b2", "#be185d", "#a16207", "#4d7c0f",
 
 Panel = Callable[[Any], None]
 """Plots into one pair of axes."""
+SIDE_BY_SIDE = 3
+"""Panels of single rewards in a row."""
 
 
 def reward_curve(
@@ -38,65 +41,69 @@ def reward_curve(
 
     - the gain on the held-out prompts since step 0, of the reward and of each of its parts, with the standard error of
       the paired difference
-    - the judge and the guard's reward, which are never trained on
-    - the guard's other numbers: drift, and the change of the images' statistics
+    - the judge and the guard's reward, which are never trained on; beside them the guard's other numbers: drift, and
+      the change of the images' statistics
     - the reward of the training images with its spread within a group; it is noisier than what is learnt, since the
       prompts change from step to step
-    - the same for each of several rewards
+    - the same for each of several rewards, side by side
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    panels = _panels(history, evaluations, readings)
-    heights = [height for height, _ in panels]
+    rows = _rows(history, evaluations, readings)
+    heights = [height for height, _ in rows]
     figure = Figure(figsize=(9, 0.7 + sum(heights)), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True, height_ratios=heights))
-    for each, (_, plot) in zip(axes, panels, strict=True):
-        plot(each)
-        each.grid(alpha=0.25)
-        each.spines[["top", "right"]].set_visible(False)
-        for reading in readings:
-            if reading.alarms:
-                each.axvline(reading.step, color=RED, linestyle="--", linewidth=1)
-        if chosen is not None:
-            each.axvline(chosen, color=GREEN, linestyle=":", linewidth=1.6)
-    axes[-1].xaxis.get_major_locator().set_params(integer=True)  # short runs have no half steps
-    axes[-1].set_xlabel("step" + _legend_of_lines(readings, chosen))
+    grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    first = None
+    for row, (_, panels) in enumerate(rows):
+        within = grid[row, 0].subgridspec(1, len(panels)) if len(panels) > 1 else grid  # rows of one panel are aligned
+        for place, plot in enumerate(panels):
+            axes = figure.add_subplot(within[row if within is grid else 0, place], sharex=first)
+            first = first or axes
+            plot(axes)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelbottom=row == len(rows) - 1)
+            for reading in readings:
+                if reading.alarms:
+                    axes.axvline(reading.step, color=RED, linestyle="--", linewidth=1)
+            if chosen is not None:
+                axes.axvline(chosen, color=GREEN, linestyle=":", linewidth=1.6)
+    assert first is not None
+    first.xaxis.set_major_locator(MaxNLocator(integer=True))  # short runs have no half steps
+    figure.supxlabel("step" + _legend_of_lines(readings, chosen), fontsize=10)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
-def _panels(
+def _rows(
     history: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Evaluation], readings: Sequence[Reading]
-) -> list[tuple[float, Panel]]:
-    """(height in inches, what plots it) of each panel, from top to bottom."""
-    panels: list[tuple[float, Panel]] = []
+) -> list[tuple[float, list[Panel]]]:
+    """(height in inches, what plots its panels) of each row, from top to bottom."""
+    rows: list[tuple[float, list[Panel]]] = []
+    watched: list[Panel] = []
     if evaluations:
-        panels.append((3.4, lambda axes: _plot_gains(axes, evaluations)))
+        rows.append((3.4, [lambda axes: _plot_gains(axes, evaluations)]))
         if evaluations[0].judge is not None or evaluations[0].held_out is not None:
-            panels.append((2.2, lambda axes: _plot_watched(axes, evaluations)))
+            watched.append(lambda axes: _plot_watched(axes, evaluations))
     if readings:
-        panels.append((2.2, lambda axes: _plot_readings(axes, readings)))
+        watched.append(lambda axes: _plot_readings(axes, readings))
+    if watched:
+        rows.append((2.2, watched))
     title = "Training images (band: spread within a group; prompts change from step to step)"
     total = [(record["reward_mean"], record["reward_std"]) for record in history]
-    panels.append(
-        (2.3, lambda axes: _plot_training(axes, history, rewards=total, label="reward", title=title, colour=_BLUE))
-    )
+    rows.append((2.3, [partial(_plot_training, history=history, rewards=total, title=title, colour=_BLUE)]))
     names = list(dict.fromkeys(name for record in history for name in record["rewards"]))
     if len(names) > 1:
+        single: list[Panel] = []
         for name, colour in zip(names, _repeated(_REWARDS), strict=False):
             own = [record["rewards"].get(name, (None, None)) for record in history]
-            panels.append(
-                (
-                    1.3,
-                    lambda axes, name=name, own=own, colour=colour: _plot_training(
-                        axes, history, rewards=own, label=name, title="", colour=colour
-                    ),
-                )
-            )
-    return panels
+            single.append(partial(_plot_training, history=history, rewards=own, title=_short(name), colour=colour))
+        rows += [(1.7, single[i : i + SIDE_BY_SIDE]) for i in range(0, len(single), SIDE_BY_SIDE)]
+    return rows
 
 
 def _legend_of_lines(readings: Sequence[Reading], chosen: int | None) -> str:
@@ -175,16 +182,15 @@ def _plot_readings(axes: Any, readings: Sequence[Reading]) -> None:
         )
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("percent")
-    _title(axes, "Guard: drift of the velocity from the base, change of the images' statistics", 10)
-    axes.legend(loc="best", frameon=False, fontsize=9, ncols=4)
+    _title(axes, "Guard: drift from the base, change of the images", 10)
+    axes.legend(loc="best", frameon=False, fontsize=8, ncols=2)
 
 
 def _plot_training(
     axes: Any,
-    history: Sequence[Mapping[str, Any]],
     *,
+    history: Sequence[Mapping[str, Any]],
     rewards: Sequence[tuple[float | None, float | None]],
-    label: str,
     title: str,
     colour: str,
 ) -> None:
@@ -195,8 +201,12 @@ def _plot_training(
     axes.fill_between(steps, means - spread, means + spread, color=colour, alpha=0.15, linewidth=0)
     axes.plot(steps, means, color=colour, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
     axes.plot(steps, _running_mean(means, window), color=colour, linewidth=1.8)
-    axes.set_ylabel(label if len(label) <= 18 else label[:16] + "...")
     _title(axes, title, 10)
+
+
+def _short(name: str) -> str:
+    """A reward's name over one of several panels."""
+    return name if len(name) <= 30 else f"{name[:28]}..."
 
 
 def _title(axes: Any, text: str, size: int) -> None:

@@ -17,6 +17,11 @@ from ..images import picture
 INK, MUTED = "#1f2933", "#7b8794"
 GREEN, RED = "#15803d", "#b91c1c"
 
+NODE = 760
+"""The pixels across which a node on the page shows a sheet."""
+PROMPT_SIZE, SMALL_SIZE = 13, 11
+"""The sizes of letters there: on a wide sheet they are larger, so that they can be read."""
+
 
 def before_after_grid(
     before: Evaluation,
@@ -38,22 +43,23 @@ def before_after_grid(
     seeds = len(before.prompts) // len(prompts)
     pairs = min(pairs, seeds)
     change = (after.total - before.total).abs().nan_to_num(0.0)
-    gap, margin, caption, foot = max(6, w // 20), 16, 24, 20
+    gap, margin = max(6, w // 20), 16
     pair_width = 2 * w + gap // 2
     total_width = 2 * margin + pairs * pair_width + (pairs - 1) * 2 * gap
+    font, small = _fonts(total_width)
+    caption, below, foot = int(1.6 * font.size), int(small.size / 3), int(1.6 * small.size)
     row_height = caption + h + foot + gap
-    canvas = Image.new("RGB", (total_width, margin + 22 + len(chosen) * row_height + margin // 2), "white")
+    canvas = Image.new("RGB", (total_width, margin + foot + len(chosen) * row_height + margin // 2), "white")
     draw = ImageDraw.Draw(canvas)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     for p in range(pairs):
         x = margin + p * (pair_width + 2 * gap)
         draw.text((x + w / 2, margin), labels[0], MUTED, small, anchor="mt")
         draw.text((x + w + gap // 2 + w / 2, margin), labels[1], INK, small, anchor="mt")
     for r, prompt in enumerate(chosen):
-        y = margin + 22 + r * row_height
+        y = margin + foot + r * row_height
         note = f"the {pairs} of {seeds} seeds that changed most" if pairs < seeds else ""
         draw.text((total_width - margin, y), note, MUTED, small, anchor="ra")
-        free = total_width - 2 * margin - int(draw.textlength(note, small))
+        free = total_width - 2 * margin - int(draw.textlength(note, small)) - (margin if note else 0)
         draw.text((margin, y), _fit(prompt, draw, font, free), INK, font)
         places = [i for i, other in enumerate(before.prompts) if other == prompt]
         places = sorted(sorted(places, key=lambda i: -change[i].item())[:pairs])
@@ -63,7 +69,7 @@ def before_after_grid(
                 canvas.paste(picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
                 colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
                 draw.text(
-                    (x + w / 2, y + caption + h + 3),
+                    (x + w / 2, y + caption + h + below),
                     _score(evaluation.total[i].item(), ".3f"),
                     colour,
                     small,
@@ -88,16 +94,16 @@ def group_sheet(
     """
     P, K, G = rewards.shape
     w, h = _thumbnail(images.shape[2], images.shape[1], 160)
-    gap, margin, caption, foot = 6, 14, 22, 34
+    gap, margin = 6, 14
     shown = min(P * K, rows)
     note = f"the first {shown} of {P * K} groups" if shown < P * K else ""
-    size = (
-        max(2 * margin + G * w + (G - 1) * gap, 420),
-        margin + shown * (caption + h + foot + gap) + (20 if note else 0),
-    )
+    width = max(2 * margin + G * w + (G - 1) * gap, 420)
+    font, small = _fonts(width)
+    caption, below, line = int(1.6 * font.size), int(small.size / 3), int(1.25 * small.size)
+    foot = below + 2 * line
+    size = (width, margin + shown * (caption + h + foot + gap) + (foot if note else 0))
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    font, small = ImageFont.load_default(14), ImageFont.load_default(12)
     for row in range(shown):
         p, k = divmod(row, K)
         y = margin + row * (caption + h + foot + gap)
@@ -109,11 +115,17 @@ def group_sheet(
             x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = GREEN if advantage > 0 else RED if advantage < 0 else MUTED
             canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-            draw.text((x + w / 2, y + caption + h + 3), _score(reward, ".4g"), INK, small, anchor="mt")
-            draw.text((x + w / 2, y + caption + h + 18), f"{advantage:+.2f}", colour, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + below), _score(reward, ".4g"), INK, small, anchor="mt")
+            draw.text((x + w / 2, y + caption + h + below + line), f"{advantage:+.2f}", colour, small, anchor="mt")
     if note:
-        draw.text((margin, size[1] - 18), note, MUTED, small)
+        draw.text((margin, size[1] - foot + below), note, MUTED, small)
     return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+def _fonts(width: int) -> tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont]:
+    """The fonts for prompts and for all else on a sheet of so many pixels."""
+    scale = max(1.0, width / NODE)
+    return tuple(ImageFont.load_default(scale * size) for size in (PROMPT_SIZE, SMALL_SIZE))  # pyright: ignore
 
 
 def _score(value: float, form: str) -> str:

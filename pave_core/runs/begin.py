@@ -12,7 +12,7 @@ from ..evaluation.drift import DriftProbe
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reward_check import check_reward
 from ..files import remove_parts
-from ..memory.pace import Duration, Pace, in_time, measured_after, pace_of
+from ..memory.pace import Duration, Pace, in_time, pace_of
 from ..memory.report import Preflight
 from ..policies.adapter import layer_of
 from ..policies.lora_file import preview_file
@@ -240,14 +240,10 @@ def _duration(task: Task, pace: Pace | None, done: int, measurements: Measuremen
         measurement = sum(of.values())
     else:
         measurement = pace.measurement(len(task.prompts.evaluated) * len(settings.seeds))
-    if whole is None:
-        return Duration(pace.step)
-    left = 0
-    if task.reward is not None:
-        guarded = 0 if settings.guard is None else settings.guard.config.every
-        left = measured_after(done, whole, settings.evaluate_every, guarded) + (measurements is None)
-    asks = task.reward is not None and task.reward.asks
-    return Duration(pace.step, whole - done, measurement, left, asks)
+    if task.reward is None:
+        return Duration(pace.step, whole, done)
+    every = (settings.evaluate_every, 0 if settings.guard is None else settings.guard.config.every)
+    return Duration(pace.step, whole, done, measurement, every, unmeasured=measurements is None, asks=task.reward.asks)
 
 
 def _choose_layers(policy: RunPolicy, cond: Cond, *, checkpoint: Checkpoint | None, task: Task, log: Reporter) -> None:

@@ -309,8 +309,8 @@ def test_the_time_is_that_of_what_is_connected(check, modules, monkeypatch):
     with_it = check(reward=modules.mix.RewardMix.of(colour))
     assert list(with_it.duration.step) == ["rollout", "decode", "reward", "update"]
     assert "without" not in with_it.duration.line
-    assert with_it.duration.measurements == 0
-    assert check(reward=colour, held_out=6, evaluate_every=100).duration.measurements == 1 + 3
+    assert with_it.duration.measurements(0) == 0
+    assert check(reward=colour, held_out=6, evaluate_every=100).duration.measurements(0) == 1 + 3
     other = check(card=100.0)
     assert other.remarks[-1] == "The times are those of this device, not of the other card."
 

@@ -35,7 +35,7 @@ class Live:
     phase: tuple[str, int, int] | None = None  # (what, done, whole)
     steps: int | None = None
     step: int | None = None  # that is complete; None before the first in this process
-    expected: Duration | None = None  # as it was reckoned before the first step
+    expected: Duration | None = None  # as reckoned before the first step
 
 
 _lock = threading.Lock()

@@ -86,12 +86,13 @@ class NodeProgress(Reporter):
     def _time(self, step: int, steps: int) -> str:
         """The time of a step, and what is left after `step` of `steps`; empty before it is known."""
         if self._seconds:
-            each = sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
-            return f"{in_time(each)} a step, {in_time(each * (steps - step))} left"
-        if self._expected is None:
+            about, each = "", sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
+        elif self._expected is not None:
+            about, each = "about ", self._expected.each
+        else:
             return ""
-        each, left = self._expected.each, self._expected.seconds
-        return f"about {in_time(each)} a step, {in_time(each * (steps - step) if left is None else left)} left"
+        left = None if self._expected is None else self._expected.left(step, each)
+        return f"{about}{in_time(each)} a step, {in_time(each * (steps - step) if left is None else left)} left"
 
     def _say(self, node: str | None, *lines: str) -> None:
         """Write lines under a node's widgets, where the host can: for whoever has queued the graph."""

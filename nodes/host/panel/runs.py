@@ -117,8 +117,9 @@ def _run(name: str) -> dict[str, Any] | None:
     each = seconds_of_a_step(view["seconds"])
     steps = view["steps"] if now is None or now.steps is None else now.steps
     left = None
-    if now is not None and each is None and now.expected is not None:
-        each, left = now.expected.each, now.expected.seconds
+    if now is not None and now.expected is not None:
+        each = now.expected.each if each is None else each
+        left = now.expected.left(view["step"], each)
     if left is None and now is not None and steps is not None and each is not None:
         left = max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))

@@ -1,5 +1,6 @@
 """How long a run takes, by numbers written out here, and by a clock that goes on only where a run works."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from _toy import PROMPTS, SEEDS, Brightness, Negative, Redness, ToyDecoder, ToyP
 from pave_core.config.objective import PaveConfig
 from pave_core.evaluation.guard import GuardConfig, GuardSettings
 from pave_core.memory.calls import Seconds
-from pave_core.memory.pace import Duration, Pace, in_time, measured_after
+from pave_core.memory.pace import Duration, Pace, in_time
 from pave_core.rollout.prompts import PromptSet
 from pave_core.runs.log import Reporter
 
@@ -102,16 +103,16 @@ def test_a_run_takes_what_was_foretold(clocked, settings, judge):
     measuring = MEASURED * (6 * VELOCITY + DECODE + REWARD + (JUDGE if judge else 0))
     assert first.step.keys() == {"rollout", "update"}  # before the base model is measured
     assert first.measurement == pytest.approx(MEASURED * 6 * VELOCITY)
-    assert first.measurements == duration.measurements + 1
+    assert first.measurements(0) == duration.measurements(0) + 1
     assert duration.measurement == pytest.approx(measuring)
     start = time.perf_counter()
     made = drive(run)
     run.finish()
-    assert said.measured == duration.measurements
+    assert said.measured == duration.measurements(0)
     drift = 3 * 3 * VELOCITY * len(PROMPTS[2:]) if "guard" in settings else 0.0  # which is not counted
-    foretold = duration.steps * sum(sum(metrics.seconds.values()) for metrics in made) / 7
-    assert duration.seconds == pytest.approx(foretold + duration.measurements * measuring)
-    assert time.perf_counter() - start == pytest.approx(duration.seconds + drift)
+    found = sum(sum(metrics.seconds.values()) for metrics in made)
+    assert duration.left(0) == pytest.approx(found + duration.measurements(0) * measuring)
+    assert time.perf_counter() - start == pytest.approx(duration.left(0) + drift)
     assert said.messages[-1].startswith("time: about ")
 
 
@@ -122,8 +123,10 @@ def test_what_is_left_of_a_run_that_is_resumed(clocked):
     resumed = {"prompts": PROMPT_SET, "evaluate_every": 2, "resume": run.folder.path.name}
     run, again = clocked(toy_config(iterations=7), **resumed)
     (whole, left) = said.durations[-1], again.durations[-1]
-    assert (whole.steps, left.steps) == (7, 4)
-    assert (whole.measurements, left.measurements) == (4, 3)
+    assert (whole.steps, whole.done, left.steps, left.done) == (7, 0, 7, 3)
+    assert (whole.measurements(0), left.measurements(3)) == (4, 3)
+    assert whole.left(3) == pytest.approx(left.left(3))
+    assert re.search("for 4 steps of .* and 3 measurements of", left.line)
     drive(run)
     run.stop("enough")
     _, done = clocked(toy_config(iterations=7), **resumed)
@@ -134,7 +137,7 @@ def test_what_is_left_of_a_run_that_is_resumed(clocked):
 def test_without_a_reward_a_graph_decides(clocked):
     """76 velocities of the rollouts and 16 of the update take 184 seconds."""
     _, said = clocked(reward=None, iterations=None)
-    assert said.durations[-1].seconds is None
+    assert said.durations[-1].left(0) is None
     assert said.messages[-1] == "time: about 3.1 min a step, without decoding and the reward"
 
 
@@ -151,11 +154,11 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_the_words():
-    whole = Duration(STEP, 300, 40.0, 7)
-    assert whole.seconds == 300 * 12 + 7 * 40
+    whole = Duration(STEP, 300, measurement=40.0, every=(50,), unmeasured=True)
+    assert whole.left(0) == 300 * 12 + 7 * 40
     assert whole.line == "time: about 65 min for 300 steps of 12 s and 7 measurements of 40 s"
     assert whole.short == "about 65 min to go"
-    one = Duration({"rollout": 6.0, "update": 600.0}, 1, 40.0, 1, asks=True)
+    one = Duration({"rollout": 6.0, "update": 600.0}, 4, 3, 40.0, asks=True)
     assert one.line == (
         "time: about 11 min for 1 step of 10 min and 1 measurement of 40 s, without decoding, the reward and the time "
         "that you take to answer"
@@ -178,8 +181,13 @@ def test_a_time_in_words(seconds, words):
 
 
 @pytest.mark.parametrize("every", [(), (0,), (1,), (2,), (2, 3), (0, 5), (100,)])
-def test_the_measurements_that_are_left(every):
-    for done in range(8):
-        for whole in range(done + 1, 12):
-            measured = {whole} | {n for each in every if each for n in range(each, whole, each) if n > done}
-            assert measured_after(done, whole, *every) == len(measured)
+def test_what_is_left_after_a_step(every):
+    for steps in range(1, 12):
+        duration = Duration(STEP, steps, measurement=40.0, every=every)
+        for done in range(steps):
+            measured = {steps} | {n for each in every if each for n in range(each, steps, each) if n > done}
+            assert duration.measurements(done) == len(measured)
+            assert duration.left(done) == (steps - done) * 12 + len(measured) * 40
+            assert duration.left(done, each=2.0) == (steps - done) * 2 + len(measured) * 40
+        assert duration.left(steps) == duration.left(steps + 1) == 0
+    assert Duration(STEP, 7, every=every).measurements(0) == 0

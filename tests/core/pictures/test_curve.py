@@ -1,4 +1,4 @@
-"""The curve of a run: drawn whole whatever is in it, and taller for each thing that there is to show."""
+"""The curve of a run: drawn whole whatever is in it, with a place for each thing that there is to show."""
 
 import math
 from dataclasses import replace
@@ -40,7 +40,8 @@ def test_the_curve_shows_guard_and_judge(guarded, artifacts):
     history, evaluations, readings = guarded.history, guarded.measurements.evaluations, guarded.watch.readings
     shown = reward_curve(history, evaluations, readings, guarded.chosen.step)
     plain = reward_curve(history, evaluations)
-    assert shown.shape[0] > plain.shape[0]
+    assert shown.shape == plain.shape  # the guard's numbers stand beside the judge
+    assert not torch.equal(shown, plain)
     picture(shown).save(artifacts / "core_guarded_curve.png")
 
 
@@ -48,14 +49,17 @@ def test_each_thing_to_show_has_a_panel(guarded):
     history, evaluations = guarded.history, guarded.measurements.evaluations
     alone = [{**record, "rewards": {"brightness": record["rewards"]["brightness"]}} for record in history]
     unwatched = {step: replace(each, judge=None, held_out=None) for step, each in evaluations.items()}
+    six = [{**record, "rewards": dict.fromkeys("abcdef", (0.5, 0.1))} for record in history]
     heights = [
         reward_curve(alone, {}).shape[0],
         reward_curve(history, {}).shape[0],
         reward_curve(history, unwatched).shape[0],
-        reward_curve(history, evaluations).shape[0],
-        reward_curve(history, evaluations, guarded.watch.readings).shape[0],
+        reward_curve(history, unwatched, guarded.watch.readings).shape[0],
+        reward_curve(six, evaluations, guarded.watch.readings).shape[0],
     ]
     assert heights == sorted(set(heights))
+    assert reward_curve(history, evaluations).shape[0] == heights[3]
+    assert heights[-1] < 1250  # a node shows it at half that
 
 
 def test_steps_without_a_number_leave_a_gap():

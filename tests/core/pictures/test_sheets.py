@@ -114,3 +114,31 @@ def test_a_sheet_shows_at_most_so_many_groups():
         return group_sheet(images, prompts, labels=labels, rewards=rewards, advantages=rewards, rows=rows).shape[0]
 
     assert height(2) < height(4) < height(8) == height(12)
+
+
+def lines_of(sheet):
+    """The heights of the lines of text on a sheet of white pictures, in pixels of a node on the page, 760 across."""
+    there = [False, *(sheet.amin((1, 2)) < 0.6).tolist(), False]
+    edges = [y for y in range(1, len(there)) if there[y] != there[y - 1]]
+    return [(end - start) * 760 / sheet.shape[1] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_what_is_written_on_a_wide_sheet_can_be_read_in_a_node(side):
+    """Capitals and digits are more than 7 pixels high, as those of a font of 10 to 11 pixels."""
+    white = torch.ones(8, side, side, 3)
+    scores = torch.arange(8.0)
+    before = Evaluation(("A RED FOX",) * 8, tuple(range(8)), white, {}, scores, None)
+    grid = before_after_grid(before, before, labels=("BEFORE", "AFTER"))
+    sheet = group_sheet(
+        torch.ones(12, side, side, 3),
+        ["A RED FOX"] * 12,
+        labels=["STEP 1"],
+        rewards=torch.arange(12.0).view(1, 1, 12),
+        advantages=torch.arange(12.0).view(1, 1, 12),
+    )
+    for picture_of in (grid, sheet):
+        lines = lines_of(picture_of)
+        print(side, picture_of.shape, [round(line, 1) for line in lines])
+        assert len(lines) == 3
+        assert min(lines) > 7
