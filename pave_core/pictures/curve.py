@@ -95,7 +95,9 @@ def _rows(
         rows.append((2.2, watched))
     title = "Training images (band: spread within a group; prompts change from step to step)"
     total = [(record["reward_mean"], record["reward_std"]) for record in history]
-    rows.append((2.3, [partial(_plot_training, history=history, rewards=total, title=title, colour=_BLUE)]))
+    rows.append(
+        (2.3, [partial(_plot_training, history=history, rewards=total, title=title, label="reward", colour=_BLUE)])
+    )
     names = list(dict.fromkeys(name for record in history for name in record["rewards"]))
     if len(names) > 1:
         single: list[Panel] = []
@@ -193,6 +195,7 @@ def _plot_training(
     rewards: Sequence[tuple[float | None, float | None]],
     title: str,
     colour: str,
+    label: str = "",
 ) -> None:
     """Plot (mean, spread) of each step as a band, with a running mean."""
     steps = [record["step"] for record in history]
@@ -201,6 +204,7 @@ def _plot_training(
     axes.fill_between(steps, means - spread, means + spread, color=colour, alpha=0.15, linewidth=0)
     axes.plot(steps, means, color=colour, alpha=0.35, linewidth=1, marker="." if len(steps) == 1 else None)
     axes.plot(steps, _running_mean(means, window), color=colour, linewidth=1.8)
+    axes.set_ylabel(label)
     _title(axes, title, 10)
 
 
