@@ -57,12 +57,14 @@ function differences(names, recipes) {
   const keys = all.filter((key) => a[key]?.whole !== b[key]?.whole);
   if (!keys.length) return el("p", { class: "pave-hint" }, "Their settings, prompts and rewards are the same.");
   const cell = (each) => el("td", {}, each?.shown ?? "–");
-  const title = (key) => el("th", { scope: "row" }, key.replace(/^config\./, ""));
-  const rows = keys.map((key) => el("tr", {}, title(key), cell(a[key]), cell(b[key])));
-  const head = el("tr", {}, ...["setting", ...names].map((label) => el("th", { scope: "col" }, label)));
+  // A setting's name stands over its values: beside them there is no room for it in a sidebar.
+  const title = (key) => el("th", { scope: "rowgroup", colspan: "2" }, key.replace(/^config\./, ""));
+  const values = (key) => el("tr", {}, cell(a[key]), cell(b[key]));
+  const settings = keys.map((key) => el("tbody", {}, el("tr", {}, title(key)), values(key)));
+  const head = el("tr", {}, ...names.map((label) => el("th", { scope: "col" }, label)));
   const caption = el("caption", {}, TITLE);
   const box = { class: "pave-table pave-differences", tabindex: "0", role: "region", "aria-label": TITLE };
-  return el("div", box, el("table", {}, caption, el("thead", {}, head), el("tbody", {}, ...rows)));
+  return el("div", box, el("table", {}, caption, el("thead", {}, head), ...settings));
 }
 
 // `host` is {fetch, shown, tables}; `back` leads to the list.
