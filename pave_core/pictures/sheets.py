@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ NODE = 760
 """The pixels across which a node on the page shows a sheet."""
 PROMPT_SIZE, SMALL_SIZE = 13, 11
 """The sizes of letters there: on a wide sheet they are larger, so that they can be read."""
+MARGIN = 16
+SQUARE = 1.2
+"""A sheet is at most so much higher than wide, where its rows can stand in columns."""
 
 
 def before_after_grid(
@@ -31,10 +35,10 @@ def before_after_grid(
     pairs: int = 4,
     labels: tuple[str, str] = ("before", "after"),
 ) -> Tensor:
-    """Pairs of (before, after) from the same seeds: at most `rows` prompts, one per row, with at most `pairs` pairs.
+    """Pairs of (before, after) from the same seeds: at most `rows` prompts, each with at most `pairs` pairs in a row.
 
     Of more seeds, a row has those whose reward changed most, up or down. The prompt is above its row, the reward below
-    each image. Returns (H, W, 3).
+    each image. Short rows stand in columns, so that the sheet is not much higher than wide. Returns (H, W, 3).
     """
     prompts = set(before.prompts)
     chosen = shown_prompts(before.prompts, rows)
@@ -43,39 +47,84 @@ def before_after_grid(
     seeds = len(before.prompts) // len(prompts)
     pairs = min(pairs, seeds)
     change = (after.total - before.total).abs().nan_to_num(0.0)
-    gap, margin = max(6, w // 20), 16
+    gap = max(6, w // 20)
     pair_width = 2 * w + gap // 2
-    total_width = 2 * margin + pairs * pair_width + (pairs - 1) * 2 * gap
-    font, small = _fonts(total_width)
-    caption, below, foot = int(1.6 * font.size), int(small.size / 3), int(1.6 * small.size)
-    row_height = caption + h + foot + gap
-    canvas = Image.new("RGB", (total_width, margin + foot + len(chosen) * row_height + margin // 2), "white")
+    row_width = pairs * pair_width + (pairs - 1) * 2 * gap
+    sheets = [_Rows(len(chosen), columns + 1, (row_width, h), gap) for columns in range(len(chosen))]
+    sheet = next((each for each in sheets if each.height <= SQUARE * each.width), sheets[-1])
+    font, small = _fonts(sheet.width)
+    canvas = Image.new("RGB", (sheet.width, sheet.height), "white")
     draw = ImageDraw.Draw(canvas)
-    for p in range(pairs):
-        x = margin + p * (pair_width + 2 * gap)
-        draw.text((x + w / 2, margin), labels[0], MUTED, small, anchor="mt")
-        draw.text((x + w + gap // 2 + w / 2, margin), labels[1], INK, small, anchor="mt")
     for r, prompt in enumerate(chosen):
-        y = margin + foot + r * row_height
+        left, y = sheet.place(r)
         note = f"the {pairs} of {seeds} seeds that changed most" if pairs < seeds else ""
-        draw.text((total_width - margin, y), note, MUTED, small, anchor="ra")
-        free = total_width - 2 * margin - int(draw.textlength(note, small)) - (margin if note else 0)
-        draw.text((margin, y), _fit(prompt, draw, font, free), INK, font)
+        draw.text((left + row_width, y), note, MUTED, small, anchor="ra")
+        free = row_width - int(draw.textlength(note, small)) - (MARGIN if note else 0)
+        draw.text((left, y), _fit(prompt, draw, font, free), INK, font)
         places = [i for i, other in enumerate(before.prompts) if other == prompt]
         places = sorted(sorted(places, key=lambda i: -change[i].item())[:pairs])
         for p, i in enumerate(places):
-            for column, evaluation in enumerate((before, after)):
-                x = margin + p * (pair_width + 2 * gap) + column * (w + gap // 2)
-                canvas.paste(picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-                colour = GREEN if column == 1 and after.total[i] > before.total[i] else MUTED
-                draw.text(
-                    (x + w / 2, y + caption + h + below),
-                    _score(evaluation.total[i].item(), ".3f"),
-                    colour,
-                    small,
-                    anchor="mt",
+            for side, evaluation in enumerate((before, after)):
+                x = left + p * (pair_width + 2 * gap) + side * (w + gap // 2)
+                if y == sheet.place(0)[1]:
+                    draw.text((x + w / 2, MARGIN), labels[side], (MUTED, INK)[side], small, anchor="mt")
+                canvas.paste(
+                    picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS), (x, y + sheet.caption)
                 )
+                colour = GREEN if side == 1 and after.total[i] > before.total[i] else MUTED
+                score = _score(evaluation.total[i].item(), ".3f")
+                draw.text((x + w / 2, y + sheet.caption + h + sheet.below), score, colour, small, anchor="mt")
     return torch.from_numpy(np.array(canvas)).float() / 255
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of pictures in columns, with a text above each row and numbers below it; all in pixels."""
+
+    count: int  # rows, of all columns together
+    columns: int
+    size: tuple[int, int]  # width and height of a row's pictures
+    gap: int
+
+    @property
+    def width(self) -> int:
+        """Of the sheet."""
+        return 2 * MARGIN + self.columns * self.size[0] + (self.columns - 1) * 4 * self.gap
+
+    @property
+    def height(self) -> int:
+        """Of the sheet."""
+        return MARGIN + self.foot + self.lines * self.line + MARGIN // 2
+
+    @property
+    def lines(self) -> int:
+        """Rows in a column."""
+        return math.ceil(self.count / self.columns)
+
+    @property
+    def line(self) -> int:
+        """The height of a row with its texts."""
+        return self.caption + self.size[1] + self.foot + self.gap
+
+    @property
+    def caption(self) -> int:
+        """The height of the text above a row."""
+        return int(1.6 * _fonts(self.width)[0].size)
+
+    @property
+    def below(self) -> int:
+        """The space between pictures and numbers."""
+        return int(_fonts(self.width)[1].size / 3)
+
+    @property
+    def foot(self) -> int:
+        """The height of the numbers below a row, and of the labels on top."""
+        return int(1.6 * _fonts(self.width)[1].size)
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The left upper corner of a row, its text included."""
+        column, line = divmod(row, self.lines)
+        return MARGIN + column * (self.size[0] + 4 * self.gap), MARGIN + self.foot + line * self.line
 
 
 def group_sheet(

@@ -64,7 +64,23 @@ def test_a_grid_has_at_most_so_many_rows_and_pairs():
     before = evaluation(RED, GREEN, BLUE, YELLOW, total=[0.0] * 4)
     whole = before_after_grid(before, before)
     assert before_after_grid(before, before, rows=1).shape[0] < whole.shape[0]
-    assert before_after_grid(before, before, pairs=1).shape[1] < whole.shape[1]
+    one = before_after_grid(before, before, pairs=1)
+    assert [len(columns_of(one, colour)) for colour in (RED, GREEN, BLUE, YELLOW)] == [2, 0, 2, 0]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 128), (128, 64)])
+def test_short_rows_stand_in_columns(width, height, count, seeds):
+    """Every picture is there once, and the sheet is not a strip, unless there is only one prompt."""
+    prompts = tuple(f"number {n}" for n in range(count) for _ in range(seeds))
+    colours = torch.arange(30, 30 + 5 * len(prompts), 5) / 255  # none of them white
+    images = colours[:, None, None, None].expand(-1, height, width, 3)
+    some = Evaluation(prompts, tuple(range(seeds)) * count, images, {}, torch.zeros(len(prompts)), None)
+    grid = before_after_grid(some, some)
+    found = grid[::4, ::4].mean(-1)
+    assert all((found - colour).abs().lt(1 / 255).sum() > 50 for colour in colours)
+    assert count == 1 or grid.shape[0] <= 1.2 * grid.shape[1]
 
 
 @pytest.mark.parametrize("after", [[0.1, -3.0], [0.0, 2.0], [math.nan, 0.5]])
