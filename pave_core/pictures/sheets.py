@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,8 @@ def before_after_grid(
     gap = max(6, w // 20)
     pair_width = 2 * w + gap // 2
     row_width = pairs * pair_width + (pairs - 1) * 2 * gap
-    sheets = [_Rows(len(chosen), columns + 1, (row_width, h), gap) for columns in range(len(chosen))]
-    sheet = next((each for each in sheets if each.height <= SQUARE * each.width), sheets[-1])
-    font, small = _fonts(sheet.width)
+    sheet = _Rows.of(len(chosen), (row_width, h), gap, labels=True)
+    font, small = sheet.fonts
     canvas = Image.new("RGB", (sheet.width, sheet.height), "white")
     draw = ImageDraw.Draw(canvas)
     for r, prompt in enumerate(chosen):
@@ -66,65 +66,13 @@ def before_after_grid(
         for p, i in enumerate(places):
             for side, evaluation in enumerate((before, after)):
                 x = left + p * (pair_width + 2 * gap) + side * (w + gap // 2)
-                if y == sheet.place(0)[1]:
+                if y == sheet.top:
                     draw.text((x + w / 2, MARGIN), labels[side], (MUTED, INK)[side], small, anchor="mt")
-                canvas.paste(
-                    picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS), (x, y + sheet.caption)
-                )
+                shown = picture(evaluation.image(i)).resize((w, h), Image.Resampling.LANCZOS)
+                canvas.paste(shown, (x, y + sheet.caption))
                 colour = GREEN if side == 1 and after.total[i] > before.total[i] else MUTED
-                score = _score(evaluation.total[i].item(), ".3f")
-                draw.text((x + w / 2, y + sheet.caption + h + sheet.below), score, colour, small, anchor="mt")
+                sheet.write(draw, (x + w // 2, y), 0, _score(evaluation.total[i].item(), ".3f"), colour)
     return torch.from_numpy(np.array(canvas)).float() / 255
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of pictures in columns, with a text above each row and numbers below it; all in pixels."""
-
-    count: int  # rows, of all columns together
-    columns: int
-    size: tuple[int, int]  # width and height of a row's pictures
-    gap: int
-
-    @property
-    def width(self) -> int:
-        """Of the sheet."""
-        return 2 * MARGIN + self.columns * self.size[0] + (self.columns - 1) * 4 * self.gap
-
-    @property
-    def height(self) -> int:
-        """Of the sheet."""
-        return MARGIN + self.foot + self.lines * self.line + MARGIN // 2
-
-    @property
-    def lines(self) -> int:
-        """Rows in a column."""
-        return math.ceil(self.count / self.columns)
-
-    @property
-    def line(self) -> int:
-        """The height of a row with its texts."""
-        return self.caption + self.size[1] + self.foot + self.gap
-
-    @property
-    def caption(self) -> int:
-        """The height of the text above a row."""
-        return int(1.6 * _fonts(self.width)[0].size)
-
-    @property
-    def below(self) -> int:
-        """The space between pictures and numbers."""
-        return int(_fonts(self.width)[1].size / 3)
-
-    @property
-    def foot(self) -> int:
-        """The height of the numbers below a row, and of the labels on top."""
-        return int(1.6 * _fonts(self.width)[1].size)
-
-    def place(self, row: int) -> tuple[int, int]:
-        """The left upper corner of a row, its text included."""
-        column, line = divmod(row, self.lines)
-        return MARGIN + column * (self.size[0] + 4 * self.gap), MARGIN + self.foot + line * self.line
 
 
 def group_sheet(
@@ -138,43 +86,108 @@ def group_sheet(
 ) -> Tensor:
     """Groups of images, at most `rows`, one per row and sorted by reward, with reward and advantage below every image.
 
+    Short rows stand in columns, as in before_after_grid().
+
     images: (P * K * G, H, W, 3), with as many prompts; labels: of the K groups of a prompt; rewards, advantages:
     (P, K, G). Returns (H, W, 3).
     """
     P, K, G = rewards.shape
     w, h = _thumbnail(images.shape[2], images.shape[1], 160)
-    gap, margin = 6, 14
+    gap = 6
     shown = min(P * K, rows)
     note = f"the first {shown} of {P * K} groups" if shown < P * K else ""
-    width = max(2 * margin + G * w + (G - 1) * gap, 420)
-    font, small = _fonts(width)
-    caption, below, line = int(1.6 * font.size), int(small.size / 3), int(1.25 * small.size)
-    foot = below + 2 * line
-    size = (width, margin + shown * (caption + h + foot + gap) + (foot if note else 0))
-    canvas = Image.new("RGB", size, "white")
+    sheet = _Rows.of(shown, (max(G * w + (G - 1) * gap, 390), h), gap, numbers=2)
+    font, small = sheet.fonts
+    canvas = Image.new("RGB", (sheet.width, sheet.height + (sheet.foot if note else 0)), "white")
     draw = ImageDraw.Draw(canvas)
     for row in range(shown):
         p, k = divmod(row, K)
-        y = margin + row * (caption + h + foot + gap)
-        room = size[0] - 2 * margin - draw.textlength(labels[k], small) - 16
-        draw.text((margin, y), _fit(prompts[row * G], draw, font, room), INK, font)
-        draw.text((size[0] - margin, y), labels[k], MUTED, small, anchor="ra")
+        left, y = sheet.place(row)
+        room = sheet.size[0] - draw.textlength(labels[k], small) - MARGIN
+        draw.text((left, y), _fit(prompts[row * G], draw, font, room), INK, font)
+        draw.text((left + sheet.size[0], y), labels[k], MUTED, small, anchor="ra")
         order = rewards[p, k].nan_to_num(-math.inf).argsort(descending=True, stable=True).tolist()
         for column, g in enumerate(order):
-            x, advantage, reward = margin + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
+            x, advantage, reward = left + column * (w + gap), advantages[p, k, g].item(), rewards[p, k, g].item()
             colour = GREEN if advantage > 0 else RED if advantage < 0 else MUTED
-            canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + caption))
-            draw.text((x + w / 2, y + caption + h + below), _score(reward, ".4g"), INK, small, anchor="mt")
-            draw.text((x + w / 2, y + caption + h + below + line), f"{advantage:+.2f}", colour, small, anchor="mt")
+            canvas.paste(picture(images[row * G + g]).resize((w, h), Image.Resampling.LANCZOS), (x, y + sheet.caption))
+            sheet.write(draw, (x + w // 2, y), 0, _score(reward, ".4g"), INK)
+            sheet.write(draw, (x + w // 2, y), 1, f"{advantage:+.2f}", colour)
     if note:
-        draw.text((margin, size[1] - foot + below), note, MUTED, small)
+        draw.text((MARGIN, sheet.height), note, MUTED, small)
     return torch.from_numpy(np.array(canvas)).float() / 255
 
 
-def _fonts(width: int) -> tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont]:
-    """The fonts for prompts and for all else on a sheet of so many pixels."""
-    scale = max(1.0, width / NODE)
-    return tuple(ImageFont.load_default(scale * size) for size in (PROMPT_SIZE, SMALL_SIZE))  # pyright: ignore
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of pictures in columns, with a text above each row and numbers below it; all in pixels."""
+
+    count: int  # rows, of all columns together
+    columns: int
+    size: tuple[int, int]  # width and height of a row's pictures
+    gap: int
+    numbers: int = 1  # lines of them
+    labels: bool = False  # whether there are labels above the first rows
+
+    @classmethod
+    def of(cls, count: int, size: tuple[int, int], gap: int, *, numbers: int = 1, labels: bool = False) -> _Rows:
+        """With as few columns as make the sheet at most SQUARE times as high as wide; else with one row in each."""
+        sheets = [cls(count, columns + 1, size, gap, numbers, labels) for columns in range(count)]
+        return next((sheet for sheet in sheets if sheet.height <= SQUARE * sheet.width), sheets[-1])
+
+    @property
+    def width(self) -> int:
+        """Of the sheet."""
+        return 2 * MARGIN + self.columns * self.size[0] + (self.columns - 1) * 4 * self.gap
+
+    @property
+    def height(self) -> int:
+        """Of the sheet."""
+        return self.top + self.lines * self.line + MARGIN // 2
+
+    @cached_property
+    def fonts(self) -> tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont]:
+        """For prompts, and for all else."""
+        scale = max(1.0, self.width / NODE)
+        font, small = (ImageFont.load_default(scale * size) for size in (PROMPT_SIZE, SMALL_SIZE))
+        assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow has FreeType wherever it is installed as published
+        assert isinstance(small, ImageFont.FreeTypeFont)
+        return font, small
+
+    @property
+    def lines(self) -> int:
+        """Rows in a column."""
+        return math.ceil(self.count / self.columns)
+
+    @property
+    def caption(self) -> int:
+        """The height of the text above a row."""
+        return int(1.6 * self.fonts[0].size)
+
+    @property
+    def foot(self) -> int:
+        """The height of a line of numbers, or labels."""
+        return int(1.4 * self.fonts[1].size)
+
+    @property
+    def top(self) -> int:
+        """Where the first rows begin."""
+        return MARGIN + (self.foot if self.labels else 0)
+
+    @property
+    def line(self) -> int:
+        """The height of a row with its texts."""
+        return self.caption + self.size[1] + self.numbers * self.foot + max(self.gap, int(self.fonts[1].size / 2))
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The left upper corner of a row, its text included."""
+        column, line = divmod(row, self.lines)
+        return MARGIN + column * (self.size[0] + 4 * self.gap), self.top + line * self.line
+
+    def write(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], line: int, text: str, colour: str) -> None:
+        """Write a line of numbers. at: the middle of a picture, and the top of its row."""
+        y = at[1] + self.caption + self.size[1] + int(self.fonts[1].size / 3) + line * self.foot
+        draw.text((at[0], y), text, colour, self.fonts[1], anchor="mt")
 
 
 def _score(value: float, form: str) -> str:

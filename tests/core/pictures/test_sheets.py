@@ -78,9 +78,12 @@ def test_short_rows_stand_in_columns(width, height, count, seeds):
     images = colours[:, None, None, None].expand(-1, height, width, 3)
     some = Evaluation(prompts, tuple(range(seeds)) * count, images, {}, torch.zeros(len(prompts)), None)
     grid = before_after_grid(some, some)
-    found = grid[::4, ::4].mean(-1)
-    assert all((found - colour).abs().lt(1 / 255).sum() > 50 for colour in colours)
-    assert count == 1 or grid.shape[0] <= 1.2 * grid.shape[1]
+    numbers = torch.zeros(count, 1, seeds)
+    groups = group_sheet(images, prompts, labels=["step 1"], rewards=numbers, advantages=numbers)
+    for sheet in (grid, groups):
+        found = sheet[::4, ::4].mean(-1)
+        assert all((found - colour).abs().lt(1 / 255).sum() > 50 for colour in colours)
+        assert count == 1 or sheet.shape[0] <= 1.2 * sheet.shape[1]
 
 
 @pytest.mark.parametrize("after", [[0.1, -3.0], [0.0, 2.0], [math.nan, 0.5]])
