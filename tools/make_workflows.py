@@ -36,6 +36,12 @@ BUILD = """({nodes, groups, presets}) => {
     const GAP = {x: 60, y: 64}, PAD = {x: 24, top: 76, bottom: 72}, TITLE = LiteGraph.NODE_TITLE_HEIGHT, BETWEEN = 40
     // room for the picture that these nodes show while they run
     const PREVIEW = {PaveTrain: 300, PaveTrainAdvanced: 300, PaveOptimizerStep: 300}
+    // by how much Nodes 2.0 draws these higher when they have run, with what they say under their settings
+    const GROWS = {
+        PaveTrain: 114, PaveTrainAdvanced: 96, PaveOptimizerStep: 74, PaveCompare: 134, PaveCheckReward: 90,
+        PaveBegin: 114, PaveFinish: 94, PaveSaveLoRA: 98,
+    }
+    const below = (spec, gap) => Math.max(gap, (GROWS[spec.type] ?? 0) + 12)
     // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large
     const pen = document.createElement("canvas").getContext("2d")
     pen.font = "700 14px Arial, sans-serif"
@@ -83,7 +89,7 @@ BUILD = """({nodes, groups, presets}) => {
         const members = nodes.filter(spec => spec.group === group.id)
         let x = left + PAD.x, bottom = top
         for (let column = 0; members.some(spec => spec.column === column); column++) {
-            let y = top + PAD.top, width = 0
+            let y = top + PAD.top, width = 0, end = top
             const here = members.filter(spec => spec.column === column)
             for (const spec of here) {
                 const node = made.get(spec.id), least = node.computeSize()
@@ -95,20 +101,21 @@ BUILD = """({nodes, groups, presets}) => {
                 const node = made.get(spec.id)
                 node.setSize([width, node.size[1]])
                 node.pos = [Math.round(x), Math.round(y)]
-                y += node.size[1] + TITLE + GAP.y
+                end = y + node.size[1] + below(spec, PAD.bottom)
+                y += node.size[1] + TITLE + below(spec, GAP.y)
             }
-            bottom = Math.max(bottom, y - TITLE - GAP.y)
+            bottom = Math.max(bottom, end)
             x += width + GAP.x
         }
         const box = new LiteGraph.LGraphGroup(group.title, group.id)
         Object.assign(box, {color: group.colour, font_size: 24})
         const right = x - GAP.x + PAD.x
-        Object.assign(box, {pos: [left, top], size: [right - left, bottom + PAD.bottom - top]})
+        Object.assign(box, {pos: [left, top], size: [right - left, bottom - top]})
         app.graph.add(box)
-        boxes.set(group.id, {bottom: bottom + PAD.bottom, next: left})
+        boxes.set(group.id, {bottom, next: left})
         if (over) over.next = right + BETWEEN
         rowRight = Math.max(rowRight, right + BETWEEN)
-        lowest = Math.max(lowest, bottom + PAD.bottom)
+        lowest = Math.max(lowest, bottom)
     }
 }"""
 

@@ -47,7 +47,7 @@ Change a prompt or a seed on the right and press Run: only the pictures are made
     )
     curve, size = "Minus the reward, as the stock graph", (480, 330)
     w.node("LossGraphNode", curve, size, loss=train["loss_map"], filename_prefix="pave_loss")
-    w.preview("Curve", train["curve"], (480, 360))
+    w.preview("Curve", train["curve"], (480, 520))
     w.row()
     w.group("5. The model as it was", "#8A8", after=model)
     picture(w, "Before", model["model"], model)
@@ -126,5 +126,5 @@ checkpoints.
     )
     w.group("5. Side by side", under=top)
     w.preview("Without and with the LoRA", compared["grid"], (620, 620))
-    w.text("Rewards", compared["table"], (620, 400))
+    w.text("Rewards", compared["table"], (620, 540))
     return w
