@@ -144,7 +144,6 @@ def test_by_mouse_it_is_paused_goes_on_over_a_reload_and_its_outputs_arrive(page
     assert our_errors(page) == []
 
 
-@pytest.mark.long  # minutes, where Nodes 2.0 is drawn without a graphics card
 def test_by_keys_in_nodes_2(page, client, server, artifacts):
     def press(name, key="Enter"):
         button(page, name).focus()
