@@ -114,24 +114,34 @@ class Duration:
         return len(due) + self.unmeasured
 
     @property
+    def unknown(self) -> list[str]:
+        """What the seconds leave out, in words."""
+        phases = [words for phase, words in PHASES.items() if phase not in self.step]
+        return phases + (["the time that you take to answer"] if self.asks else [])
+
+    @property
+    def roughly(self) -> str:
+        """What is said before a time: "about" or, where it leaves something out, "at least"."""
+        return "at least" if self.unknown else "about"
+
+    @property
     def short(self) -> str:
         """The whole in few words."""
         left = self.left(self.done)
-        return f"about {in_time(self.each)} a step" if left is None else f"about {in_time(left)} to go"
+        words = f"{in_time(self.each)} a step" if left is None else f"{in_time(left)} to go"
+        return f"{self.roughly} {words}"
 
     @property
     def line(self) -> str:
         """The whole in one line, with what it leaves out."""
-        unknown = [words for phase, words in PHASES.items() if phase not in self.step]
-        unknown += ["the time that you take to answer"] if self.asks else []
-        *most, last = unknown or [""]
-        rest = f", without {', '.join(most)}{' and ' if most else ''}{last}" if unknown else ""
+        *most, last = self.unknown or [""]
+        rest = f", without {', '.join(most)}{' and ' if most else ''}{last}" if last else ""
         left, measurements = self.left(self.done), self.measurements(self.done)
         if self.steps is None or left is None:
-            return f"time: about {in_time(self.each)} a step{rest}"
+            return f"time: {self.roughly} {in_time(self.each)} a step{rest}"
         steps = f"{_count(self.steps - self.done, 'step')} of {in_time(self.each)}"
         measured = f" and {_count(measurements, 'measurement')} of {in_time(self.measurement)}"
-        return f"time: about {in_time(left)} for {steps}{measured if measurements else ''}{rest}"
+        return f"time: {self.roughly} {in_time(left)} for {steps}{measured if measurements else ''}{rest}"
 
 
 def in_time(seconds: float) -> str:

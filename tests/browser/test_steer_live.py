@@ -102,8 +102,8 @@ def test_before_the_first_step_it_says_how_long_it_will_take(page, client, serve
     client.interrupt()
     page.locator(".pave-badge", has_text="stopped").wait_for()
     print(told)
-    on_node = [said for said in told if re.search(r"measuring \d+ of \d+\nabout \d.* (min|h) to go", said)]
-    in_panel = [said for said in told if re.fullmatch(r"about .* left · .* s a step", said)]
+    on_node = [said for said in told if re.search(r"measuring \d+ of \d+\nat least \d.* (min|h) to go", said)]
+    in_panel = [said for said in told if re.fullmatch(r"(about|at least) .* left · .* s a step", said)]
     assert on_node
     assert in_panel
     assert re.search(r"Pave-GRPO time: about .* for 9000 steps of .* and 1 measurement of ", server.log.read_text())

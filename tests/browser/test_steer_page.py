@@ -137,6 +137,15 @@ def test_the_time_left_stands_still_while_it_is_paused(page, served):
     assert "about 59 min left" in page.locator(".pave-line .pave-time").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(40.0, "at least 40 s left"), (3600.0 * 9.5, "at least 9 h 30 min left")]
+)
+def test_a_time_that_leaves_something_out_is_at_least_so_long(page, served, seconds, words):
+    new(page, served, paused=True, seconds_left=seconds, roughly="at least")
+    button(page, "Go on").wait_for()
+    assert words in page.locator(".pave-line .pave-time").inner_text()
+
+
 @pytest.mark.parametrize("palette", PALETTES)
 def test_the_row_fits_and_looks_like_the_host(page, served, artifacts, palette):
     page.evaluate("style => document.documentElement.setAttribute('style', style)", PALETTES[palette])

@@ -137,7 +137,7 @@ export function runView(name, host, back, removed) {
   function showTime() {
     if (!run) return;
     const passed = run.paused ? 0 : (host.now() - heard) / 1000;
-    const left = run.seconds_left === null ? null : words.left(Math.max(0, run.seconds_left - passed));
+    const left = run.seconds_left === null ? null : words.left(Math.max(0, run.seconds_left - passed), run.roughly);
     const pace = run.seconds_per_step === null ? null : words.pace(run.seconds_per_step);
     const shown = run.status === "training" ? [left, pace] : [pace];
     write(time, shown.filter(Boolean).join(" · "));

@@ -26,13 +26,15 @@ export function steps(step, whole) {
   return whole === null || whole === undefined ? `step ${step}` : `step ${step} of ${whole}`;
 }
 
-export function left(seconds) {
-  if (seconds < MINUTE) return "less than a minute left";
-  if (seconds < HOUR) return `about ${Math.round(seconds / MINUTE)} min left`;
+// `roughly` is "about", or "at least" where something is not counted.
+export function left(seconds, roughly = "about") {
+  if (seconds < MINUTE && roughly === "about") return "less than a minute left";
+  if (seconds < MINUTE) return `${roughly} ${Math.round(seconds)} s left`;
+  if (seconds < HOUR) return `${roughly} ${Math.round(seconds / MINUTE)} min left`;
   const [big, small, unit, part] = seconds < DAY ? [HOUR, MINUTE, "h", "min"] : [DAY, HOUR, "d", "h"];
   const parts = Math.round(seconds / small);
   const per = big / small;
-  return `about ${Math.floor(parts / per)} ${unit} ${parts % per} ${part} left`;
+  return `${roughly} ${Math.floor(parts / per)} ${unit} ${parts % per} ${part} left`;
 }
 
 export function pace(seconds) {

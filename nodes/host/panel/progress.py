@@ -88,7 +88,7 @@ class NodeProgress(Reporter):
         if self._seconds:
             about, each = "", sum(sum(seconds.values()) for seconds in self._seconds) / len(self._seconds)
         elif self._expected is not None:
-            about, each = "about ", self._expected.each
+            about, each = f"{self._expected.roughly} ", self._expected.each
         else:
             return ""
         left = None if self._expected is None else self._expected.left(step, each)

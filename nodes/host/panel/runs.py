@@ -21,7 +21,7 @@ from ....pave_core.runs import album
 from ....pave_core.runs.shown import PICTURES, is_run, lines_of, picture_of, seconds_of_a_step, view_of
 from ....pave_core.training.metrics import Group
 from .. import folders
-from .live import group_of, live, message_of
+from .live import Live, group_of, live, message_of
 
 RUNS = "/pave/runs"
 SMALL, SMALL_BYTES = 128, 20_000
@@ -114,16 +114,9 @@ def _run(name: str) -> dict[str, Any] | None:
     if now is not None and now.name != name:
         now = None
     view = view_of(folder, live=now is not None)
-    each = seconds_of_a_step(view["seconds"])
     steps = view["steps"] if now is None or now.steps is None else now.steps
-    left = None
-    if now is not None and now.expected is not None:
-        each = now.expected.each if each is None else each
-        left = now.expected.left(view["step"], each)
-    if left is None and now is not None and steps is not None and each is not None:
-        left = max(0, steps - view["step"]) * each
     phase = None if now is None or now.phase is None else dict(zip(("what", "done", "whole"), now.phase, strict=True))
-    times = {"seconds_per_step": each, "seconds_left": left, "lora": folders.places().lora(name).is_file()}
+    times = _times(view, now, steps) | {"lora": folders.places().lora(name).is_file()}
     group, stored = group_of(name), album.group_in(folder)
     compared = group[0] if group is not None else None if stored is None else stored["step"]
     steered = {"paused": False, "ordered": [], "obeyed": None}
@@ -131,6 +124,18 @@ def _run(name: str) -> dict[str, Any] | None:
         orders = now.steering.view()
         steered = {"paused": orders.paused, "ordered": list(orders.waiting), "obeyed": orders.said}
     return view | times | steered | {"steps": steps, "phase": phase, "message": message_of(name), "group": compared}
+
+
+def _times(view: dict[str, Any], now: Live | None, steps: int | None) -> dict[str, Any]:
+    """The seconds of a step and those that are left: as found or, before the first step, as foretold."""
+    found, expected = seconds_of_a_step(view["seconds"]), None if now is None else now.expected
+    foretold = found is None and expected is not None
+    each = expected.each if foretold else found
+    left = None if expected is None else expected.left(view["step"], each)
+    if left is None and now is not None and steps is not None and each is not None:
+        left = max(0, steps - view["step"]) * each
+    roughly = expected.roughly if foretold else "about"
+    return {"seconds_per_step": each, "seconds_left": left, "roughly": roughly}
 
 
 _asked: dict[str, tuple[int, Group]] = {}

@@ -138,7 +138,7 @@ def test_without_a_reward_a_graph_decides(clocked):
     """76 velocities of the rollouts and 16 of the update take 184 seconds."""
     _, said = clocked(reward=None, iterations=None)
     assert said.durations[-1].left(0) is None
-    assert said.messages[-1] == "time: about 3.1 min a step, without decoding and the reward"
+    assert said.messages[-1] == "time: at least 3.1 min a step, without decoding and the reward"
 
 
 PACE = Pace(Seconds(sampling=0.06, forward=0.1, backward=0.2), toy_config(), update_batch=1)
@@ -160,12 +160,13 @@ def test_the_words():
     assert whole.short == "about 65 min to go"
     one = Duration({"rollout": 6.0, "update": 600.0}, 4, 3, 40.0, asks=True)
     assert one.line == (
-        "time: about 11 min for 1 step of 10 min and 1 measurement of 40 s, without decoding, the reward and the time "
-        "that you take to answer"
+        "time: at least 11 min for 1 step of 10 min and 1 measurement of 40 s, without decoding, the reward and the "
+        "time that you take to answer"
     )
     assert Duration(STEP, 3).line == "time: about 36 s for 3 steps of 12 s"
     assert Duration(STEP).line == "time: about 12 s a step"
     assert Duration(STEP).short == "about 12 s a step"
+    assert Duration({"rollout": 6.0}, 10).short == "at least 60 s to go"
 
 
 @pytest.mark.parametrize(
