@@ -128,13 +128,13 @@ def _run(name: str) -> dict[str, Any] | None:
 
 def _times(view: dict[str, Any], now: Live | None, steps: int | None) -> dict[str, Any]:
     """The seconds of a step and those that are left: as found or, before the first step, as foretold."""
-    found, expected = seconds_of_a_step(view["seconds"]), None if now is None else now.expected
-    foretold = found is None and expected is not None
-    each = expected.each if foretold else found
-    left = None if expected is None else expected.left(view["step"], each)
+    each, roughly, left = seconds_of_a_step(view["seconds"]), "about", None
+    if now is not None and now.expected is not None:
+        if each is None:
+            each, roughly = now.expected.each, now.expected.roughly
+        left = now.expected.left(view["step"], each)
     if left is None and now is not None and steps is not None and each is not None:
         left = max(0, steps - view["step"]) * each
-    roughly = expected.roughly if foretold else "about"
     return {"seconds_per_step": each, "seconds_left": left, "roughly": roughly}
 
 
