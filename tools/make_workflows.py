@@ -12,6 +12,7 @@ after changing a workflow, a preset or the inputs of a node; browser tests compa
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -261,12 +262,14 @@ def drawn(client: ComfyClient, prompt: dict[str, Any], preview: str) -> list[byt
 
 
 def sheet(pictures: list[bytes]) -> bytes:
-    """A thumbnail of results: one picture, its middle; or up to eight beside each other."""
+    """A thumbnail of results: one picture, its middle if it is much higher; or up to eight beside each other."""
     from PIL import Image, ImageOps
 
     images = [Image.open(io.BytesIO(each)).convert("RGB") for each in pictures[:8]]
     if len(images) == 1:
-        made = ImageOps.fit(images[0], THUMBNAIL, Image.Resampling.LANCZOS)
+        wide = images[0].width / images[0].height > THUMBNAIL[0] / THUMBNAIL[1]
+        shape = partial(ImageOps.pad, color="white") if wide else ImageOps.fit
+        made = shape(images[0], THUMBNAIL, Image.Resampling.LANCZOS)
     else:
         columns = min(4, len(images))
         side = min(THUMBNAIL[0] // columns, THUMBNAIL[1] // -(-len(images) // columns))
