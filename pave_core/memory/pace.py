@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -109,9 +110,13 @@ class Duration:
         """How many are left after step `done`."""
         if not self.measurement or self.steps is None:
             return 0
-        after = range(done + 1, self.steps + 1)
-        due = [step for step in after if step == self.steps or any(n and step % n == 0 for n in self.every)]
-        return len(due) + self.unmeasured
+        last, every = self.steps, [n for n in self.every if n]
+        due = int(done < last and all(last % n for n in every))
+        for count in range(1, len(every) + 1):  # steps that two of them divide are counted once
+            for some in combinations(every, count):
+                n = math.lcm(*some)
+                due -= (-1) ** count * (last // n - min(done, last) // n)
+        return due + self.unmeasured
 
     @property
     def unknown(self) -> list[str]:
