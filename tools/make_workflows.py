@@ -40,7 +40,7 @@ BUILD = """({nodes, groups, presets}) => {
     // by how much Nodes 2.0 draws these higher when they have run, with what they say under their settings
     const GROWS = {
         PaveTrain: 114, PaveTrainAdvanced: 96, PaveOptimizerStep: 74, PaveCompare: 134, PaveCheckReward: 90,
-        PaveBegin: 114, PaveFinish: 94, PaveSaveLoRA: 98,
+        PaveBegin: 114, PaveRollout: 94, PaveScore: 94, PaveDecompositionLoss: 94, PaveFinish: 94, PaveSaveLoRA: 98,
     }
     const below = (spec, gap) => Math.max(gap, (GROWS[spec.type] ?? 0) + 12)
     // what Nodes 2.0 needs for a title; 1.32 puts a badge beside those of packs, and draws all 1.2 times as large

@@ -28,6 +28,14 @@ SAVED = """() => {
     return String(node.widgets.find(w => w.name === "$$node-text-preview")?.value)
 }"""
 """What Pave Save LoRA shows on itself."""
+SPEAK = """() => {
+    const types = ["PaveRollout", "PaveScore", "PaveDecompositionLoss", "PaveOptimizerStep"]
+    const text = "step 12 of 300: rollout 120 of 384\\ngain +0.0123 ± 0.0045\\n12 s a step, 58 min left"
+    for (const node of app.graph.nodes.filter(n => types.includes(n.type))) {
+        app.api.dispatchCustomEvent("progress_text", {nodeId: String(node.id), text})
+    }
+}"""
+"""Every node of a loop that says how far it is does so, as when a step takes long: the server's own event."""
 LONG_TEXT = "5 How it was trained is in no group"
 """Of generate_with_lora: Nodes 2.0 of 0.3.75 draws the host's Preview as Text as high as its text, a whole recipe."""
 
@@ -63,6 +71,7 @@ def test_it_runs_in_nodes_2_and_no_node_grows_over_another_or_out_of_its_group(
     page.problems.clear()
     with nodes_2(page):
         open_and_run(page, client, name)
+        page.evaluate(SPEAK)
         fit(page)
         page.wait_for_timeout(500)  # until nodes have grown
         page.screenshot(path=artifacts / f"{name}_after_run_nodes2.png")
