@@ -83,7 +83,7 @@ def test_a_run_is_paused_saved_measured_and_finished(client, server, kind):
     until("it trains", lambda: "pave.step" in under_way.kinds())
     started = time.monotonic()
     assert post(client, run, order="pause")[0] == 200
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10  # it waits for nothing of the run
     until("it is paused", lambda: seen(client, run)["paused"])
     held = seen(client, run)
     assert (held["status"], held["phase"]["what"], held["ordered"]) == ("training", "paused", [])

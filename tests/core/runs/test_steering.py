@@ -264,11 +264,11 @@ def test_a_run_cannot_be_finished_before_its_first_step_and_then_is(begin):
 
 
 def test_a_run_is_paused_until_it_goes_on_and_that_is_no_time_of_a_step(begin):
-    hears = Hears()
+    hears, began = Hears(), time.perf_counter()
     one = Steered(begin, {3: ["pause"]}, reporters=[hears])
     seen = []
 
-    def look():
+    def look():  # it is paused for 0.6 seconds at least
         while not one.steering.view().paused:
             time.sleep(0.01)
         time.sleep(0.3)
@@ -286,9 +286,8 @@ def test_a_run_is_paused_until_it_goes_on_and_that_is_no_time_of_a_step(begin):
     made = one.drive()
     other.join()
     assert seen[0] == seen[1] == (True, seen[0][1])
-    assert time.perf_counter() - started > 0.6
-    assert sum(sum(metrics.seconds.values()) for metrics in made) < 0.5
-    assert one.run.finish().summary.train_seconds < time.perf_counter() - started - 0.5
+    assert sum(sum(metrics.seconds.values()) for metrics in made) < time.perf_counter() - started - 0.6
+    assert one.run.finish().summary.train_seconds < time.perf_counter() - began - 0.6
     assert ("message", "paused after step 0") in hears.said
     assert [record["order"] for record in lines(one.run.folder.path / "steering.jsonl")] == ["pause", "save", "go on"]
 
