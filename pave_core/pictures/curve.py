@@ -58,9 +58,12 @@ def reward_curve(
     grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
     first = None
     for row, (_, panels) in enumerate(rows):
-        within = grid[row, 0].subgridspec(1, len(panels)) if len(panels) > 1 else grid  # rows of one panel are aligned
-        for place, plot in enumerate(panels):
-            axes = figure.add_subplot(within[row if within is grid else 0, place], sharex=first)
+        places = [grid[row, 0]]  # where rows of one panel share their edges
+        if len(panels) > 1:
+            within = grid[row, 0].subgridspec(1, len(panels))
+            places = [within[0, place] for place in range(len(panels))]
+        for place, plot in zip(places, panels, strict=True):
+            axes = figure.add_subplot(place, sharex=first)
             first = first or axes
             plot(axes)
             axes.grid(alpha=0.25)

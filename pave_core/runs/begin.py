@@ -171,6 +171,8 @@ def _begin(
                 pace=pace,
             )
             duration = _duration(task, pace, done, measurements)
+            if duration is not None:
+                log.expected(duration)
     history = []
     if checkpoint is not None:
         history = folder.history(checkpoint.step)
@@ -180,7 +182,6 @@ def _begin(
     log.message(f"settings that are not the defaults: {not_default(task.config)}")
     log.message(f"{train} prompts to train on, {held_out} held out, run folder {folder.path}")
     if duration is not None:
-        log.expected(duration)
         log.message(duration.line)
     if isinstance(folder, RunFolder):
         reporters = [MetricsFile(folder.metrics, history), TensorBoard(folder.path, state.step), log]

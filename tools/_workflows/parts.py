@@ -62,16 +62,16 @@ def picture(w: Workflow, title: str, model: Ref | Out, source: Ref) -> None:
     w.preview(title, decoded, (420, 440))
 
 
-def outcome(w: Workflow, train: Ref, name: str, grid: bool = True, height: int = 760) -> None:
+def outcome(w: Workflow, train: Ref, name: str, grid: bool = True) -> None:
     """Curve, grid, summary and the saved LoRA.
 
-    `height` is that of the pictures: Nodes 2.0 shows them as wide as their node, and they run over one that is too low.
+    Nodes 2.0 shows pictures as wide as their node, and they run over one that is too low.
     """
-    w.preview("Curve", train["curve"], (560, height))
+    w.preview("Curve", train["curve"], (560, 760))
     w.node("PaveSaveLoRA", lora=train["lora"], name=name)
     w.column()
     if grid:
-        w.preview("Before and after, same seeds", train["grid"], (560, height))
+        w.preview("Before and after, same seeds", train["grid"], (560, 760))
     w.text("Summary", train["summary"], (560, 380))
 
 

@@ -316,5 +316,5 @@ images.
         **RUN,
     )
     w.group("5. What came out")
-    outcome(w, train, "guarded", height=760)
+    outcome(w, train, "guarded")
     return w
